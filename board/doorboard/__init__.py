@@ -1,0 +1,1 @@
+"""The hardware of a door station, usable alone on a bench."""
