@@ -1,0 +1,160 @@
+"""What the pure SIP rooms and the sockets say to each other: flows, targets, DNS, outputs.
+
+The shell (`net/`) gives every input with the time, carries the outputs out in order and re-arms
+one timer. It answers each `OpenFlow` with `flow_opened` or `flow_failed`, and each `Resolve` with
+`resolved`, sooner or later or never: the machines have time limits of their own.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Literal, TypeAlias
+
+
+class Transport(StrEnum):
+    """What carries SIP, spelled as in Via."""
+
+    UDP = "UDP"
+    TCP = "TCP"
+    TLS = "TLS"
+
+    @property
+    def reliable(self) -> bool:
+        """True when the transport itself repeats what is lost."""
+        return self is not Transport.UDP
+
+    @property
+    def default_port(self) -> int:
+        """The port when a URI or a Via names none (RFC 3261 §19.1.2)."""
+        return 5061 if self is Transport.TLS else 5060
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place to send to, the result of RFC 3263: `host` is an IP literal without brackets.
+
+    `tls_name` is the domain that the certificate must prove (RFC 5922), empty without TLS.
+    """
+
+    transport: Transport
+    host: str
+    port: int
+    tls_name: str = ""
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.transport.lower()}:{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A way to one peer; equal flows are the same way.
+
+    Streams: `id` names the connection. UDP: `id` names the *socket*, and a flow is that socket
+    and one remote address; the shell keeps no table of UDP flows and sends to whatever `remote`
+    says. Ids are never used again. `local` is the address really used and the port really
+    listened on, what Via and Contact should say; IPv6 addresses have no brackets.
+    """
+
+    id: int
+    transport: Transport
+    local: tuple[str, int]
+    remote: tuple[str, int]
+
+    def towards(self, host: str, port: int) -> "Flow":
+        """The same UDP socket with another far end."""
+        return replace(self, remote=(host, port))
+
+
+DnsKind: TypeAlias = Literal["NAPTR", "SRV", "A", "AAAA"]
+
+
+@dataclass(frozen=True, slots=True)
+class DnsQuery:
+    """One question; `name` in lower case without the final dot."""
+
+    kind: DnsKind
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NaptrRecord:
+    """RFC 3403, as far as RFC 3263 uses it: `service` "SIP+D2U", `flags` "s", a `replacement`."""
+
+    order: int
+    preference: int
+    flags: str
+    service: str
+    regexp: str
+    replacement: str
+
+
+@dataclass(frozen=True, slots=True)
+class SrvRecord:
+    """RFC 2782; the target "." (or "") says that there is no such service."""
+
+    priority: int
+    weight: int
+    port: int
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRecord:
+    """The address of an A or AAAA record, as text."""
+
+    address: str
+
+
+DnsRecord: TypeAlias = NaptrRecord | SrvRecord | AddressRecord
+
+
+@dataclass(frozen=True, slots=True)
+class DnsAnswer:
+    """What the name server said; no records: the name or the type does not exist. `ttl` seconds."""
+
+    records: tuple[DnsRecord, ...]
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class DnsFailure:
+    """No use of the name server: `temporary` for no answer or SERVFAIL, else the name is wrong."""
+
+    reason: str
+    temporary: bool
+
+
+DnsResult: TypeAlias = DnsAnswer | DnsFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Put these bytes on the flow: one datagram, or a piece of the stream."""
+
+    flow: Flow
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFlow:
+    """Connect (TCP, TLS) or choose the socket and the local address (UDP), then say which."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class CloseFlow:
+    """Close the connection after what was sent on it; `why` goes to the log."""
+
+    flow: Flow
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Ask the name server."""
+
+    query: DnsQuery
+
+
+Wire: TypeAlias = Send | OpenFlow | CloseFlow | Resolve
