@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class BoardError(Exception):
-    """The hardware fails: unplugged, missing, in use. The message names the part and what exists."""
+    """The hardware fails: unplugged, missing, in use. The message names part and what exists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,22 @@ class Relay(Device, Protocol):
     @property
     def on(self) -> bool: ...
 
+    @property
+    def pulses(self) -> int:
+        """How often it went from released to energised."""
+        ...
+
+    def watch(self, callback: Callable[[bool, float], None]) -> None:
+        """Report every change, a release by the hold limit too; one watcher."""
+        ...
+
     def energise(self) -> None: ...
 
     def release(self) -> None: ...
 
 
 class Indicator(Device, Protocol):
-    """An LED. Patterns: "idle", "registering", "ringing", "in_call", "door_open", "fault", "off"."""
+    """Shows "idle", "registering", "ringing", "in_call", "door_open", "fault", "off"."""
 
     @property
     def pattern(self) -> str: ...
