@@ -1,0 +1,966 @@
+"""Every option once: type, default, unit, range, help, and whether it is secret.
+
+The sections below are the only place that knows an option. Loading, `doorstation check` and
+`docs/settings.md` all read them. Loading reports every problem together, each as
+`key.path: what is wrong; what would be valid`. A value that cannot be used is replaced by its
+default while the other checks go on; the tree is thrown away if there was any problem.
+"""
+
+import difflib
+import hmac
+import ipaddress
+import math
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
+
+import msgspec
+
+from doorstation.errors import SettingsError
+
+MIN_CODE_DIGITS: Final = 4
+MAX_CODE_DIGITS: Final = 16
+MAX_TEXT: Final = 1024  # longer than any URI or path in use; keeps requests inside one datagram
+MAX_ITEMS: Final = 64
+DIAL_CHARACTERS: Final = frozenset("0123456789*#+")
+
+
+class Secret:
+    """Text that prints as `***` however it is printed; `reveal()` is the one way out."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def matches(self, text: str) -> bool:
+        """Compare in a time that tells nothing about the secret but its length."""
+        return hmac.compare_digest(self._text.encode(), text.encode())
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __len__(self) -> int:
+        return len(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self.matches(other._text)
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+class Option(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one option beside its type and default."""
+
+    help: str
+    unit: str = ""
+    low: float = -math.inf
+    high: float = math.inf
+    least: int = 0
+    """Entries a list needs."""
+    check: Callable[[str], str] | None = None
+    """Given a text: "" or 'what is wrong; what would be valid'."""
+    absent: str = ""
+    """What is done when the option is not set and has no default value."""
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """A table of the file."""
+
+
+# --- Checks of one text -------------------------------------------------------------------------
+
+
+def parse_host_port(text: str) -> tuple[str, int | None]:
+    """Split `host`, `host:port`, `[v6]:port` or a bare IPv6 address; the host without brackets.
+
+    Raises ValueError, saying what would be valid.
+    """
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f"{text!r} is not an address; write [IPv6] or [IPv6]:port")
+        port = rest[1:] if rest else None
+    elif text.count(":") > 1:
+        host, port = text, None
+    else:
+        host, colon, tail = text.partition(":")
+        port = tail if colon else None
+    if fault := _host_fault(host):
+        raise ValueError(fault)
+    if port is None:
+        return host, None
+    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+        raise ValueError(f"{port!r} is not a port; a number from 1 to 65535")
+    return host, int(port)
+
+
+def is_address(host: str) -> bool:
+    """Whether `host` is an IP address rather than a name."""
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _host_fault(host: str) -> str:
+    if is_address(host) and "[" not in host:
+        return ""
+    wrong = f"{host!r} is not a host; a name such as fritz.box or an IP address"
+    labels = host.removesuffix(".").split(".")
+    if len(host) > 253 or labels[-1].isdigit():
+        return wrong
+    for label in labels:
+        plain = label.replace("-", "a")
+        if not (plain.isascii() and plain.isalnum() and len(label) < 64):
+            return wrong
+        if label.startswith("-") or label.endswith("-"):
+            return wrong
+    return ""
+
+
+def _host_only(text: str) -> str:
+    return _host_fault(text)
+
+
+def _host_port(text: str) -> str:
+    try:
+        parse_host_port(text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _local_address(text: str) -> str:
+    return (
+        "" if is_address(text) else f"{text!r} is not an IP address; 0.0.0.0 and :: mean every one"
+    )
+
+
+def split_uri(text: str) -> tuple[str, str, str, tuple[str, ...]]:
+    """Scheme, user part (raw), host[:port] and parameters of a SIP URI; no check of any."""
+    scheme, _, rest = text.partition(":")
+    user, _, host = rest.rpartition("@")
+    host, *params = host.split(";")
+    return scheme.lower(), user, host, tuple(params)
+
+
+def _sip_uri(text: str) -> str:
+    """The light check that settings need; `doorstation.sip.uri` has the whole grammar."""
+    scheme, user, host, params = split_uri(text)
+    if scheme not in {"sip", "sips"}:
+        return f"{text!r} is not a SIP URI; write sip:user@host or sip:host"
+    if ":" in user:
+        return "a URI must not hold a password; write sip:user@host"
+    for character in text:
+        if not "!" <= character <= "~" or character in '<>"#\\^`{|}':
+            valid = "write %23 for #" if character == "#" else "escape it as %XX"
+            return f"{character!r} cannot stand in a SIP URI; {valid}"
+    if "?" in host or any("?" in param for param in params):
+        return "a URI here has no ?headers; write sip:user@host;param=value"
+    return _host_port(host)
+
+
+def _target(text: str) -> str:
+    if is_dial_string(text) or is_name(text):
+        return ""
+    if ":" in text:
+        return _sip_uri(text)
+    return f"{text!r} cannot be rung; a number, the name of a peer, or sip:user@host"
+
+
+def _digits(text: str) -> str:
+    if text and text.isascii() and text.isdigit() and len(text) <= MAX_CODE_DIGITS:
+        return ""
+    return (
+        f"not a code; {MIN_CODE_DIGITS} to {MAX_CODE_DIGITS} digits 0 to 9 "
+        "(* clears and # ends an entry, so neither is part of a code)"
+    )
+
+
+def _card_or_digits(text: str) -> str:
+    if 4 <= len(text) <= 20 and all(c in "0123456789ABCDEF" for c in text):
+        return ""
+    return "not a card or code; 4 to 20 characters 0 to 9 and A to F"
+
+
+def parse_port_range(text: str) -> tuple[int, int]:
+    """First and last port of `first-last`. Raises ValueError, saying what would be valid."""
+    first, dash, last = text.partition("-")
+    numbers = [int(t) for t in (first, last) if t.isascii() and t.isdigit() and len(t) < 6]
+    if not dash or len(numbers) != 2 or not 1024 <= numbers[0] <= numbers[1] - 3 <= 65532:
+        raise ValueError(
+            f"{text!r} is not a range of ports; first-last with at least four ports from 1024 "
+            "to 65535, for example 16384-16482"
+        )
+    return numbers[0], numbers[1]
+
+
+def _port_range(text: str) -> str:
+    try:
+        parse_port_range(text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _user(text: str) -> str:
+    if text and all("!" <= c <= "~" and c not in '@:<>"' for c in text):
+        return ""
+    return f"{text!r} is not a user; letters, digits and signs, without @ and without the domain"
+
+
+def _country(text: str) -> str:
+    if len(text) == 2 and text.isascii() and text.isalpha() and text.islower():
+        return ""
+    return f"{text!r} is not a country; two small letters, for example de"
+
+
+def is_dial_string(text: str) -> bool:
+    """Whether `text` is dialled at the account's domain: digits, `*`, `#`, `+`."""
+    return bool(text) and DIAL_CHARACTERS.issuperset(text)
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can name a part: a small letter, then small letters, digits, `_`, `-`."""
+    plain = text.replace("_", "a").replace("-", "a")
+    return (
+        0 < len(text) <= 32
+        and text.isascii()
+        and text[0].isalpha()
+        and plain.isalnum()
+        and text == text.lower()
+    )
+
+
+# --- The tree -----------------------------------------------------------------------------------
+
+Pin = Annotated[
+    int | None,
+    Option(help="GPIO number (BCM, not the header's pin).", low=0, high=27, absent="only for fake"),
+]
+ActiveHigh = Annotated[bool, Option(help="`false` when a low level switches it on.")]
+Pull = Annotated[
+    Literal["up", "down", "none"],
+    Option(help="Resistor on the input. `up`: it switches to ground; `down`: to 3.3 V."),
+]
+Debounce = Annotated[
+    float, Option(help="A level counts when it lasted this long.", unit="s", low=0.001, high=1)
+]
+ShortCodes = Annotated[
+    bool, Option(help="Accept codes of fewer than four digits in these calls: easy to guess.")
+]
+
+
+class Account(Section, frozen=True, kw_only=True):
+    """The account at a telephone system. Without it only direct calls are possible."""
+
+    user: Annotated[str, Option(help="User part of the account, its number.", check=_user)]
+    domain: Annotated[
+        str, Option(help="Domain of the account, the part after the @.", check=_host_only)
+    ]
+    password: Annotated[Secret, Option(help="Password of the account.")] = Secret("")
+    auth_user: Annotated[
+        str, Option(help="Name to log in with, when it is not `user`.", absent="`user`")
+    ] = ""
+    registrar: Annotated[
+        str,
+        Option(help="Where to register: host or host:port.", check=_host_port, absent="`domain`"),
+    ] = ""
+    backup_registrar: Annotated[
+        str,
+        Option(help="Used while the registrar does not answer.", check=_host_port, absent="none"),
+    ] = ""
+    outbound_proxy: Annotated[
+        str, Option(help="Every request goes there first.", check=_host_port, absent="none")
+    ] = ""
+    transport: Annotated[
+        Literal["auto", "udp", "tcp", "tls"],
+        Option(help="`auto`: what the domain's DNS records say, UDP if they say nothing."),
+    ] = "auto"
+    expires: Annotated[
+        float, Option(help="Registration lifetime asked for.", unit="s", low=60, high=86400)
+    ] = 600.0
+    may_call: Annotated[
+        bool, Option(help="Calls that come through the account's registrar are let in.")
+    ] = True
+    auto_answer: Annotated[
+        bool, Option(help="Such calls are answered at once; otherwise the door rings.")
+    ] = False
+    may_open: Annotated[
+        bool, Option(help="Codes count in calls that come in through the registrar.")
+    ] = False
+    short_codes: ShortCodes = False
+
+
+class Sip(Section, frozen=True, kw_only=True):
+    """How the door speaks SIP."""
+
+    user: Annotated[
+        str, Option(help="The door's user part in calls without an account.", check=_user)
+    ] = "door"
+    display_name: Annotated[str, Option(help="Name the called phone shows.")] = "Door"
+    port: Annotated[
+        int, Option(help="UDP and TCP port listened on; 0: any free one.", low=0, high=65535)
+    ] = 5060
+    listen: Annotated[
+        tuple[str, ...],
+        Option(help="Local addresses to listen on.", least=1, check=_local_address),
+    ] = ("0.0.0.0", "::")  # noqa: S104 - a door is called from its network
+    transports: Annotated[
+        tuple[Literal["udp", "tcp", "tls"], ...],
+        Option(help="Transports listened on. `tls` needs `tls.certificate`.", least=1),
+    ] = ("udp", "tcp")
+    contact_host: Annotated[
+        str,
+        Option(
+            help="Host to put into Contact, when others must reach the door under a name.",
+            check=_host_only,
+            absent="the address in use",
+        ),
+    ] = ""
+    session_timer: Annotated[
+        float,
+        Option(
+            help="Session interval (RFC 4028); at least 90, or 0: off.", unit="s", low=0, high=86400
+        ),
+    ] = 1800.0
+    t1: Annotated[
+        float, Option(help="Round-trip estimate (RFC 3261 T1).", unit="s", low=0.1, high=4)
+    ] = 0.5
+    keep_alive: Annotated[
+        float,
+        Option(help="Keeps the way through a router open; 0: off.", unit="s", low=0, high=600),
+    ] = 30.0
+    user_agent: Annotated[
+        str, Option(help="Name in User-Agent and Server.", absent="no such header")
+    ] = "Doorstation"
+
+
+class Tls(Section, frozen=True, kw_only=True):
+    """Certificates."""
+
+    port: Annotated[
+        int, Option(help="TLS port listened on; 0: any free one.", low=0, high=65535)
+    ] = 5061
+    certificate: Annotated[
+        str, Option(help="The door's certificate chain, a PEM file.", absent="none")
+    ] = ""
+    key: Annotated[str, Option(help="Its private key, a PEM file.", absent="none")] = ""
+    ca_file: Annotated[
+        str, Option(help="Authorities to trust, a PEM file.", absent="the system's")
+    ] = ""
+
+
+class Step(Section, frozen=True, kw_only=True):
+    """One step of a button's plan: who rings, all at the same time, for how long."""
+
+    ring: Annotated[
+        tuple[str, ...],
+        Option(help="Numbers at the account, names of peers, or SIP URIs.", least=1, check=_target),
+    ]
+    seconds: Annotated[
+        float, Option(help="How long the step rings.", unit="s", low=5, high=180)
+    ] = 30.0
+
+
+class Button(Section, frozen=True, kw_only=True):
+    """A call button."""
+
+    pin: Pin = None
+    pull: Pull = "up"
+    debounce: Debounce = 0.03
+    long_press: Annotated[
+        float, Option(help="A press this long is recorded as held.", unit="s", low=0.5, high=60)
+    ] = 3.0
+    stuck_after: Annotated[
+        float,
+        Option(
+            help="A button pressed this long is stuck: fault shown.", unit="s", low=5, high=3600
+        ),
+    ] = 30.0
+    steps: Annotated[tuple[Step, ...], Option(help="Whom a press calls, step after step.", least=1)]
+    hang_up_after_open: Annotated[
+        float | None,
+        Option(
+            help="The call ends this long after the door was opened.",
+            unit="s",
+            low=0,
+            high=60,
+            absent="never",
+        ),
+    ] = None
+    short_codes: ShortCodes = False
+
+
+class Relay(Section, frozen=True, kw_only=True):
+    """A relay that opens a door."""
+
+    pin: Pin = None
+    active_high: ActiveHigh = True
+    pulse: Annotated[float, Option(help="How long it opens.", unit="s", low=0.1, high=300)] = 3.0
+    hold_limit: Annotated[
+        float,
+        Option(
+            help="Never on for longer, whatever happens; also kept by the driver.",
+            unit="s",
+            low=0.1,
+            high=300,
+        ),
+    ] = 10.0
+    codes: Annotated[
+        tuple[Secret, ...], Option(help="What a resident presses to open.", check=_digits)
+    ] = ()
+
+
+class Peer(Section, frozen=True, kw_only=True):
+    """A phone or another door that is known by its address."""
+
+    uri: Annotated[str, Option(help="`sip:user@host` or `sip:host`.", check=_sip_uri)]
+    may_call: Annotated[bool, Option(help="It may call the door.")] = True
+    auto_answer: Annotated[
+        bool, Option(help="Its calls are answered at once; otherwise the door rings.")
+    ] = False
+    may_open: Annotated[bool, Option(help="Codes count in calls with it.")] = True
+    password: Annotated[
+        Secret, Option(help="Its calls must prove this password.", absent="the address decides")
+    ] = Secret("")
+    short_codes: ShortCodes = False
+
+
+class Led(Section, frozen=True, kw_only=True):
+    """A lamp that shows what the door is doing."""
+
+    pin: Pin = None
+    active_high: ActiveHigh = True
+
+
+class Contact(Section, frozen=True, kw_only=True):
+    """A contact that tells whether a door is closed."""
+
+    pin: Pin = None
+    pull: Pull = "up"
+    debounce: Debounce = 0.1
+    closed_when: Annotated[
+        Literal["low", "high"], Option(help="Level of the input while the door is closed.")
+    ] = "low"
+    left_open_after: Annotated[
+        float,
+        Option(
+            help="Open for longer is recorded and shown; 0: never.", unit="s", low=0, high=86400
+        ),
+    ] = 120.0
+
+
+class Reader(Section, frozen=True, kw_only=True):
+    """A card reader or keypad on a serial port."""
+
+    port: Annotated[str, Option(help="The serial port.")] = "/dev/serial0"
+    baud: Annotated[int, Option(help="Its speed.", unit="bit/s", low=300, high=4_000_000)] = 9600
+    protocol: Annotated[
+        Literal["rdm6300", "keypad"],
+        Option(help="`rdm6300`: card frames. `keypad`: lines of digits."),
+    ] = "rdm6300"
+    opens: Annotated[str, Option(help="The relay that it opens.")]
+    accepts: Annotated[
+        tuple[Secret, ...],
+        Option(help="Cards (hexadecimal) or keypad codes that open.", check=_card_or_digits),
+    ] = ()
+
+
+class Audio(Section, frozen=True, kw_only=True):
+    """Microphone, loudspeaker and sound on the network."""
+
+    device: Annotated[str, Option(help="ALSA card, as `arecord -L` lists it.")] = "default"
+    rate: Annotated[
+        Literal[8000, 16000, 32000, 44100, 48000], Option(help="Rate of the card.", unit="Hz")
+    ] = 48000
+    codecs: Annotated[
+        tuple[Literal["PCMA", "PCMU"], ...], Option(help="Offered, best first.", least=1)
+    ] = ("PCMA", "PCMU")
+    answer_order: Annotated[
+        Literal["offerer", "ours"], Option(help="Whose codec order counts when the door answers.")
+    ] = "offerer"
+    country: Annotated[
+        str, Option(help="Whose ring-back and busy tones are played.", check=_country)
+    ] = "de"
+    rtp_ports: Annotated[
+        str, Option(help="UDP ports for sound, first-last.", check=_port_range)
+    ] = "16384-16482"
+    announcements: Annotated[
+        str,
+        Option(
+            help="Folder of WAV files named after the sounds that they replace.", absent="tones"
+        ),
+    ] = ""
+    microphone: Annotated[
+        str, Option(help="WAV file heard as the fake board's microphone.", absent="silence")
+    ] = ""
+
+
+class Door(Section, frozen=True, kw_only=True):
+    """Rules of the door."""
+
+    wrong_codes: Annotated[
+        int, Option(help="Wrong codes in a row that lock codes out.", low=1, high=20)
+    ] = 3
+    lock_out: Annotated[
+        float, Option(help="How long codes then count for nothing.", unit="s", low=1, high=86400)
+    ] = 60.0
+    digit_timeout: Annotated[
+        float, Option(help="A pause this long ends an entry.", unit="s", low=0.5, high=30)
+    ] = 3.0
+    max_call: Annotated[
+        float, Option(help="A call ends after this long.", unit="s", low=10, high=7200)
+    ] = 120.0
+    warning: Annotated[
+        float, Option(help="A tone this long before; 0: none.", unit="s", low=0, high=60)
+    ] = 10.0
+    ring_in: Annotated[
+        float,
+        Option(help="How long an incoming call rings at the door.", unit="s", low=5, high=180),
+    ] = 60.0
+
+
+class Log(Section, frozen=True, kw_only=True):
+    """The event log: one JSON line per event, no code or password in it."""
+
+    events: Annotated[str, Option(help="The file.", absent="no event log")] = (
+        "/var/log/doorstation/events.jsonl"
+    )
+    size: Annotated[
+        int,
+        Option(
+            help="Size at which a new file begins.", unit="bytes", low=10_000, high=1_000_000_000
+        ),
+    ] = 1_000_000
+    files: Annotated[int, Option(help="Files kept, the one in use too.", low=1, high=100)] = 5
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Option(help="What the diagnostic log holds; `debug` shows every message on the wire."),
+    ] = "info"
+
+
+class Control(Section, frozen=True, kw_only=True):
+    """The socket of `doorstation ctl`."""
+
+    socket: Annotated[str, Option(help="Owner-only Unix socket.", absent="none")] = (
+        "/run/doorstation/control.sock"
+    )
+
+
+class Board(Section, frozen=True, kw_only=True):
+    """The hardware."""
+
+    kind: Annotated[
+        Literal["pi", "fake"], Option(help="`fake`: no hardware, driven by `doorstation ctl`.")
+    ] = "pi"
+    profile: Annotated[
+        str, Option(help="Board profile, for example `pi-4`.", absent="found out by itself")
+    ] = ""
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """Every option of a door station."""
+
+    account: Account | None = None
+    sip: Sip = msgspec.field(default_factory=Sip)
+    tls: Tls = msgspec.field(default_factory=Tls)
+    buttons: Mapping[str, Button] = msgspec.field(default_factory=dict)
+    relays: Mapping[str, Relay] = msgspec.field(default_factory=dict)
+    peers: Mapping[str, Peer] = msgspec.field(default_factory=dict)
+    leds: Mapping[str, Led] = msgspec.field(default_factory=dict)
+    contacts: Mapping[str, Contact] = msgspec.field(default_factory=dict)
+    readers: Mapping[str, Reader] = msgspec.field(default_factory=dict)
+    audio: Audio = msgspec.field(default_factory=Audio)
+    door: Door = msgspec.field(default_factory=Door)
+    log: Log = msgspec.field(default_factory=Log)
+    control: Control = msgspec.field(default_factory=Control)
+    board: Board = msgspec.field(default_factory=Board)
+
+    def target_uri(self, target: str) -> str:
+        """The SIP URI that a step's `ring` entry means; `#` escaped (RFC 3261 §19.1.2)."""
+        if is_dial_string(target) and self.account is not None:
+            return f"sip:{target.replace('#', '%23')}@{self.account.domain}"
+        if target in self.peers:
+            return self.peers[target].uri
+        return target
+
+    def through_account(self, uri: str) -> bool:
+        """Whether a call to `uri` needs the account: its host is the account's domain."""
+        if self.account is None:
+            return False
+        return _bare_host(split_uri(uri)[2]) == self.account.domain.lower()
+
+
+# --- Loading ------------------------------------------------------------------------------------
+
+
+def load(path: Path | str) -> Settings:
+    """Read a settings file. Raises SettingsError with every problem."""
+    try:
+        text = Path(path).read_bytes().decode()
+    except OSError as error:
+        raise SettingsError(
+            [f"{path}: cannot be read: {error.strerror}; a file that can"]
+        ) from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(
+            [f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8"]
+        ) from None
+    return parse(text)
+
+
+def parse(text: str) -> Settings:
+    """Read settings from TOML text. Raises SettingsError with every problem."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(
+            [f"file: not TOML: {error}; key = value lines under [sections]"]
+        ) from None
+    loader = _Loader()
+    settings = loader.section(Settings, raw, "")
+    loader.cross_check(settings)
+    if loader.problems:
+        raise SettingsError(loader.problems)
+    return settings
+
+
+def problems(text: str) -> list[str]:
+    """Every problem of a settings text; none means that the door starts with it."""
+    try:
+        parse(text)
+    except SettingsError as error:
+        return error.problems
+    return []
+
+
+def _bare_host(host_port: str) -> str:
+    try:
+        return parse_host_port(host_port)[0].lower()
+    except ValueError:
+        return host_port.lower()
+
+
+def _dotted(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _unwrap(annotation: Any) -> tuple[Any, Option]:
+    if get_origin(annotation) is Annotated:
+        kind, option = get_args(annotation)
+        return kind, option
+    return annotation, Option(help="")
+
+
+def _without_none(kind: Any) -> Any:
+    if get_origin(kind) in (Union, UnionType):
+        return next(a for a in get_args(kind) if a is not type(None))
+    return kind
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1, 0.6)
+    return f'did you mean "{close[0]}"?' if close else f"known here: {', '.join(known) or 'none'}"
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+_S = TypeVar("_S", bound=Section)
+_UNUSABLE: Final = object()
+_TABLE_NEEDED: Final = "a table of its own, [section] or { key = value }"
+
+
+class _Loader:
+    """Turns raw TOML into sections; collects problems and the paths that have one."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self._bad: set[str] = set()
+        self._not_tables: set[str] = set()
+
+    def fault(self, path: str, text: str) -> None:
+        """Note a problem, unless this very value has one already."""
+        inside = any(path.startswith(f"{table}.") for table in self._not_tables)
+        if path not in self._bad and not inside:
+            self._bad.add(path)
+            self.problems.append(f"{path}: {text}")
+
+    def section(self, cls: type[_S], raw: object, path: str) -> _S:
+        if not isinstance(raw, dict):
+            self.fault(path, f"{_kind_name(raw)}; {_TABLE_NEEDED}")
+            self._not_tables.add(path)
+            raw = {}
+        fields = {field.name: field for field in msgspec.structs.fields(cls)}
+        for key in raw:
+            if key not in fields:
+                self.fault(_dotted(path, key), f"unknown; {_nearest(key, list(fields))}")
+        values: dict[str, Any] = {}
+        for name, field in fields.items():
+            kind, option = _unwrap(field.type)
+            kind = _without_none(kind)
+            here = _dotted(path, name)
+            if name in raw:
+                value = self._value(kind, option, raw[name], here, empty=field.default == "")
+                if value is not _UNUSABLE:
+                    values[name] = value
+            elif field.required:
+                self.fault(here, f"missing; {_valid(kind, option)}")
+            if field.required and name not in values:
+                values[name] = () if get_origin(kind) is tuple else kind("")
+        return cls(**values)
+
+    def _value(
+        self, kind: Any, option: Option, raw: object, path: str, *, empty: bool = False
+    ) -> Any:
+        if _is_section(kind):
+            return self.section(kind, raw, path)
+        origin = get_origin(kind)
+        if origin is Mapping:
+            return self._named(get_args(kind)[1], raw, path)
+        if origin is tuple:
+            return self._list(get_args(kind)[0], option, raw, path)
+        if not (empty and raw == "") and (fault := _scalar_fault(kind, option, raw)):
+            self.fault(path, fault)
+            return _UNUSABLE
+        if kind is Secret:
+            return Secret(str(raw))
+        return float(raw) if kind is float and isinstance(raw, int) else raw
+
+    def _named(self, cls: type[Section], raw: object, path: str) -> Any:
+        if not isinstance(raw, dict):
+            self.fault(path, f"{_kind_name(raw)}; tables, written [{path}.NAME]")
+            return _UNUSABLE
+        if len(raw) > MAX_ITEMS:
+            self.fault(path, f"{len(raw)} entries; at most {MAX_ITEMS}")
+        found = {}
+        for name, value in raw.items():
+            here = _dotted(path, name)
+            if not is_name(name):
+                self.fault(
+                    here,
+                    "not a name; at most 32 small letters, digits, _ and -, a letter first",
+                )
+            found[name] = self.section(cls, value, here)
+        return found
+
+    def _list(self, kind: Any, option: Option, raw: object, path: str) -> Any:
+        if not isinstance(raw, list):
+            self.fault(path, f"{_kind_name(raw)}; a list in square brackets")
+            return _UNUSABLE
+        if not option.least <= len(raw) <= MAX_ITEMS:
+            self.fault(path, f"{len(raw)} entries; {option.least} to {MAX_ITEMS} of them")
+        blank = kind("") if kind in (str, Secret) else _UNUSABLE  # keeps the places in the list
+        values = [self._value(kind, option, v, f"{path}[{i}]") for i, v in enumerate(raw)]
+        values = [blank if value is _UNUSABLE else value for value in values]
+        return tuple(value for value in values if value is not _UNUSABLE)
+
+    def cross_check(self, settings: Settings) -> None:
+        """Everything that takes more than one value to see."""
+        for path, text in _contradictions(settings):
+            self.fault(path, text)
+
+
+def _kind_name(raw: object) -> str:
+    """What was written, without its value: it may be a secret."""
+    match raw:
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text"
+        case list():
+            return "a list"
+        case dict():
+            return "a table"
+        case _:
+            return "a date or time"
+
+
+def _scalar_fault(kind: Any, option: Option, raw: object) -> str:
+    """ "" or 'what is wrong; what would be valid'. A secret's value is never in it."""
+    valid = _valid(kind, option)
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+        if any(raw == choice and type(raw) is type(choice) for choice in choices):
+            return ""
+        return f"{raw!r} is none of the choices; {valid}"
+    if kind in (Secret, str):
+        if not isinstance(raw, str):
+            return f"{_kind_name(raw)}; a text in quotes"
+        if len(raw) > MAX_TEXT:
+            return f"{len(raw)} characters; at most {MAX_TEXT}"
+        if any(c < " " or c == "\x7f" for c in raw):
+            # A line end here would become a header of its own in a SIP message.
+            return "a control character; printable text on one line"
+        return option.check(raw) if option.check else ""
+    if kind is bool:
+        return "" if isinstance(raw, bool) else f"{_kind_name(raw)}; {valid}"
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
+        return f"{_kind_name(raw)}; {valid}"
+    if kind is int and not isinstance(raw, int):
+        return f"{raw} is not a whole number; {valid}"
+    if not option.low <= raw <= option.high:
+        return f"{raw} is out of range; {valid}"
+    return ""
+
+
+def _valid(kind: Any, option: Option) -> str:
+    """What an option takes, in words."""
+    origin = get_origin(kind)
+    if origin is Literal:
+        return "one of " + ", ".join(_toml(choice) for choice in get_args(kind))
+    if origin is tuple:
+        inner = get_args(kind)[0]
+        return "a list of tables" if _is_section(inner) else f"a list: {_valid(inner, option)}"
+    if kind is bool:
+        return "true or false"
+    if kind is int or kind is float:
+        unit = f" {option.unit}" if option.unit else ""
+        return f"{option.low:.10g} to {option.high:.10g}{unit}"
+    return "a text in quotes"
+
+
+def _toml(value: object) -> str:
+    """A default value as it is written in the file."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f'"{value}"'
+        case float():
+            return f"{value:.10g}"
+        case tuple():
+            return f"[{', '.join(_toml(v) for v in value)}]"
+        case _:
+            return str(value)
+
+
+# --- Checks of several values together ----------------------------------------------------------
+
+
+def _contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
+    yield from _pin_faults(settings)
+    yield from _code_faults(settings)
+    yield from _tls_faults(settings)
+    for name, button in settings.buttons.items():
+        for i, step in enumerate(button.steps):
+            for j, target in enumerate(step.ring):
+                path = f"buttons.{name}.steps[{i}].ring[{j}]"
+                if is_dial_string(target) and settings.account is None:
+                    yield path, f'"{target}" needs an account; [account], a peer or sip:user@host'
+                elif is_name(target) and target not in settings.peers:
+                    known = _nearest(target, list(settings.peers))
+                    yield path, f'"{target}" is not the name of a peer; {known}'
+    for name, reader in settings.readers.items():
+        if reader.opens not in settings.relays:
+            known = _nearest(reader.opens, list(settings.relays))
+            yield f"readers.{name}.opens", f'no relay "{reader.opens}"; {known}'
+    for name, relay in settings.relays.items():
+        if relay.pulse > relay.hold_limit:
+            yield (
+                f"relays.{name}.pulse",
+                f"{relay.pulse:g} s is more than hold_limit; at most {relay.hold_limit:g} s",
+            )
+    if 0 < settings.sip.session_timer < 90:
+        yield "sip.session_timer", f"{settings.sip.session_timer:g} s; 0 or 90 to 86400 s"
+    if settings.door.warning >= settings.door.max_call:
+        yield "door.warning", f"not before the call's end; less than {settings.door.max_call:g} s"
+    if not (settings.buttons or settings.peers or settings.account):
+        yield (
+            "buttons",
+            "nothing to do: no button, no peer, no account; a [buttons.NAME] with steps",
+        )
+
+
+def _pin_faults(settings: Settings) -> Iterator[tuple[str, str]]:
+    taken: dict[int, str] = {}
+    parts: tuple[tuple[str, Mapping[str, Button | Relay | Led | Contact]], ...] = (
+        ("buttons", settings.buttons),
+        ("relays", settings.relays),
+        ("leds", settings.leds),
+        ("contacts", settings.contacts),
+    )
+    for section, entries in parts:
+        for name, part in entries.items():
+            path = f"{section}.{name}.pin"
+            if part.pin is None:
+                if settings.board.kind == "pi":
+                    yield path, "missing; a GPIO number from 0 to 27"
+            elif part.pin in taken:
+                yield path, f"{part.pin} is used by {taken[part.pin]} already; a pin for each part"
+            else:
+                taken[part.pin] = path
+
+
+def _code_faults(settings: Settings) -> Iterator[tuple[str, str]]:
+    short = (
+        any(button.short_codes for button in settings.buttons.values())
+        or any(peer.short_codes for peer in settings.peers.values())
+        or (settings.account is not None and settings.account.short_codes)
+    )
+    seen: dict[str, tuple[str, str]] = {}
+    for name, relay in settings.relays.items():
+        for i, code in enumerate(relay.codes):
+            path = f"relays.{name}.codes[{i}]"
+            if not code:
+                yield path, f"empty; {MIN_CODE_DIGITS} to {MAX_CODE_DIGITS} digits"
+                continue
+            if len(code) < MIN_CODE_DIGITS and not short:
+                yield (
+                    path,
+                    f"only {len(code)} digits; at least {MIN_CODE_DIGITS}, or short_codes = true "
+                    "at the button or peer whose calls may use it",
+                )
+            other = seen.setdefault(code.reveal(), (name, path))
+            if other[0] != name:
+                yield path, f"the same code as {other[1]}; a code that opens one relay only"
+            elif other[1] != path:
+                yield path, f"the same code as {other[1]}; each code once"
+    for name, reader in settings.readers.items():
+        for i, code in enumerate(reader.accepts):
+            path = f"readers.{name}.accepts[{i}]"
+            if not code:
+                yield path, "empty; a card or a code"
+            elif reader.protocol == "keypad" and (fault := _digits(code.reveal())):
+                yield path, fault
+
+
+def _tls_faults(settings: Settings) -> Iterator[tuple[str, str]]:
+    wrong = "TLS proves a name, not an address; a domain name, or another transport"
+    account = settings.account
+    if account is not None and account.transport == "tls" and is_address(account.domain):
+        yield "account.domain", wrong
+    for name, peer in settings.peers.items():
+        if _secure_address(peer.uri):
+            yield f"peers.{name}.uri", wrong
+    for name, button in settings.buttons.items():
+        for i, step in enumerate(button.steps):
+            for j, target in enumerate(step.ring):
+                if ":" in target and _secure_address(target):
+                    yield f"buttons.{name}.steps[{i}].ring[{j}]", wrong
+    if "tls" in settings.sip.transports:
+        if not settings.tls.certificate:
+            yield "tls.certificate", 'missing; a PEM file, because sip.transports holds "tls"'
+        if not settings.tls.key:
+            yield "tls.key", 'missing; a PEM file, because sip.transports holds "tls"'
+
+
+def _secure_address(uri: str) -> bool:
+    scheme, _, host, params = split_uri(uri)
+    secure = scheme == "sips" or "transport=tls" in [param.lower() for param in params]
+    return secure and is_address(_bare_host(host))
