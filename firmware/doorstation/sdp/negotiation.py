@@ -1,0 +1,518 @@
+"""Offer and answer (RFC 3264) for one audio stream.
+
+An offer lists what its sender wants to *receive*, numbers included; so does an answer. Hence two
+rules that carry this module: we send with the numbers the far end wrote, and we receive on the
+numbers we wrote. A FRITZ!Box answers our event number 101 with 100, and both then arrive.
+
+Every m-line either side ever wrote stays for the rest of the call: answers mirror the offer line by
+line, later offers repeat all lines, and what we do not do has port 0 (RFC 3264 §6, §8).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+from doorstation.errors import ProtocolError
+from doorstation.ids import Ids
+from doorstation.sdp.codecs import (
+    PCMA,
+    PCMU,
+    TELEPHONE_EVENT,
+    Codec,
+    payload_type,
+    read_codecs,
+    write_codecs,
+)
+from doorstation.sdp.description import (
+    Attribute,
+    Connection,
+    Media,
+    Origin,
+    SessionDescription,
+    format_sdp,
+    parse_sdp,
+)
+
+# (we send, we receive) <-> the word for it, seen from the side that writes it.
+_FLOWS: Final = {
+    "sendrecv": (True, True),
+    "sendonly": (True, False),
+    "recvonly": (False, True),
+    "inactive": (False, False),
+}
+_WORDS: Final = {flows: word for word, flows in _FLOWS.items()}
+
+# AVPF differs in when RTCP may be sent, not in the packets: RFC 4585 §5 lets both meet.
+_PROTOCOLS: Final = frozenset({"RTP/AVP", "RTP/AVPF"})
+
+_EVENT_NUMBER: Final = 101  # what every phone expects; RFC 4733 leaves it open
+_DYNAMIC: Final = range(96, 128)  # RFC 3551 §6
+_PTIME_RANGE: Final = (10, 120)  # ms we are ready to put into one packet
+
+
+class NothingInCommon(ProtocolError):
+    """No stream both sides can do: answer 488 with the reason (RFC 3261 §21.4.26)."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, 488)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAudio:
+    """What this side brings: where it listens and what it can do, best codec first."""
+
+    address: str
+    port: int
+    codecs: tuple[Codec, ...] = (PCMA, PCMU)
+    telephone_event: bool = True
+    ptime_ms: int = 20
+    answer_order: str = "offerer"  # or "ours": whose order of codecs an answer of ours follows
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSession:
+    """What both sides agreed on, as the media side needs it."""
+
+    remote: tuple[str, int]
+    remote_rtcp: tuple[str, int] | None  # None: the far end wants no RTCP
+    rtcp_mux: bool
+    codec: Codec  # to send; its fmtp is what the far end asks for
+    payload_type: int  # to send
+    receive: tuple[tuple[int, Codec], ...]  # any of these may arrive, at any time
+    event_payload_type: int | None  # to send telephone-events; None: the far end takes none
+    event_clock: int  # Hz of the events we send
+    event_receive: tuple[tuple[int, int], ...]  # (payload type, clock in Hz)
+    direction: str  # ours
+    ptime_ms: int  # to send
+    maxptime: int | None  # ms, the far end's limit
+    held: bool  # the far end put us on hold
+
+    @property
+    def may_send(self) -> bool:
+        return _FLOWS[self.direction][0]
+
+    @property
+    def may_receive(self) -> bool:
+        return _FLOWS[self.direction][1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """One m-line of the call, kept so that it can be repeated with port 0."""
+
+    kind: str
+    proto: str
+    formats: tuple[str, ...]
+
+    def refused(self) -> Media:
+        # A line without formats breaks the grammar; some phones write it when they refuse.
+        return Media(self.kind, 0, self.proto, self.formats or ("0",))
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """An offer of ours: what an answer is read against."""
+
+    slots: tuple[_Slot, ...]
+    audio: int
+    codecs: tuple[Codec, ...]
+    events: tuple[Codec, ...]
+    direction: str
+    rtcp_mux: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """An audio m-line of the far end that can carry a call."""
+
+    index: int
+    media: Media
+    address: str
+    on_hold: bool  # the unspecified address: RFC 2543 hold, RFC 3264 §8.4
+    codecs: tuple[tuple[Codec, Codec], ...]  # (theirs, ours), in the far end's order
+    events: tuple[Codec, ...]
+    flows: tuple[bool, bool]  # (they send, they receive)
+
+
+class OfferAnswer:
+    """The descriptions of one call, from the first offer to the last re-INVITE.
+
+    The version in `o=` rises by one when the content differs from what was sent last, and only
+    then: Asterisk takes an unchanged version for an unchanged description (RFC 3264 §8).
+    """
+
+    def __init__(self, ids: Ids, local: LocalAudio) -> None:
+        self.local = local
+        self.session: AudioSession | None = None
+        self._session_id = str(ids.number(31))  # some phones keep it in a signed int
+        self._sent: SessionDescription | None = None
+        self._offer: _Offer | None = None
+        self._awaiting_answer = False
+        self._slots: tuple[_Slot, ...] = (_Slot("audio", "RTP/AVP", ()),)
+        self._audio = 0
+        # Within a call a dynamic number never changes its codec (RFC 3264 §8.3.2).
+        self._numbers: dict[tuple[str, int, int], int] = {}
+        self._taken: set[int] = set()
+
+    def offer(self, direction: str = "sendrecv") -> bytes:
+        """An offer with everything we can do; replaces one of ours that is still unanswered."""
+        _check_direction(direction)
+        local = self.local
+        codecs = tuple(self._number(codec) for codec in local.codecs)
+        events = (self._number(TELEPHONE_EVENT),) if local.telephone_event else ()
+        slot = self._slots[self._audio]
+        mux = self.session is not None and self.session.rtcp_mux
+        media = self._audio_line(slot, (*codecs, *events), direction, mux)
+        lines = [old.refused() for old in self._slots]
+        lines[self._audio] = media
+        slots = list(self._slots)
+        slots[self._audio] = replace(slot, formats=media.formats)
+        self._offer = _Offer(tuple(slots), self._audio, codecs, events, direction, mux)
+        self._awaiting_answer = True
+        return self._write(lines)
+
+    def answer(self, offer: bytes, direction: str = "sendrecv") -> bytes:
+        """The answer to the far end's offer; `direction` is what we would like.
+
+        Raises MalformedPacket, NothingInCommon (488), or ProtocolError 491 while an offer of ours
+        is unanswered. After a raise everything is as agreed before.
+        """
+        _check_direction(direction)
+        if self._awaiting_answer:
+            raise ProtocolError("an offer of this side is not answered yet", 491)
+        local = self.local
+        description = parse_sdp(offer)
+        stream = self._find_stream(description, range(len(description.media)))
+        they_send, they_receive = stream.flows
+        wish_send, wish_receive = _FLOWS[direction]
+        flows = wish_send and they_receive, wish_receive and they_send
+
+        pairs = stream.codecs
+        if local.answer_order == "ours":
+            order = {codec.key: place for place, codec in enumerate(local.codecs)}
+            pairs = tuple(sorted(pairs, key=lambda pair: order[pair[1].key]))
+        chosen = tuple(ours.numbered(_number_of(theirs), ours.fmtp) for theirs, ours in pairs)
+        events = _answered_events(stream.events, chosen) if local.telephone_event else ()
+        answered = tuple(
+            event.numbered(_number_of(event), TELEPHONE_EVENT.fmtp) for event in events
+        )
+        mux = stream.media.has("rtcp-mux")
+
+        slots = tuple(_Slot(m.kind, m.proto, m.formats) for m in description.media)
+        media = self._audio_line(slots[stream.index], (*chosen, *answered), _WORDS[flows], mux)
+        lines = [slot.refused() for slot in slots]
+        lines[stream.index] = media
+        body = self._write(lines)
+
+        for codec in (*chosen, *answered):
+            self._numbers[codec.key] = _number_of(codec)
+        self._agree(slots, stream)
+        self._offer = None
+        self.session = self._make_session(
+            description,
+            stream,
+            send=pairs[0][0],
+            receive=tuple((_number_of(codec), codec) for codec in chosen),
+            event=events[0] if events else None,
+            event_receive=stream.events if local.telephone_event else (),
+            flows=flows,
+            mux=mux,
+            held=wish_send and not they_receive,
+        )
+        return body
+
+    def answer_received(self, answer: bytes) -> None:
+        """Take the answer to our offer; a second one to the same offer (a 183, then the 200 of
+        another branch) replaces the first.
+
+        Raises MalformedPacket, NothingInCommon (also for a refused stream, port 0), or
+        ProtocolError if we offered nothing. After a raise nothing has changed.
+        """
+        offer = self._offer
+        if offer is None:
+            raise ProtocolError("an answer without an offer")
+        description = parse_sdp(answer)
+        lines = range(len(description.media))
+        if offer.audio in lines and description.media[offer.audio].kind.lower() == "audio":
+            lines = range(offer.audio, offer.audio + 1)
+        stream = self._find_stream(description, lines, offer.codecs)
+        they_send, they_receive = stream.flows
+        may_send, may_receive = _FLOWS[offer.direction]
+
+        ours = {codec.key: _number_of(codec) for codec in (*offer.codecs, *offer.events)}
+        events = tuple(event for event in stream.events if event.key in ours)
+        mapped = tuple(codec.numbered(ours[codec.key], codec.fmtp) for _, codec in stream.codecs)
+        own_numbers = {_number_of(codec): codec for codec in (*offer.events, *mapped)}
+        # Their number for a codec we numbered otherwise: allowed to differ, and some send with it.
+        also = tuple(
+            codec.numbered(_number_of(theirs), codec.fmtp)
+            for theirs, codec in stream.codecs
+            if theirs.payload_type not in own_numbers
+        )
+        also_events = tuple(e for e in events if e.payload_type not in own_numbers)
+
+        self._awaiting_answer = False
+        self._agree(offer.slots, replace(stream, index=offer.audio))
+        self.session = self._make_session(
+            description,
+            stream,
+            send=stream.codecs[0][0],
+            receive=tuple((_number_of(codec), codec) for codec in (*mapped, *also)),
+            event=events[0] if events else None,
+            # Heard even if the answer leaves events out: a digit lost is a door that stays shut.
+            event_receive=(*offer.events, *also_events),
+            flows=(may_send and they_receive, may_receive and they_send),
+            mux=offer.rtcp_mux and stream.media.has("rtcp-mux"),
+            held=may_send and not they_receive,
+        )
+
+    def discard_offer(self) -> None:
+        """Our offer was refused (491, 488): what was agreed before holds (RFC 3261 §14.1)."""
+        if self._awaiting_answer:
+            self._awaiting_answer = False
+            self._offer = None
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def _number(self, codec: Codec) -> Codec:
+        """The codec with the number it had in this call, its static one, or a free one."""
+        number = self._numbers.get(codec.key, codec.payload_type)
+        used = self._taken | {n for key, n in self._numbers.items() if key != codec.key}
+        if number is None or (number in _DYNAMIC and number in used):
+            used |= {c.payload_type for c in self.local.codecs if c.payload_type is not None}
+            usual = _EVENT_NUMBER if codec is TELEPHONE_EVENT else None
+            spare = [n for n in _DYNAMIC if n not in used and n != _EVENT_NUMBER]
+            if usual is not None and usual not in used:
+                spare = [usual]
+            if not spare:
+                raise NothingInCommon(f"no payload type is left for {codec.name}")
+            number = spare[0]
+        self._numbers[codec.key] = number
+        return codec.numbered(number, codec.fmtp)
+
+    def _audio_line(
+        self, slot: _Slot, codecs: tuple[Codec, ...], direction: str, mux: bool
+    ) -> Media:
+        formats, attributes = write_codecs(codecs)
+        extra = [Attribute("ptime", str(self.local.ptime_ms)), Attribute(direction)]
+        if mux:
+            extra.append(Attribute("rtcp-mux"))
+        return Media(
+            slot.kind, self.local.port, slot.proto, formats, attributes=(*attributes, *extra)
+        )
+
+    def _write(self, lines: Iterable[Media]) -> bytes:
+        family = "IP6" if ":" in self.local.address else "IP4"
+        before = self._sent
+        # All of o= but the version stays as it was, even when we moved (RFC 3264 §8).
+        origin = (
+            before.origin
+            if before
+            else Origin(self._session_id, "1", self.local.address, family=family)
+        )
+        now = SessionDescription(
+            origin,
+            connection=Connection(self.local.address, family),
+            media=tuple(lines),
+        )
+        if before is not None and now != before:
+            now = replace(now, origin=replace(origin, version=str(int(origin.version) + 1)))
+        self._sent = now
+        return format_sdp(now)
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def _find_stream(
+        self,
+        description: SessionDescription,
+        lines: Iterable[int],
+        codecs: tuple[Codec, ...] | None = None,
+    ) -> _Stream:
+        """The first audio line that can carry the call.
+
+        Raises NothingInCommon with what the first audio line lacks.
+        """
+        reason = ""
+        for index in lines:
+            if description.media[index].kind.lower() != "audio":
+                continue
+            found = self._read_stream(description, index, codecs or self.local.codecs)
+            if isinstance(found, _Stream):
+                return found
+            reason = reason or found
+        raise NothingInCommon(reason or "no audio in the description")
+
+    def _read_stream(
+        self, description: SessionDescription, index: int, codecs: tuple[Codec, ...]
+    ) -> _Stream | str:
+        """One audio line, or why it cannot be used."""
+        media = description.media[index]
+        if media.port == 0:
+            return "the audio stream has port 0"
+        proto = media.proto.upper()
+        if proto not in _PROTOCOLS:
+            if "SAVP" in proto:
+                kind = "DTLS-SRTP" if "TLS" in proto or _dtls(description, media) else "SRTP"
+                return f"{kind} ({_printable(proto)}) is not supported, plain RTP/AVP is"
+            return f"transport {_printable(proto)} is not supported, plain RTP/AVP is"
+        connection = media.connection or description.connection
+        if connection is None:
+            return "the audio stream has no c= line"
+        address = _usable_address(connection.host, self.local.address)
+        if address is None:
+            return (
+                f"{_printable(connection.host)} is no address that can be reached "
+                f"from {self.local.address}"
+            )
+
+        known = {codec.key: codec for codec in codecs}
+        theirs = read_codecs(media)
+        pairs: dict[tuple[str, int, int], tuple[Codec, Codec]] = {}
+        for codec in theirs:
+            if codec.key in known:
+                pairs.setdefault(codec.key, (codec, known[codec.key]))
+        if not pairs:
+            names = ", ".join(_printable(codec.name) for codec in theirs[:8]) or "none known"
+            ours = ", ".join(codec.name for codec in codecs)
+            return f"no common codec: {names} there, {ours} here"
+
+        they_send, they_receive = _FLOWS[_direction(description, media)]
+        on_hold = not address
+        return _Stream(
+            index,
+            media,
+            address or connection.host,
+            on_hold,
+            tuple(pairs.values()),
+            tuple(c for c in theirs if c.name.lower() == TELEPHONE_EVENT.name),
+            (they_send, they_receive and not on_hold),
+        )
+
+    def _agree(self, slots: tuple[_Slot, ...], stream: _Stream) -> None:
+        self._slots = slots
+        self._audio = stream.index
+        for text in stream.media.formats:
+            number = payload_type(text)
+            if number is not None and number not in self._numbers.values():
+                self._taken.add(number)
+
+    def _make_session(
+        self,
+        description: SessionDescription,
+        stream: _Stream,
+        *,
+        send: Codec,
+        receive: tuple[tuple[int, Codec], ...],
+        event: Codec | None,
+        event_receive: tuple[Codec, ...],
+        flows: tuple[bool, bool],
+        mux: bool,
+        held: bool,
+    ) -> AudioSession:
+        media = stream.media
+        maxptime = next(_milliseconds(media.values("maxptime")), None)
+        ptime = next(
+            _milliseconds((*media.values("ptime"), *description.values("ptime"))),
+            self.local.ptime_ms,
+        )
+        shortest, longest = _PTIME_RANGE
+        ptime = min(ptime, maxptime or longest, longest) // 10 * 10
+        return AudioSession(
+            remote=(stream.address, media.port),
+            remote_rtcp=_rtcp_address(media, stream, mux),
+            rtcp_mux=mux,
+            codec=send,
+            payload_type=_number_of(send),
+            receive=receive,
+            event_payload_type=event.payload_type if event else None,
+            event_clock=event.clock if event else TELEPHONE_EVENT.clock,
+            event_receive=tuple((_number_of(e), e.clock) for e in event_receive),
+            direction=_WORDS[flows],
+            ptime_ms=max(ptime, shortest),
+            maxptime=maxptime,
+            held=held,
+        )
+
+
+def _check_direction(direction: str) -> None:
+    if direction not in _FLOWS:
+        raise ValueError(f"{direction!r} is none of {', '.join(_FLOWS)}")
+
+
+def _number_of(codec: Codec) -> int:
+    number = codec.payload_type
+    if number is None:
+        raise ValueError(f"{codec.name} has no payload type")
+    return number
+
+
+def _direction(description: SessionDescription, media: Media) -> str:
+    """The direction the far end wrote; the m-line's wins over the session's (RFC 8866 §6.7)."""
+    for attribute in (*media.attributes, *description.attributes):
+        if attribute.name.lower() in _FLOWS:
+            return attribute.name.lower()
+    return "sendrecv"
+
+
+def _usable_address(host: str, near: str) -> str | None:
+    """`host` if it can be reached from `near`, "" for the addresses that mean hold, else None."""
+    if host.lower().endswith(".invalid"):  # RFC 6157 §4: the IPv6 way to write 0.0.0.0
+        return ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if address.is_unspecified:
+        return ""
+    if address.is_multicast or str(address) == "255.255.255.255":
+        return None  # one INVITE must not make the door talk to a whole network
+    return str(address) if (address.version == 6) == (":" in near) else None
+
+
+def _dtls(description: SessionDescription, media: Media) -> bool:
+    return media.has("fingerprint") or description.has("fingerprint")
+
+
+def _answered_events(events: tuple[Codec, ...], chosen: tuple[Codec, ...]) -> tuple[Codec, ...]:
+    """Those with the clock of a chosen codec, else the first: clocks should not mix in one stream
+    (RFC 4733 §2.5.1.2), but a phone with 16 kHz events alone shall be able to open the door."""
+    clocks = {codec.clock for codec in chosen}
+    fitting: dict[int, Codec] = {}
+    for event in events:
+        if event.clock in clocks:
+            fitting.setdefault(event.clock, event)
+    return tuple(fitting.values()) or events[:1]
+
+
+def _rtcp_address(media: Media, stream: _Stream, mux: bool) -> tuple[str, int] | None:
+    """Where RTCP goes: RTP's port if muxed (RFC 5761), `a=rtcp` (RFC 3605), else the next port."""
+    rates = {b.kind.upper(): b.value for b in media.bandwidth}
+    if rates.get("RS") == "0" and rates.get("RR") == "0":
+        return None  # RFC 3556 §2
+    if mux:
+        return stream.address, media.port
+    for value in media.values("rtcp"):
+        port, *rest = value.split() or [""]
+        if not (1 <= len(port) <= 5 and port.isascii() and port.isdigit()):
+            continue
+        if not 0 < int(port) <= 65_535:
+            return None
+        host = _usable_address(rest[2], stream.address) if len(rest) == 3 else stream.address
+        return (host, int(port)) if host else None
+    return (stream.address, media.port + 1) if media.port < 65_535 else None
+
+
+def _milliseconds(values: Iterable[str]) -> Iterator[int]:
+    """Each value that is a usable time; RFC 8866 §6.4 allows "20" and "20.0"."""
+    for value in values:
+        whole = value.strip().partition(".")[0]
+        if 1 <= len(whole) <= 4 and whole.isascii() and whole.isdigit() and int(whole) > 0:
+            yield int(whole)
+
+
+def _printable(text: str) -> str:
+    """A word of the far end made fit for a reason phrase."""
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text[:40])
