@@ -35,10 +35,11 @@ def eventually(condition: Callable[[], T], what: str, seconds: float = 5.0) -> T
 
 
 class Process:
-    """A program in the lab, its output in a file; ended with its whole process group."""
+    """A program in the lab, its output in a file."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], name: str, log: Path) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], name: str, log: Path, wrapped: bool) -> None:
         self._popen = popen
+        self._wrapped = wrapped
         self.name = name
         self.log = log
 
@@ -59,16 +60,24 @@ class Process:
                 f"{self.name} still runs after {seconds:g} s:\n{self.tail()}"
             ) from None
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the program; nothing when it has ended."""
+        pid = self._popen.pid
+        try:
+            if self._wrapped:  # nsenter waits for its child; ended by a signal it would not
+                pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+            os.kill(pid, number)
+        except (OSError, ValueError):
+            return
+
     def stop(self, seconds: float = 5.0) -> None:
-        """Ask it to end, then insist; harmless when it has ended."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if self._popen.poll() is not None:
-                return
-            try:
-                os.killpg(self._popen.pid, number)
-                self._popen.wait(seconds)
-            except (ProcessLookupError, subprocess.TimeoutExpired):
-                continue
+        """Ask it to end, then insist."""
+        self.send(signal.SIGTERM)
+        try:
+            self._popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._popen.pid, signal.SIGKILL)
+            self._popen.wait()
 
     def ready(self, condition: Callable[[], T], what: str, seconds: float = 10.0) -> T:
         """As `eventually`, but fails at once, with the log, when the program ends before."""
@@ -146,6 +155,7 @@ class Lab:
                 ),
                 Path(command[0]).name,
                 path,
+                wrapped=not here,
             )
         try:
             yield process

@@ -14,6 +14,7 @@ Each is a context manager that returns once the peer is ready and leaves nothing
 
 import json
 import math
+import signal
 import socket
 import struct
 import subprocess
@@ -214,6 +215,7 @@ class Baresip:
         self.command("hangup")
 
     def hold(self) -> None:
+        """Put the call on hold by re-INVITE."""
         self.command("hold")
 
     def resume(self) -> None:
@@ -477,3 +479,4 @@ def sipp(
             kind = "-Htln" if transport != "u1" else "-Huln"
             process.ready(lambda: f"{address}:{port}" in lab.run("ss", kind), "listens for calls")
         yield run
+        process.send(signal.SIGKILL)  # asked politely it waits for its calls to end
