@@ -189,7 +189,7 @@ _VIA = re.compile(
     [ \t]++
     (\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_][A-Za-z0-9_.-]*+)
     (?:[ \t]*+:[ \t]*+([0-9]{{1,5}}))?+
-    [ \t]*+(?=;|$)
+    [ \t]*+(?=[;,]|$)
     """,
     re.VERBOSE,
 )
@@ -247,6 +247,14 @@ def parse_via(text: str) -> Via:
         None if port is None else int(port),
         parse_params(text[match.end() :], "Via"),
     )
+
+
+def read_sent_by(text: str) -> str | None:
+    """A Via value cut down to what says where to answer; None when that cannot be read."""
+    match = _VIA.match(text)
+    if match is None or (match[3] is not None and int(match[3]) > 65535):
+        return None
+    return match[0].rstrip(WHITESPACE)
 
 
 def format_via(via: Via) -> str:

@@ -34,9 +34,10 @@ from doorstation.sip.headers import (
     parse_cseq,
     parse_name_addr,
     parse_via,
+    read_sent_by,
     resolve_name,
 )
-from doorstation.sip.uri import OtherUri, Uri, format_uri, parse_uri
+from doorstation.sip.uri import OtherUri, SipUri, Uri, format_uri, parse_uri
 
 __all__ = [
     "MAX_BODY", "MAX_HEAD", "MAX_HEADERS", "MAX_MESSAGE", "REASONS", "KeepAlive",
@@ -318,7 +319,7 @@ Message = Request | Response
 _HEAD_END = re.compile(rb"\n\r?\n")
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _REQUEST_LINE = re.compile(rf"([{TOKEN_CHARS}]++) ([^ ]++) ([A-Za-z]++)/([0-9]++)\.([0-9]++)")
-_STATUS_LINE = re.compile(r"[sS][iI][pP]/([0-9]++)\.([0-9]++) ([0-9]{3})(?: (.*+))?+", re.DOTALL)
+_STATUS_LINE = re.compile(r"[sS][iI][pP]/([0-9]++)\.([0-9]++) ([0-9]++)(?: (.*+))?+", re.DOTALL)
 _METHOD = re.compile(rf"([{TOKEN_CHARS}]++)[ \t]")
 # NUL may stand in a quoted pair only (RFC 4475 §3.1.1.2 does it).
 _BARE_NUL = re.compile(r"(?<!\\)\x00")
@@ -338,7 +339,7 @@ def parse_message(data: bytes) -> Message:
 def _parse_parts(head: bytes, rest: bytes, *, complete: bool) -> Message:
     """Read a message from its head, without the empty line, and what follows."""
     message, fault = _parse_head(head)
-    if fault is None and not complete:
+    if not complete:
         fault = MalformedMessage("header section without end")
     if fault is None:
         try:
@@ -431,9 +432,9 @@ def _parse_start_line(line: str, headers: Headers) -> tuple[Message, MalformedMe
     if match is not None:
         if (match[1], match[2]) != ("2", "0"):
             raise MalformedMessage(f"response of version {match[1][:9]}.{match[2][:9]}", 505)
-        status = int(match[3])
+        status = int(match[3]) if len(match[3]) == 3 else 0
         if not 100 <= status <= 699:
-            raise MalformedMessage(f"response with status {status}")
+            raise MalformedMessage(f"response with status {match[3][:12]}")
         return Response(status, match[4] or "", headers), None
     match = _METHOD.match(line)
     if match is None or not line.rstrip(WHITESPACE).upper().endswith("SIP/2.0"):
@@ -459,12 +460,18 @@ def _content_length(headers: Headers) -> int | None:
 
 def _answerable(fault: MalformedMessage, message: Message) -> MalformedMessage:
     """The same fault with the request to answer, if there is a way back to its sender."""
-    if isinstance(message, Request) and message.method != "ACK":
-        try:
-            message.top_via  # noqa: B018
-        except MalformedMessage:
+    if not isinstance(message, Request) or message.method == "ACK":
+        return fault
+    try:
+        message.top_via  # noqa: B018
+    except MalformedMessage:
+        # RFC 4475 §3.1.2.1: the parameters are past reading, but where to answer is not.
+        sent_by = read_sent_by(message.headers.get("Via") or "")
+        if sent_by is None:
             return fault
-        fault.request = message
+        message = message.copy()
+        message.headers.set("Via", sent_by)
+    fault.request = message
     return fault
 
 
@@ -485,6 +492,8 @@ def _check_request_only(request: Request) -> None:
         raise MalformedMessage(
             f"CSeq method {request.cseq.method[:32]} in a {request.method[:32]} request"
         )
+    if isinstance(request.uri, SipUri) and request.uri.headers:
+        raise MalformedMessage("Request-URI with headers")  # RFC 3261 §19.1.1
     request.max_forwards  # noqa: B018
     request.routes  # noqa: B018
 
