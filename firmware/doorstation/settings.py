@@ -23,7 +23,7 @@ from doorstation.errors import SettingsError
 MIN_CODE_DIGITS: Final = 4
 MAX_CODE_DIGITS: Final = 16
 MAX_TEXT: Final = 1024  # longer than any URI or path in use; keeps requests inside one datagram
-MAX_ITEMS: Final = 64
+_TLS_NEEDS_NAME: Final = "TLS proves a name, not an address; a domain name, or another transport"
 DIAL_CHARACTERS: Final = frozenset("0123456789*#+")
 
 
@@ -40,7 +40,7 @@ class Secret:
 
     def matches(self, text: str) -> bool:
         """Compare in a time that tells nothing about the secret but its length."""
-        return hmac.compare_digest(self._text.encode(), text.encode())
+        return hmac.compare_digest(self._text.encode(), text.encode(errors="replace"))
 
     def __bool__(self) -> bool:
         return bool(self._text)
@@ -67,6 +67,8 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     high: float = math.inf
     least: int = 0
     """Entries a list needs."""
+    most: int = 1000
+    """Entries a list may have."""
     check: Callable[[str], str] | None = None
     """Given a text: "" or 'what is wrong; what would be valid'."""
     absent: str = ""
@@ -367,7 +369,12 @@ class Step(Section, frozen=True, kw_only=True):
 
     ring: Annotated[
         tuple[str, ...],
-        Option(help="Numbers at the account, names of peers, or SIP URIs.", least=1, check=_target),
+        Option(
+            help="Numbers at the account, names of peers, or SIP URIs.",
+            least=1,
+            most=16,
+            check=_target,
+        ),
     ]
     seconds: Annotated[
         float, Option(help="How long the step rings.", unit="s", low=5, high=180)
@@ -389,7 +396,9 @@ class Button(Section, frozen=True, kw_only=True):
             help="A button pressed this long is stuck: fault shown.", unit="s", low=5, high=3600
         ),
     ] = 30.0
-    steps: Annotated[tuple[Step, ...], Option(help="Whom a press calls, step after step.", least=1)]
+    steps: Annotated[
+        tuple[Step, ...], Option(help="Whom a press calls, step after step.", least=1, most=16)
+    ]
     hang_up_after_open: Annotated[
         float | None,
         Option(
@@ -512,8 +521,11 @@ class Door(Section, frozen=True, kw_only=True):
     """Rules of the door."""
 
     wrong_codes: Annotated[
-        int, Option(help="Wrong codes in a row that lock codes out.", low=1, high=20)
+        int, Option(help="Wrong codes in a row that lock a caller's codes out.", low=1, high=20)
     ] = 3
+    wrong_codes_in_all: Annotated[
+        int, Option(help="Wrong codes in a row that lock everybody's codes out.", low=1, high=100)
+    ] = 10
     lock_out: Annotated[
         float, Option(help="How long codes then count for nothing.", unit="s", low=1, high=86400)
     ] = 60.0
@@ -595,6 +607,18 @@ class Settings(Section, frozen=True, kw_only=True):
         if target in self.peers:
             return self.peers[target].uri
         return target
+
+    def target_fault(self, target: str) -> str:
+        """ "" if `target` can be rung, else 'what is wrong; what would be valid'."""
+        if fault := _target(target):
+            return fault
+        if is_dial_string(target) and self.account is None:
+            return f'"{target}" needs an account; [account], a peer or sip:user@host'
+        if is_name(target) and target not in self.peers:
+            return f'"{target}" is not the name of a peer; {_nearest(target, list(self.peers))}'
+        if ":" in target and _secure_address(target):
+            return _TLS_NEEDS_NAME
+        return ""
 
     def through_account(self, uri: str) -> bool:
         """Whether a call to `uri` needs the account: its host is the account's domain."""
@@ -744,8 +768,6 @@ class _Loader:
         if not isinstance(raw, dict):
             self.fault(path, f"{_kind_name(raw)}; tables, written [{path}.NAME]")
             return _UNUSABLE
-        if len(raw) > MAX_ITEMS:
-            self.fault(path, f"{len(raw)} entries; at most {MAX_ITEMS}")
         found = {}
         for name, value in raw.items():
             here = _dotted(path, name)
@@ -761,8 +783,8 @@ class _Loader:
         if not isinstance(raw, list):
             self.fault(path, f"{_kind_name(raw)}; a list in square brackets")
             return _UNUSABLE
-        if not option.least <= len(raw) <= MAX_ITEMS:
-            self.fault(path, f"{len(raw)} entries; {option.least} to {MAX_ITEMS} of them")
+        if not option.least <= len(raw) <= option.most:
+            self.fault(path, f"{len(raw)} entries; {option.least} to {option.most} of them")
         blank = kind("") if kind in (str, Secret) else _UNUSABLE  # keeps the places in the list
         values = [self._value(kind, option, v, f"{path}[{i}]") for i, v in enumerate(raw)]
         values = [blank if value is _UNUSABLE else value for value in values]
@@ -860,12 +882,8 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
     for name, button in settings.buttons.items():
         for i, step in enumerate(button.steps):
             for j, target in enumerate(step.ring):
-                path = f"buttons.{name}.steps[{i}].ring[{j}]"
-                if is_dial_string(target) and settings.account is None:
-                    yield path, f'"{target}" needs an account; [account], a peer or sip:user@host'
-                elif is_name(target) and target not in settings.peers:
-                    known = _nearest(target, list(settings.peers))
-                    yield path, f'"{target}" is not the name of a peer; {known}'
+                if fault := settings.target_fault(target):
+                    yield f"buttons.{name}.steps[{i}].ring[{j}]", fault
     for name, reader in settings.readers.items():
         if reader.opens not in settings.relays:
             known = _nearest(reader.opens, list(settings.relays))
@@ -941,18 +959,12 @@ def _code_faults(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _tls_faults(settings: Settings) -> Iterator[tuple[str, str]]:
-    wrong = "TLS proves a name, not an address; a domain name, or another transport"
     account = settings.account
     if account is not None and account.transport == "tls" and is_address(account.domain):
-        yield "account.domain", wrong
+        yield "account.domain", _TLS_NEEDS_NAME
     for name, peer in settings.peers.items():
         if _secure_address(peer.uri):
-            yield f"peers.{name}.uri", wrong
-    for name, button in settings.buttons.items():
-        for i, step in enumerate(button.steps):
-            for j, target in enumerate(step.ring):
-                if ":" in target and _secure_address(target):
-                    yield f"buttons.{name}.steps[{i}].ring[{j}]", wrong
+            yield f"peers.{name}.uri", _TLS_NEEDS_NAME
     if "tls" in settings.sip.transports:
         if not settings.tls.certificate:
             yield "tls.certificate", 'missing; a PEM file, because sip.transports holds "tls"'
@@ -964,3 +976,76 @@ def _secure_address(uri: str) -> bool:
     scheme, _, host, params = split_uri(uri)
     secure = scheme == "sips" or "transport=tls" in [param.lower() for param in params]
     return secure and is_address(_bare_host(host))
+
+
+# --- Documentation ------------------------------------------------------------------------------
+
+_INTRODUCTION: Final = """\
+# Settings
+
+One TOML file. `doorstation check FILE` reports every problem of it together; `doorstation run`
+refuses to start on the same problems. An unknown key is a mistake. Secrets are never shown again:
+they print as `***`.
+
+The smallest file for a door that rings group `**9` of a telephone system and opens with 4711:
+
+```toml
+[account]
+user = "door"
+domain = "fritz.box"
+password = "..."
+
+[buttons.call]
+pin = 17
+steps = [{ ring = ["**9"] }]
+
+[relays.door]
+pin = 27
+codes = ["4711"]
+```
+
+A `ring` entry is a number (digits, `*`, `#`, `+`: that user at the account's domain), the name of
+a [peers] entry, or a SIP URI. A name in a heading is yours to choose: small letters, digits, `_`
+and `-`. This page is made from the settings tree by `doorstation.settings.describe()`.
+"""
+
+
+def describe() -> str:
+    """`docs/settings.md`: every option with what it takes, its default and what it is for."""
+    return "\n".join([_INTRODUCTION, *_describe_tables(Settings, "")]).rstrip() + "\n"
+
+
+def _describe_tables(cls: type[Section], path: str) -> Iterator[str]:
+    for field in msgspec.structs.fields(cls):
+        kind = _without_none(_unwrap(field.type)[0])
+        here = _dotted(path, field.name)
+        if get_origin(kind) is Mapping:
+            yield from _describe_section(get_args(kind)[1], f"[{here}.NAME]")
+        elif get_origin(kind) is tuple and _is_section(get_args(kind)[0]):
+            yield from _describe_section(get_args(kind)[0], f"Each entry of {here}")
+        elif _is_section(kind):
+            yield from _describe_section(kind, f"[{here}]")
+
+
+def _describe_section(cls: type[Section], heading: str) -> Iterator[str]:
+    yield f"## {heading}\n"
+    yield f"{cls.__doc__}\n"
+    yield "| option | takes | default | |"
+    yield "|---|---|---|---|"
+    for field in msgspec.structs.fields(cls):
+        kind, option = _unwrap(field.type)
+        kind = _without_none(kind)
+        takes = _valid(kind, option).replace("a text in quotes", "text")
+        secret = Secret in (kind, *get_args(kind))
+        takes = takes.replace("text", "secret text") if secret else takes
+        yield f"| `{field.name}` | {takes} | {_default(field, option)} | {option.help} |"
+    yield ""
+    yield from _describe_tables(cls, heading.strip("[]"))
+
+
+def _default(field: msgspec.structs.FieldInfo, option: Option) -> str:
+    if field.required:
+        return "must be set"
+    if option.absent and not field.default:
+        return option.absent
+    return "" if isinstance(field.default, Secret) else f"`{_toml(field.default)}`"
