@@ -220,7 +220,7 @@ def _read_line(section: _Section, number: int, letter: str, value: str) -> None:
             name, colon, rest = value.partition(":")
             name = name.rstrip(" \t")
             if name:
-                section.attributes.append(Attribute(name, rest.lstrip(" \t") if colon else None))
+                section.attributes.append(Attribute(name, rest if colon else None))
         case "c":
             if section.connections and not in_media:
                 raise _fault(number, "is a second c= of the session")
@@ -356,7 +356,11 @@ def _bandwidth_line(bandwidth: Bandwidth) -> str:
 
 def _attribute_line(attribute: Attribute) -> str:
     name = _name(attribute.name)
-    return f"a={name}" if attribute.value is None else f"a={name}:{_text(attribute.value)}"
+    if attribute.value is None:
+        return f"a={name}"
+    # A leading blank belongs to the value: browsers write `a=msid-semantic: WMS`.
+    _text(attribute.value.lstrip(" \t") or attribute.value)
+    return f"a={name}:{attribute.value}"
 
 
 def _text(value: str) -> str:

@@ -460,7 +460,7 @@ def _usable_address(host: str, near: str) -> str | None:
     if host.lower().endswith(".invalid"):  # RFC 6157 §4: the IPv6 way to write 0.0.0.0
         return ""
     try:
-        address = ip_address(host)
+        address = ip_address(host.partition("%")[0])  # a zone means nothing outside their machine
     except ValueError:
         return None
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
