@@ -141,7 +141,7 @@ class _Section:
 
     def media(self) -> Media:
         line = self.m_line
-        assert line is not None  # noqa: S101  only called for sections opened by an m-line
+        assert line is not None
         return Media(
             kind=line.kind,
             port=line.port,
