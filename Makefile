@@ -1,0 +1,34 @@
+# make try      a door and an indoor phone on this machine: no hardware, no account, no configuration
+# make setup    prepare .venv and nothing else
+# make test     every test, real peers included (needs some Debian packages: says which, and asks)
+# make check    format, lint, types, imports
+# make bench    figures beside other phones', into docs/benchmarks.md
+
+TESTS ?= tests
+bin := .venv/bin
+
+.PHONY: help try setup test check bench
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+try:
+	@deploy/setup.sh try
+	@exec $(bin)/doorstation try $(ARGS)
+
+setup:
+	@deploy/setup.sh dev
+
+test:
+	@deploy/setup.sh test
+	@tests/support/own-network.sh $(bin)/python -m pytest -q $(TESTS)
+
+check: setup
+	$(bin)/ruff format --check .
+	$(bin)/ruff check .
+	$(bin)/mypy
+	$(bin)/lint-imports
+
+bench:
+	@deploy/setup.sh test
+	@$(bin)/python -m bench $(ARGS)
