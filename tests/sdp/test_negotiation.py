@@ -749,6 +749,16 @@ def test_number_the_far_end_uses_for_something_else_is_avoided() -> None:
     assert "96 telephone-event/8000" in media.values("rtpmap")
 
 
+def test_far_end_that_names_every_number_does_not_leave_us_without_one() -> None:
+    party = side()
+    offer = sdp(
+        "m=audio 5000 RTP/AVP 8 " + " ".join(map(str, range(96, 128))),
+        *(f"a=rtpmap:{number} x-{number}/8000" for number in range(96, 128)),
+    )
+    party.answer(offer)
+    assert media_of(party.offer()).formats == ("8", "0", "101")
+
+
 # --- two of us, any captures, any bytes ---------------------------------------------------------
 
 

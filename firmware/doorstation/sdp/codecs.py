@@ -1,7 +1,7 @@
 """Codecs as SDP names them: static numbers (RFC 3551 §6), `a=rtpmap` and `a=fmtp`."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from doorstation.sdp.description import Attribute, Media
@@ -26,7 +26,7 @@ class Codec:
         return self.name.lower(), self.clock, self.channels
 
     def numbered(self, payload_type: int, fmtp: str) -> "Codec":
-        return replace(self, payload_type=payload_type, fmtp=fmtp)
+        return Codec(self.name, self.clock, self.channels, payload_type, fmtp)
 
 
 PCMU: Final = Codec("PCMU", 8000, payload_type=0)

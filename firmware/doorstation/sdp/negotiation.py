@@ -48,6 +48,7 @@ _PROTOCOLS: Final = frozenset({"RTP/AVP", "RTP/AVPF"})
 
 _EVENT_NUMBER: Final = 101  # what every phone expects; RFC 4733 leaves it open
 _DYNAMIC: Final = range(96, 128)  # RFC 3551 §6
+_OTHERS: Final = tuple(number for number in _DYNAMIC if number != _EVENT_NUMBER)
 _PTIME_RANGE: Final = (10, 120)  # ms we are ready to put into one packet
 
 
@@ -278,16 +279,13 @@ class OfferAnswer:
     def _number(self, codec: Codec) -> Codec:
         """The codec with the number it had in this call, its static one, or a free one."""
         number = self._numbers.get(codec.key, codec.payload_type)
-        used = self._taken | {n for key, n in self._numbers.items() if key != codec.key}
-        if number is None or (number in _DYNAMIC and number in used):
-            used |= {c.payload_type for c in self.local.codecs if c.payload_type is not None}
-            usual = _EVENT_NUMBER if codec is TELEPHONE_EVENT else None
-            spare = [n for n in _DYNAMIC if n not in used and n != _EVENT_NUMBER]
-            if usual is not None and usual not in used:
-                spare = [usual]
-            if not spare:
-                raise NothingInCommon(f"no payload type is left for {codec.name}")
-            number = spare[0]
+        ours = {n for key, n in self._numbers.items() if key != codec.key}
+        if number is None or (number in _DYNAMIC and number in ours | self._taken):
+            ours |= {c.payload_type for c in self.local.codecs if c.payload_type is not None}
+            usual = (_EVENT_NUMBER,) if codec is TELEPHONE_EVENT else ()
+            spare = [n for n in (*usual, *_OTHERS) if n not in ours]
+            # A far end may have named all 32 for codecs that were refused; those then serve again.
+            number = next((n for n in spare if n not in self._taken), spare[0])
         self._numbers[codec.key] = number
         return codec.numbered(number, codec.fmtp)
 
