@@ -24,6 +24,7 @@ MIN_CODE_DIGITS: Final = 4
 MAX_CODE_DIGITS: Final = 16
 MAX_TEXT: Final = 1024  # longer than any URI or path in use; keeps requests inside one datagram
 _TLS_NEEDS_NAME: Final = "TLS proves a name, not an address; a domain name, or another transport"
+_PARAM_SIGNS: Final = frozenset("-_.!%*+'~")
 DIAL_CHARACTERS: Final = frozenset("0123456789*#+")
 
 
@@ -168,8 +169,17 @@ def _sip_uri(text: str) -> str:
         if not "!" <= character <= "~" or character in '<>"#\\^`{|}':
             valid = "write %23 for #" if character == "#" else "escape it as %XX"
             return f"{character!r} cannot stand in a SIP URI; {valid}"
+    for escape in text.split("%")[1:]:
+        if len(escape) < 2 or not set(escape[:2]) <= set("0123456789abcdefABCDEF"):
+            return "% must be followed by two hexadecimal digits; write %25 for a % itself"
     if "?" in host or any("?" in param for param in params):
         return "a URI here has no ?headers; write sip:user@host;param=value"
+    for param in params:
+        name = param.partition("=")[0]
+        if not (name and all(c.isalnum() or c in _PARAM_SIGNS for c in name)) or len(params) > 16:
+            return f"';{param}' cannot stand in a SIP URI; ;name or ;name=value, at most 16 of them"
+    if host.count(":") > 1 and not host.startswith("["):
+        return f"{host!r} is not a host; an IPv6 address stands in [brackets]"
     return _host_port(host)
 
 
@@ -222,12 +232,6 @@ def _user(text: str) -> str:
     return f"{text!r} is not a user; letters, digits and signs, without @ and without the domain"
 
 
-def _country(text: str) -> str:
-    if len(text) == 2 and text.isascii() and text.isalpha() and text.islower():
-        return ""
-    return f"{text!r} is not a country; two small letters, for example de"
-
-
 def is_dial_string(text: str) -> bool:
     """Whether `text` is dialled at the account's domain: digits, `*`, `#`, `+`."""
     return bool(text) and DIAL_CHARACTERS.issuperset(text)
@@ -245,11 +249,22 @@ def is_name(text: str) -> bool:
     )
 
 
+Country = Literal[
+    "at", "be", "ch", "cz", "de", "dk", "es", "fi", "fr", "hu",
+    "ie", "it", "lu", "nl", "no", "pl", "pt", "se", "uk", "us",
+]  # fmt: skip
+
+
 # --- The tree -----------------------------------------------------------------------------------
 
 Pin = Annotated[
     int | None,
-    Option(help="GPIO number (BCM, not the header's pin).", low=0, high=27, absent="only for fake"),
+    Option(
+        help="GPIO number (BCM, not the header's pin).",
+        low=0,
+        high=27,
+        absent="must be set on a Pi",
+    ),
 ]
 ActiveHigh = Annotated[bool, Option(help="`false` when a low level switches it on.")]
 Pull = Annotated[
@@ -500,9 +515,7 @@ class Audio(Section, frozen=True, kw_only=True):
     answer_order: Annotated[
         Literal["offerer", "ours"], Option(help="Whose codec order counts when the door answers.")
     ] = "offerer"
-    country: Annotated[
-        str, Option(help="Whose ring-back and busy tones are played.", check=_country)
-    ] = "de"
+    country: Annotated[Country, Option(help="Whose ring-back and busy tones are played.")] = "de"
     rtp_ports: Annotated[
         str, Option(help="UDP ports for sound, first-last.", check=_port_range)
     ] = "16384-16482"
@@ -524,7 +537,12 @@ class Door(Section, frozen=True, kw_only=True):
         int, Option(help="Wrong codes in a row that lock a caller's codes out.", low=1, high=20)
     ] = 3
     wrong_codes_in_all: Annotated[
-        int, Option(help="Wrong codes in a row that lock everybody's codes out.", low=1, high=100)
+        int,
+        Option(
+            help="Wrong codes of all callers together that lock everybody's codes out.",
+            low=1,
+            high=100,
+        ),
     ] = 10
     lock_out: Annotated[
         float, Option(help="How long codes then count for nothing.", unit="s", low=1, high=86400)
@@ -603,7 +621,9 @@ class Settings(Section, frozen=True, kw_only=True):
     def target_uri(self, target: str) -> str:
         """The SIP URI that a step's `ring` entry means; `#` escaped (RFC 3261 §19.1.2)."""
         if is_dial_string(target) and self.account is not None:
-            return f"sip:{target.replace('#', '%23')}@{self.account.domain}"
+            domain = self.account.domain
+            host = f"[{domain}]" if ":" in domain else domain
+            return f"sip:{target.replace('#', '%23')}@{host}"
         if target in self.peers:
             return self.peers[target].uri
         return target
@@ -1048,4 +1068,4 @@ def _default(field: msgspec.structs.FieldInfo, option: Option) -> str:
         return "must be set"
     if option.absent and not field.default:
         return option.absent
-    return "" if isinstance(field.default, Secret) else f"`{_toml(field.default)}`"
+    return "none" if isinstance(field.default, Secret) else f"`{_toml(field.default)}`"

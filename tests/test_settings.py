@@ -1,0 +1,432 @@
+"""Settings: every option once, every problem together, no secret in print."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+from doorstation import settings as tree
+from doorstation.errors import SettingsError
+from doorstation.media.tones import COUNTRIES
+from doorstation.settings import Secret, Settings, load, parse, problems
+from doorstation.sip.uri import SipUri, parse_uri
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+SMALLEST = """
+[account]
+user = "door"
+domain = "fritz.box"
+password = "hunter22"
+[buttons.call]
+pin = 17
+steps = [{ ring = ["**9"] }]
+[relays.door]
+pin = 27
+codes = ["4711"]
+"""
+
+FAKE = """
+[board]
+kind = "fake"
+[peers.kitchen]
+uri = "sip:192.168.1.20"
+"""
+
+
+def only(text: str) -> str:
+    found = problems(text)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_smallest_file_of_ten_lines_loads() -> None:
+    settings = parse(SMALLEST)
+    assert len(SMALLEST.strip().splitlines()) == 10
+    assert settings.account is not None
+    assert settings.account.password.reveal() == "hunter22"
+    assert settings.buttons["call"].steps[0].ring == ("**9",)
+    assert settings.buttons["call"].steps[0].seconds == 30.0
+    assert settings.relays["door"].codes == (Secret("4711"),)
+    assert settings.sip.port == 5060
+    assert settings.audio.codecs == ("PCMA", "PCMU")
+
+
+def test_load_reads_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "doorstation.toml"
+    path.write_text(SMALLEST)
+    assert load(path) == parse(SMALLEST)
+
+
+def test_missing_file_is_a_problem_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path / "none.toml")
+    assert caught.value.problems == [
+        f"{tmp_path}/none.toml: cannot be read: No such file or directory; a file that can"
+    ]
+
+
+def test_file_that_is_not_utf8_is_a_problem(tmp_path: Path) -> None:
+    path = tmp_path / "latin.toml"
+    path.write_bytes(b'[sip]\ndisplay_name = "T\xfcr"\n')
+    with pytest.raises(SettingsError, match="not UTF-8 at byte 23"):
+        load(path)
+
+
+def test_text_that_is_not_toml_is_one_problem() -> None:
+    assert only("[sip\n").startswith("file: not TOML: ")
+
+
+def test_every_problem_is_reported_together() -> None:
+    found = problems(
+        """
+        [acount]
+        [account]
+        user = "door"
+        domian = "fritz.box"
+        password = 12345
+        transport = "tsl"
+        expires = 5
+        [buttons.call]
+        pin = 17
+        debounce = true
+        steps = [{ ring = ["kitchn", "sip:a:b@c"], second = 3 }, { ring = [] }, 7]
+        [relays.door]
+        pin = 17
+        pulse = 20
+        codes = ["4711", "12", 4711, "47a1"]
+        [peers.kitchen]
+        uri = "sip:192.168.1.20"
+        [readers.gate]
+        opens = "dor"
+        """
+    )
+    keys = [problem.partition(":")[0] for problem in found]
+    assert keys == [
+        "acount",
+        "account.domian",
+        "account.domain",
+        "account.password",
+        "account.transport",
+        "account.expires",
+        "buttons.call.debounce",
+        "buttons.call.steps[0].second",
+        "buttons.call.steps[0].ring[1]",
+        "buttons.call.steps[1].ring",
+        "buttons.call.steps[2]",
+        "relays.door.codes[2]",
+        "relays.door.codes[3]",
+        "relays.door.pin",
+        "relays.door.codes[1]",
+        "buttons.call.steps[0].ring[0]",
+        "readers.gate.opens",
+        "relays.door.pulse",
+    ]
+    assert all("; " in problem for problem in found), "each says what would be valid"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[board]\nkind='fake'\nprofil='x'", 'board.profil: unknown; did you mean "profile"?'),
+        ("[sip]\nqqq = 1", "sip.qqq: unknown; known here: user, display_name, port"),
+        ("[sip]\nport = '5060'", "sip.port: a text; 0 to 65535"),
+        ("[sip]\nport = 5060.5", "sip.port: 5060.5 is not a whole number; 0 to 65535"),
+        ("[sip]\nport = 70000", "sip.port: 70000 is out of range; 0 to 65535"),
+        ("[sip]\nt1 = nan", "sip.t1: nan is out of range; 0.1 to 4 s"),
+        ("[sip]\nt1 = true", "sip.t1: true or false; 0.1 to 4 s"),
+        ("[sip]\nt1 = 2026-11-22", "sip.t1: a date or time; 0.1 to 4 s"),
+        ("[sip]\nsession_timer = 60", "sip.session_timer: 60 s; 0 or 90 to 86400 s"),
+        ("[sip]\nlisten = ['eth0']", "sip.listen[0]: 'eth0' is not an IP address"),
+        ("[sip]\nlisten = []", "sip.listen: 0 entries; 1 to 1000 of them"),
+        ("[sip]\ntransports = ['sctp']", "sip.transports[0]: 'sctp' is none of the choices"),
+        ('[sip]\ndisplay_name = "a\\nb"', "sip.display_name: a control character"),
+        ("sip = 5", "sip: a number; a table of its own"),
+        ("peers = 5", "peers: a number; tables, written [peers.NAME]"),
+        ("[log]\nlevel = 'inf'", "log.level: 'inf' is none of the choices; one of \"debug\""),
+        ("[audio]\nrate = 22050", "audio.rate: 22050 is none of the choices; one of 8000, 16000"),
+        ("[audio]\nrate = '8000'", "audio.rate: '8000' is none of the choices"),
+        ("[audio]\nrtp_ports = '16384'", "audio.rtp_ports: '16384' is not a range of ports"),
+        ("[audio]\nrtp_ports = '16384-16385'", "audio.rtp_ports: '16384-16385' is not a range"),
+        ("[audio]\ncountry = 'Germany'", "audio.country: 'Germany' is none of the choices"),
+        ("[door]\nmax_call = 10\nwarning = 10", "door.warning: not before the call's end"),
+        ("[peers.Kitchen]\nuri='sip:a'", "peers.Kitchen: not a name"),
+        ("[peers.x]\n", "peers.x.uri: missing; a text in quotes"),
+        ("[peers.x]\nuri='192.168.1.2'", "peers.x.uri: '192.168.1.2' is not a SIP URI; write sip:"),
+        ("[peers.x]\nuri='sip:a b@c'", "peers.x.uri: ' ' cannot stand in a SIP URI"),
+        ("[peers.x]\nuri='sip:a@c;=x'", "peers.x.uri: ';=x' cannot stand in a SIP URI; ;name"),
+        ("[peers.x]\nuri='sip:a@fd00::1'", "peers.x.uri: 'fd00::1' is not a host; an IPv6"),
+        ("[peers.x]\nuri='sip:%4@c'", "peers.x.uri: % must be followed by two hexadecimal"),
+        ("[peers.x]\nuri='sip:#1@c'", "peers.x.uri: '#' cannot stand in a SIP URI; write %23"),
+        ("[peers.x]\nuri='sip:a@c?Route=x'", "peers.x.uri: a URI here has no ?headers"),
+        ("[peers.x]\nuri='sip:a@c:99999'", "peers.x.uri: '99999' is not a port"),
+        ("[peers.x]\nuri='sip:a@1.2.3.400'", "peers.x.uri: '1.2.3.400' is not a host"),
+        ("[peers.x]\nuri='sip:a@[::1'", "peers.x.uri: '[::1' is not an address"),
+        ("[peers.x]\nuri='sip:a@-b.de'", "peers.x.uri: '-b.de' is not a host"),
+        ("[peers.x]\nuri='sips:a@10.0.0.1'", "peers.x.uri: TLS proves a name, not an address"),
+        (
+            "[peers.x]\nuri='sip:a@10.0.0.1;transport=TLS'",
+            "peers.x.uri: TLS proves a name, not an address",
+        ),
+        ("[readers.r]\nopens='x'", 'readers.r.opens: no relay "x"; known here: none'),
+        (
+            "[relays.d]\n[readers.r]\nopens='d'\nprotocol='keypad'\naccepts=['12AB']",
+            "readers.r.accepts[0]: not a code",
+        ),
+        ("[relays.d]\n[readers.r]\nopens='d'\naccepts=['']", "readers.r.accepts[0]: not a card"),
+        ("[relays.d]\ncodes=['']", "relays.d.codes[0]: not a code; 4 to 16 digits"),
+        ("[relays.d]\ncodes=['11112222333344445']", "relays.d.codes[0]: not a code; 4 to 16"),
+        ("[relays.d]\ncodes=['4711','4711']", "relays.d.codes[1]: the same code as relays.d.codes"),
+        ("[buttons.b]", "buttons.b.steps: missing; a list of tables"),
+        ("[buttons.b]\nsteps=[]", "buttons.b.steps: 0 entries; 1 to 16 of them"),
+        (
+            "[buttons.b]\nsteps=[{ring=['**9']}]",
+            'buttons.b.steps[0].ring[0]: "**9" needs an account',
+        ),
+        (
+            "[buttons.b]\nsteps=[{ring=['kitchn']}]",
+            'buttons.b.steps[0].ring[0]: "kitchn" is not the name of a peer; did you mean "kitchen',
+        ),
+        ("[buttons.b]\nsteps=[{ring=['Küche!']}]", "buttons.b.steps[0].ring[0]: 'Küche!' cannot"),
+        ("[buttons.b]\nsteps=[{ring=['']}]", "buttons.b.steps[0].ring[0]: '' cannot be rung"),
+        (
+            "[account]\nuser='a'\ndomain='10.0.0.1'\ntransport='tls'",
+            "account.domain: TLS proves a name, not an address",
+        ),
+        ("[account]\nuser='a@b'\ndomain='b.de'", "account.user: 'a@b' is not a user"),
+        ("[account]\nuser=''\ndomain='b.de'", "account.user: '' is not a user"),
+        ("[account]\nuser='a'\ndomain='b.de:5060'", "account.domain: 'b.de:5060' is not a host"),
+    ],
+)
+def test_problem_names_key_fault_and_what_would_be_valid(text: str, problem: str) -> None:
+    base = "" if "[board]" in text else '[board]\nkind = "fake"\n'
+    peers = "" if "peers" in text else "[peers.kitchen]\nuri = 'sip:192.168.1.20'\n"
+    if text.startswith(("sip =", "peers =")):
+        text, base = f"{text}\n{base}", ""
+        found = problems(text + peers)
+        assert found[0].startswith(problem), found
+        return
+    assert only(f"{base}{peers}{text}").startswith(problem)
+
+
+def test_no_plan_is_a_problem() -> None:
+    assert only('[board]\nkind = "fake"').startswith("buttons: nothing to do")
+
+
+def test_pin_is_needed_on_a_pi_only() -> None:
+    text = "[peers.a]\nuri = 'sip:10.0.0.1'\n[leds.status]\n"
+    assert only(text) == "leds.status.pin: missing; a GPIO number from 0 to 27"
+    assert problems(text + '[board]\nkind = "fake"') == []
+
+
+def test_pin_of_two_parts_is_a_problem_that_names_both() -> None:
+    text = f"{SMALLEST}\n[leds.status]\npin = 27"
+    assert (
+        only(text) == "leds.status.pin: 27 is used by relays.door.pin already; a pin for each part"
+    )
+
+
+def test_short_code_needs_short_codes_at_a_button_peer_or_account() -> None:
+    short = SMALLEST.replace("4711", "5")
+    assert only(short).startswith("relays.door.codes[0]: only 1 digits; at least 4, or short_codes")
+    allow = "short_codes = true\n"
+    assert problems(short.replace("pin = 17\n", "pin = 17\n" + allow)) == []
+    assert problems(short + "[peers.a]\nuri = 'sip:10.0.0.1'\n" + allow) == []
+    assert problems(short.replace("[account]\n", "[account]\n" + allow)) == []
+
+
+def test_same_code_on_two_relays_is_a_problem_that_does_not_show_it() -> None:
+    found = only(f"{SMALLEST}[relays.gate]\npin = 22\ncodes = ['4711']")
+    assert found == (
+        "relays.gate.codes[0]: the same code as relays.door.codes[0]; "
+        "a code that opens one relay only"
+    )
+
+
+def test_listening_on_tls_needs_certificate_and_key() -> None:
+    found = problems(FAKE + '[sip]\ntransports = ["tls"]')
+    assert [problem.partition(":")[0] for problem in found] == ["tls.certificate", "tls.key"]
+    files = '[tls]\ncertificate = "a.pem"\nkey = "b.pem"\n'
+    assert problems(FAKE + '[sip]\ntransports = ["tls"]\n' + files) == []
+
+
+@pytest.mark.parametrize("value", ['"hunter\\u00002"', "['hunter2']", "{ a = 'hunter2' }"])
+def test_secret_of_a_wrong_kind_is_not_shown(value: str) -> None:
+    text = SMALLEST.replace('"hunter22"', value)
+    assert only(text).startswith("account.password: ")
+    assert "hunter" not in only(text)
+
+
+def test_wrong_code_is_not_shown() -> None:
+    assert "47a1" not in only(SMALLEST.replace("4711", "47a1"))
+
+
+def test_secrets_print_as_stars() -> None:
+    settings = parse(SMALLEST)
+    for text in (repr(settings), str(settings), f"{settings}", f"{settings.account!r}"):
+        assert "hunter22" not in text
+        assert "4711" not in text
+        assert "***" in text
+    assert f"{Secret('x')} {Secret('x')!s} {Secret('x')!r}" == "*** *** ***"
+    with pytest.raises(TypeError):
+        msgspec.json.encode(settings)
+
+
+def test_secret_compares_by_its_text() -> None:
+    assert Secret("4711") == Secret("4711")
+    assert Secret("4711") != Secret("4712")
+    assert Secret("4711") != "4711"
+    assert hash(Secret("4711")) == hash(Secret("4711"))
+    assert Secret("4711").matches("4711")
+    assert not Secret("4711").matches("471")
+    assert not Secret("4711").matches("47\udc00")
+    assert not Secret("")
+    assert len(Secret("4711")) == 4
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = parse(SMALLEST)
+    with pytest.raises(AttributeError):
+        settings.sip.port = 5  # type: ignore[misc]
+
+
+def test_target_is_a_number_a_peer_or_a_uri() -> None:
+    settings = parse(SMALLEST + "[peers.kitchen]\nuri = 'sip:192.168.1.20:5062'")
+    assert settings.target_uri("**9") == "sip:**9@fritz.box"
+    assert settings.target_uri("#31#5") == "sip:%2331%235@fritz.box"
+    assert settings.target_uri("kitchen") == "sip:192.168.1.20:5062"
+    assert settings.target_uri("sip:a@b.de") == "sip:a@b.de"
+    six = parse(SMALLEST.replace("fritz.box", "fd00::1"))
+    assert six.target_uri("**9") == "sip:**9@[fd00::1]"
+    assert settings.target_fault("kitchn").endswith('did you mean "kitchen"?')
+    assert settings.target_fault("sip:a@b.de") == ""
+
+
+def test_target_at_the_accounts_domain_needs_the_account() -> None:
+    settings = parse(SMALLEST)
+    assert settings.through_account("sip:**9@fritz.box")
+    assert settings.through_account("sip:alice@FRITZ.BOX:5060;transport=tcp")
+    assert not settings.through_account("sip:192.168.1.20")
+    assert not parse(FAKE).through_account("sip:192.168.1.20")
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("fritz.box", "fritz.box", None),
+        ("fritz.box:5062", "fritz.box", 5062),
+        ("10.0.0.1:5060", "10.0.0.1", 5060),
+        ("[fd00::1]:5061", "fd00::1", 5061),
+        ("[fd00::1]", "fd00::1", None),
+        ("fd00::1", "fd00::1", None),
+        ("pbx.example.org.", "pbx.example.org.", None),
+    ],
+)
+def test_host_and_port_are_split(text: str, host: str, port: int | None) -> None:
+    assert tree.parse_host_port(text) == (host, port)
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":5060", "a:0", "a:x", "a:65536", "[::1]5", "a..b", "a b", "ä.de", "1.2.3"]
+)
+def test_wrong_host_or_port_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=";"):
+        tree.parse_host_port(text)
+
+
+def test_port_range_is_split() -> None:
+    assert tree.parse_port_range("16384-16482") == (16384, 16482)
+
+
+def test_documentation_is_up_to_date() -> None:
+    page = Path(__file__).parent.parent / "docs" / "settings.md"
+    assert page.read_text() == tree.describe(), (
+        "write doorstation.settings.describe() to docs/settings.md"
+    )
+
+
+def test_documentation_names_every_option_with_help() -> None:
+    def check(cls: type[tree.Section]) -> None:
+        for field in msgspec.structs.fields(cls):
+            parts = str(field.type)
+            if cls is not Settings:
+                assert "help='" in parts or 'help="' in parts, f"{cls.__name__}.{field.name}"
+
+    for value in vars(tree).values():
+        if (
+            isinstance(value, type)
+            and issubclass(value, tree.Section)
+            and value is not tree.Section
+        ):
+            check(value)
+
+
+def test_documented_smallest_file_is_valid() -> None:
+    page = tree.describe()
+    example = page.partition("```toml\n")[2].partition("```")[0]
+    assert problems(example) == []
+
+
+def test_every_country_has_its_tones() -> None:
+    assert get_args(tree.Country) == COUNTRIES
+
+
+@given(
+    st.text("0159aZ%#*+-_.;=:@[]?,!'()&~/", max_size=24),
+    st.sampled_from(["sip:", "sips:", "SIP:", "sip:a@", "sip:fritz.box;"]),
+)
+@example("@c", "sip:")
+@example("a@c;;", "sip:")
+@example("a@c;=x", "sip:")
+@example("a@[::1]:5;lr", "sip:")
+def test_uri_that_settings_accept_is_one_that_sip_can_use(rest: str, start: str) -> None:
+    if not tree._sip_uri(start + rest):
+        assert isinstance(parse_uri(start + rest), SipUri)
+
+
+def test_defaults_are_valid_values() -> None:
+    """A default written into a file is taken as it is."""
+    settings = parse(SMALLEST)
+    for name in ("sip", "audio", "door", "log", "control", "board"):
+        section = getattr(settings, name)
+        lines = [
+            f"{key} = {tree._toml(getattr(section, key))}"
+            for key in section.__struct_fields__
+            if getattr(section, key) is not None
+        ]
+        again = parse(SMALLEST + f"[{name}]\n" + "\n".join(lines))
+        assert getattr(again, name) == section
+
+
+toml_scalars = st.one_of(
+    st.integers(-5, 70000), st.booleans(), st.floats(0, 1), st.text(max_size=8)
+)
+keys = st.sampled_from(
+    ["account", "sip", "buttons", "call", "steps", "ring", "codes", "relays", "peers", "pin", "uri"]
+)
+
+
+@given(
+    st.recursive(
+        toml_scalars,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
+        max_leaves=12,
+    )
+)
+def test_any_tree_of_values_gives_settings_or_problems(raw: object) -> None:
+    loader = tree._Loader()
+    settings = loader.section(Settings, raw, "")
+    loader.cross_check(settings)
+    assert isinstance(settings, Settings)
+    assert len(set(loader.problems)) == len(loader.problems)
+
+
+def test_import_is_free_of_network_and_loop() -> None:
+    """The command line answers `check` quickly: no asyncio, no ssl."""
+    code = "import sys, doorstation.settings; print(int('asyncio' in sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "0\n"
