@@ -313,6 +313,10 @@ class Machine:
     def stop(self, timer: Trigger) -> None:
         self._due.pop(timer, None)
 
+    def end(self) -> None:
+        """Leave at once, without any action."""
+        self._enter(State.TERMINATED, 0.0)
+
     def _enter(self, state: State, now: float) -> None:
         self.state = state
         running, self._due = self._due, {}
@@ -500,6 +504,11 @@ class ServerTransaction:
         while (timer := self.machine.take_due(now)) is not None:
             outcomes += self._perform(self.machine.fire(timer, now))
         return outcomes
+
+    def end(self) -> None:
+        """Leave at once, without any action: the request is answered without state."""
+        self.machine.end()
+        self._request = None
 
     def _perform(self, action: Action) -> list[Outcome]:
         match action:
