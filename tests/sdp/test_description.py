@@ -1,4 +1,8 @@
-"""Session descriptions: what the reader takes and refuses; the writer is its mirror."""
+"""Session descriptions: what the reader takes and refuses; the writer is its mirror.
+
+The descriptions in `tests/data` are in the manner of the devices they name, set down by hand: not
+recorded from one.
+"""
 
 from pathlib import Path
 

@@ -119,7 +119,7 @@ def test_unknown_direction_is_our_own_mistake() -> None:
 
 
 def test_fritzbox_answer_with_event_on_100_and_two_codecs() -> None:
-    """Interop 16: send with the answer's number, hear both, expect either codec at any time."""
+    """linphone-desktop#118: send with the answer's number, hear both, expect either codec at any time."""
     party = side()
     party.offer()
     party.answer_received(capture("fritzbox_answer_event_on_100"))
@@ -206,7 +206,7 @@ def test_malformed_answer_changes_nothing_and_a_good_one_may_follow() -> None:
 
 
 def test_answer_of_another_branch_replaces_that_of_the_183() -> None:
-    """Interop 20: the 200 may come from another phone than the early media."""
+    """pjproject#657: the 200 may come from another phone than the early media."""
     party = side()
     party.offer()
     party.answer_received(sdp("m=audio 5000 RTP/AVP 8", address="192.0.2.9"))
@@ -279,7 +279,7 @@ def test_unknown_media_keeps_protocol_and_formats_when_refused() -> None:
 
 
 def test_yealink_crypto_in_plain_avp_is_answered_as_plain() -> None:
-    """Interop 21: `a=crypto` under RTP/AVP is an offer of SRTP that may be declined."""
+    """freeswitch#1254: `a=crypto` under RTP/AVP is an offer of SRTP that may be declined."""
     body, _ = answered("yealink_offer_crypto_in_avp")
     assert not body.media[0].has("crypto")
 
@@ -537,7 +537,7 @@ def test_direction_after_our_offer_is_what_both_sides_allow(ours: str, theirs: s
     ],
 )
 def test_hold_by_the_far_end_is_answered_recvonly(name: str, answer_direction: str) -> None:
-    """Interop 17: also on the last line without newline, at session level, and as c=0.0.0.0."""
+    """diago#125: also on the last line without newline, at session level, as c=0.0.0.0."""
     party = side()
     answer = party.answer(capture(name))
     assert direction_of(answer) == answer_direction
@@ -605,7 +605,7 @@ def test_phone_that_answers_our_hold_with_sendrecv_is_still_on_hold() -> None:
 
 
 def test_unchanged_description_keeps_its_version() -> None:
-    """Interop 18: Asterisk takes an unchanged version for an unchanged description."""
+    """baresip#1511: Asterisk takes an unchanged version for an unchanged description."""
     party = side()
     first = party.offer()
     party.answer_received(sdp("m=audio 5000 RTP/AVP 8 0 101", "a=rtpmap:101 telephone-event/8000"))
@@ -652,7 +652,7 @@ def test_new_address_after_a_move_is_in_the_next_offer() -> None:
 
 
 def test_request_for_a_fresh_offer_gets_all_codecs_and_sendrecv() -> None:
-    """Interop 17: a re-INVITE without SDP, also while held and with one codec agreed."""
+    """freeswitch#1091: a re-INVITE without SDP, also while held and with one codec agreed."""
     party = side()
     party.answer(capture("yealink_hold_sendonly"))
     offer = party.offer()
