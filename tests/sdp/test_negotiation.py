@@ -119,7 +119,7 @@ def test_unknown_direction_is_our_own_mistake() -> None:
 
 
 def test_fritzbox_answer_with_event_on_100_and_two_codecs() -> None:
-    """linphone-desktop#118: send with the answer's number, hear both, expect either codec at any time."""
+    """linphone-desktop#118: send with the answer's number, hear both, expect either codec."""
     party = side()
     party.offer()
     party.answer_received(capture("fritzbox_answer_event_on_100"))
