@@ -1,0 +1,5 @@
+import sys
+
+from doorstation.cli import main
+
+sys.exit(main())

@@ -1,0 +1,183 @@
+"""The command line: arguments, and one call for each command.
+
+Nothing heavy is imported before a command needs it: `ctl` and `check` answer at once.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from doorstation import __version__
+from doorstation.errors import DoorstationError, SettingsError
+
+DEFAULT_SOCKET = "/run/doorstation/control.sock"
+REPLY_WITHIN = 45.0
+"""Seconds a command may take: longer than a request that nobody answers (32 s)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except SettingsError as error:
+        return _complain(error.problems)
+    except DoorstationError as error:
+        return _complain([str(error)])
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _complain(lines: Sequence[str]) -> int:
+    for line in lines:
+        print(f"doorstation: {line}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="doorstation", description="A SIP door intercom: press, ring, talk, open."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the door station")
+    run.add_argument("--config", type=Path, default=Path("/etc/doorstation/doorstation.toml"))
+    run.set_defaults(run=_run)
+
+    check = commands.add_parser("check", help="report every problem of a configuration")
+    check.add_argument("file", type=Path)
+    check.set_defaults(run=_check)
+
+    trial = commands.add_parser("try", help="a door and an indoor phone on this machine, no parts")
+    trial.add_argument("--port", type=int, default=8090, help="of the page; 0: any free one")
+    trial.add_argument("--runtime", type=Path, help="folder for door.sock and phone.sock")
+    trial.add_argument("--no-browser", action="store_true", help="only print the address")
+    trial.set_defaults(run=_try)
+
+    ctl = commands.add_parser("ctl", help="talk to the running station")
+    ctl.add_argument("--socket", type=Path, default=Path(DEFAULT_SOCKET))
+    _add_ctl_commands(ctl.add_subparsers(required=True, metavar="COMMAND"))
+    return parser
+
+
+def _add_ctl_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    def command(name: str, help_text: str) -> argparse.ArgumentParser:
+        parser = commands.add_parser(name, help=help_text)
+        parser.set_defaults(run=_ctl, command=name)
+        return parser
+
+    status = command("status", "registration, calls, board state, versions")
+    status.add_argument("--json", action="store_true", help="one JSON object")
+    press = command("press", "press a button")
+    press.add_argument("name")
+    call = command("call", "call a number, a peer or a SIP URI")
+    call.add_argument("uri")
+    command("progress", "let the caller hear the door before it answers (183)")
+    command("answer", "answer the call that rings")
+    reject = command("reject", "refuse the call that rings")
+    reject.add_argument("code", nargs="?", type=int, default=603)
+    command("hangup", "end the call")
+    command("hold", "put the far end on hold")
+    command("resume", "take the far end off hold")
+    dtmf = command("dtmf", "send digits to the far end")
+    dtmf.add_argument("digits")
+    message = command("message", "send a text by SIP MESSAGE")
+    message.add_argument("uri")
+    message.add_argument("text")
+    command("register", "register now")
+    command("unregister", "take the registration back")
+    contact = command("contact", "fake board: open or close a door contact")
+    contact.add_argument("name")
+    contact.add_argument("state", choices=("open", "closed"))
+    reader = command("reader", "fake board: present a card or type a line of keys")
+    reader.add_argument("name")
+    reader.add_argument("value")
+    events = commands.add_parser("events", help="what happens, one line each")
+    events.add_argument("--follow", action="store_true", help="go on until stopped")
+    events.add_argument("--json", action="store_true", help="one JSON object a line")
+    events.add_argument(
+        "--kinds", default="record", help="record, sip, state, levels; separated by commas"
+    )
+    events.set_defaults(run=_events)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from doorstation.settings import load
+
+    settings = load(options.config)
+    from doorstation.station import run
+
+    return run(settings)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from doorstation.settings import load
+
+    try:
+        load(options.file)
+    except SettingsError as error:
+        for problem in error.problems:
+            print(problem)
+        return 1
+    print(f"{options.file}: no problems")
+    return 0
+
+
+def _try(options: argparse.Namespace) -> int:
+    from doorstation.web.trial import run
+
+    return run(options.port, options.runtime, browser=not options.no_browser)
+
+
+def _ctl(options: argparse.Namespace) -> int:
+    from doorstation.net.control_client import call
+
+    known = ("name", "uri", "code", "digits", "state", "value", "text")
+    arguments = {key: value for key, value in vars(options).items() if key in known}
+    result = call(options.socket, options.command, arguments, REPLY_WITHIN)
+    if options.command == "status" and not options.json:
+        _print_status(result)
+    elif result not in (None, {}):
+        print(json.dumps(result))
+    return 0
+
+
+def _print_status(status: object) -> None:
+    assert isinstance(status, dict)
+    registration = status["registration"]
+    print(f"registration  {registration['state']}  {registration.get('why', '')}".rstrip())
+    for call in status["calls"]:
+        print(f"call {call['id']}  {call['state']}  {call['peer']}  {call['codec'] or ''}".rstrip())
+    for name, relay in status["relays"].items():
+        print(f"relay {name}  {'on' if relay['on'] else 'off'}  {relay['pulses']} pulses")
+    for name, led in status["leds"].items():
+        print(f"led {name}  {led['pattern']}")
+    for name, version in status["versions"].items():
+        print(f"{name}  {version}")
+
+
+def _events(options: argparse.Namespace) -> int:
+    from doorstation.net.control_client import call, follow
+
+    if not options.follow:
+        for event in call(options.socket, "recent", {}, REPLY_WITHIN):  # type: ignore[attr-defined]
+            _print_event(event, options.json)
+        return 0
+    for event in follow(options.socket, options.kinds.split(",")):
+        _print_event(event, options.json)
+    return 0
+
+
+def _print_event(event: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        line = json.dumps(event)
+    else:
+        line = "  ".join(f"{key}={value}" for key, value in event.items())
+    print(line, flush=True)

@@ -1,0 +1,577 @@
+"""The user agent: registration, calls and texts over one transaction layer. Pure.
+
+Whoever owns it gives every input with the time and carries out what is returned, in order:
+`sip.transport` values go to the sockets, `ua.events` values to the house.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+
+from doorstation.errors import ProtocolError
+from doorstation.ids import Ids
+from doorstation.sip.dialog import Dialog, loose_route
+from doorstation.sip.digest import Credential, DigestServer
+from doorstation.sip.endpoint import (
+    AckReceived,
+    CancelReceived,
+    Endpoint,
+    FlowLost,
+    Output,
+    PongReceived,
+    RequestFailed,
+    RequestReceived,
+    ResponseReceived,
+    StrayResponse,
+)
+from doorstation.sip.headers import NameAddr
+from doorstation.sip.message import Request, Response, make_response
+from doorstation.sip.transport import DnsQuery, DnsResult, Flow, Target, Wire
+from doorstation.sip.uri import SipUri, parse_uri
+from doorstation.ua.call import Call, Line, base_headers, send_ack
+from doorstation.ua.config import Account, AgentConfig
+from doorstation.ua.events import (
+    CallArrived,
+    Event,
+    MessageReceived,
+    MessageResult,
+    Refused,
+    RegistrationState,
+)
+from doorstation.ua.group import CallGroup
+from doorstation.ua.incoming import IncomingCall
+from doorstation.ua.inspect import add_capabilities, inspect
+from doorstation.ua.outgoing import Destination, Identity, OutgoingCall
+from doorstation.ua.policy import Decision, Verdict, may_call_in, same_host
+from doorstation.ua.registration import Registration
+from doorstation.ua.requester import NOBODY, Requester
+
+Out = Wire | Event
+
+MAX_TEXT = 4096
+"""Octets of a text that is handed on: bounds what a stranger behind the PBX can push into logs."""
+
+
+class UserAgent:
+    """One door's presence in SIP."""
+
+    def __init__(self, config: AgentConfig, ids: Ids, endpoint: Endpoint) -> None:
+        self.config = config
+        self._ids = ids
+        self._endpoint = endpoint
+        self._queue: deque[Output] = deque()
+        self._out: list[Out] = []
+        self._now = 0.0
+        self._count = 0
+        account = config.account
+        credential = None
+        if account is not None and account.password:
+            credential = Credential(account.auth_user or account.user, account.password)
+        self._requester = Requester(endpoint, ids, credential, self._queue.extend)
+        self.registration: Registration | None = None
+        if account is not None:
+            self.registration = Registration(account, config, ids, self._requester, self._report)
+        self._line = Line(
+            config, ids, endpoint, self._requester, self._queue.extend, self._report, self._contact
+        )
+        self.calls: dict[str, Call] = {}
+        self._groups: dict[str, CallGroup] = {}
+        self._servers: dict[int, IncomingCall] = {}
+        passwords = {peer.name: peer.password for peer in config.peers if peer.password}
+        self._guard: DigestServer | None = None
+        if passwords:
+            secret = ids.token().encode()
+            self._guard = DigestServer("doorstation", secret, passwords, ids)
+
+    # -- what the shell asks
+
+    @property
+    def deadline(self) -> float | None:
+        times = [self._endpoint.deadline]
+        times += [call.deadline for call in self.calls.values()]
+        if self.registration is not None:
+            times.append(self.registration.deadline)
+        return min((t for t in times if t is not None), default=None)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way any more: after `stop`, time to close the sockets."""
+        return not self.calls and (self.registration is None or self.registration.idle)
+
+    # -- inputs from the network
+
+    def data_received(self, flow: Flow, data: bytes, now: float) -> list[Out]:
+        return self._take(self._endpoint.data_received(flow, data, now), now)
+
+    def flow_opened(self, target: Target, flow: Flow, now: float) -> list[Out]:
+        return self._take(self._endpoint.flow_opened(target, flow, now), now)
+
+    def flow_failed(self, target: Target, reason: str, now: float) -> list[Out]:
+        return self._take(self._endpoint.flow_failed(target, reason, now), now)
+
+    def flow_closed(self, flow: Flow, reason: str, now: float) -> list[Out]:
+        return self._take(self._endpoint.flow_closed(flow, reason, now), now)
+
+    def send_failed(self, flow: Flow, reason: str, now: float) -> list[Out]:
+        return self._take(self._endpoint.send_failed(flow, reason, now), now)
+
+    def resolved(self, query: DnsQuery, answer: DnsResult, now: float) -> list[Out]:
+        return self._take(self._endpoint.resolved(query, answer, now), now)
+
+    def timer_fired(self, now: float) -> list[Out]:
+        self._queue.extend(self._endpoint.timer_fired(now))
+        self._now = now
+        if self.registration is not None:
+            self.registration.timer_fired(now)
+        for call in list(self.calls.values()):
+            call.timer_fired(now)
+        return self._drain(now)
+
+    def network_changed(self, now: float) -> list[Out]:
+        """Addresses or links changed: register again at once."""
+        self._now = now
+        if self.registration is not None:
+            self.registration.network_changed(now)
+        return self._drain(now)
+
+    # -- commands from the house
+
+    def start(self, now: float) -> list[Out]:
+        return self.register(now)
+
+    def stop(self, now: float) -> list[Out]:
+        """End every call and take the registration back."""
+        for group in list(self._groups.values()):
+            group.cancel(now)
+        for call in list(self.calls.values()):
+            self._end_call(call, now)
+        return self.unregister(now)
+
+    def register(self, now: float) -> list[Out]:
+        self._now = now
+        if self.registration is not None:
+            self.registration.start(now)
+        return self._drain(now)
+
+    def unregister(self, now: float) -> list[Out]:
+        self._now = now
+        if self.registration is not None:
+            self.registration.stop(now)
+        return self._drain(now)
+
+    def place(self, group: str, targets: Iterable[str], port: int, now: float) -> list[Out]:
+        """Call every target at once. `port` is where our sound will be.
+
+        A target is a SIP URI or what is dialled at the account (`**9`). One that cannot be read
+        ends the group at once, as unreachable.
+        """
+        self._now = now
+        calls: dict[str, OutgoingCall] = {}
+        names: dict[str, str] = {}
+        for target in targets:
+            destination, account = self._destination(target)
+            call = OutgoingCall(
+                self._name(), self._line, destination, self._identity(account), port
+            )
+            calls[call.id] = call
+            names[call.id] = target
+        self.calls.update(calls)
+        ring = CallGroup(group, calls, names, self._out.append)
+        self._groups[group] = ring
+        ring.start(now)
+        return self._drain(now)
+
+    def cancel_group(self, group: str, now: float) -> list[Out]:
+        self._now = now
+        ring = self._groups.get(group)
+        if ring is not None:
+            ring.cancel(now)
+        return self._drain(now)
+
+    def ring(self, call: str, now: float) -> list[Out]:
+        """Tell the caller that it rings here (180)."""
+        self._now = now
+        found = self.calls.get(call)
+        if isinstance(found, IncomingCall):
+            found.ring(now)
+        return self._drain(now)
+
+    def progress(self, call: str, port: int, now: float) -> list[Out]:
+        self._now = now
+        found = self.calls.get(call)
+        if isinstance(found, IncomingCall):
+            found.progress(port, now)
+        return self._drain(now)
+
+    def answer(self, call: str, port: int, now: float) -> list[Out]:
+        self._now = now
+        found = self.calls.get(call)
+        if isinstance(found, IncomingCall):
+            found.answer(port, now)
+        return self._drain(now)
+
+    def reject(self, call: str, status: int, now: float, reason: str = "") -> list[Out]:
+        self._now = now
+        found = self.calls.get(call)
+        if isinstance(found, IncomingCall):
+            found.reject(status, reason, now)
+        return self._drain(now)
+
+    def hang_up(self, call: str, now: float, why: str = "hung up") -> list[Out]:
+        """End a call, whatever its state: CANCEL, refusal or BYE."""
+        self._now = now
+        found = self.calls.get(call)
+        if found is not None:
+            self._end_call(found, now, why)
+        return self._drain(now)
+
+    def hold(self, call: str, now: float) -> list[Out]:
+        self._now = now
+        found = self.calls.get(call)
+        if found is not None:
+            found.hold(now)
+        return self._drain(now)
+
+    def resume(self, call: str, now: float) -> list[Out]:
+        self._now = now
+        found = self.calls.get(call)
+        if found is not None:
+            found.resume(now)
+        return self._drain(now)
+
+    def send_info_digit(
+        self, call: str, digit: str, now: float, duration_ms: int = 160
+    ) -> list[Out]:
+        self._now = now
+        found = self.calls.get(call)
+        if found is not None:
+            found.send_info_digit(digit, duration_ms, now)
+        return self._drain(now)
+
+    def message(self, target: str, text: str, now: float) -> tuple[str, list[Out]]:
+        """Send a text (RFC 3428); a MessageResult with the name returned here says how it went."""
+        self._now = now
+        destination, account = self._destination(target)
+        name = self._name()
+        sender = _Text(self, name, destination, account, text)
+        self._requester.send(
+            sender.build, destination.hop, "MESSAGE", sender, sender.next_cseq, now
+        )
+        return name, self._drain(now)
+
+    # -- the queue
+
+    def _take(self, outputs: list[Output], now: float) -> list[Out]:
+        self._queue.extend(outputs)
+        return self._drain(now)
+
+    def _drain(self, now: float) -> list[Out]:
+        """Act on everything the transaction layer said, in order; nothing runs inside another."""
+        self._now = now
+        while self._queue:
+            self._act(self._queue.popleft(), now)
+        for name in [name for name, call in self.calls.items() if call.over]:
+            del self.calls[name]
+        for name in [
+            n for n, g in self._groups.items() if g.over and not g.calls.keys() & self.calls
+        ]:
+            del self._groups[name]
+        self._servers = {s: c for s, c in self._servers.items() if not c.over}
+        out, self._out = self._out, []
+        return out
+
+    def _act(self, output: Output, now: float) -> None:
+        match output:
+            case RequestReceived(server, request, flow):
+                self._request_received(server, request, flow, now)
+            case ResponseReceived(number, request, response, flow):
+                if not self._requester.response_received(number, request, response, flow, now):
+                    self._stray(response, now)
+            case RequestFailed():
+                self._requester.request_failed(output.request_id, output.status, output.why, now)
+            case AckReceived(request, _):
+                for call in self._in_dialog(request):
+                    call.ack_received(request, now)
+            case CancelReceived(server, _):
+                if server in self._servers:
+                    self._servers[server].cancelled(now)
+            case FlowLost(flow, _):
+                if self.registration is not None:
+                    self.registration.flow_lost(flow, now)
+            case StrayResponse():
+                self._stray(output.response, now)
+            case PongReceived():
+                pass
+            case _:
+                self._out.append(output)
+
+    def _report(self, event: Event) -> None:
+        """Every event of a call passes here; what belongs to a group is the group's to tell."""
+        call = getattr(event, "call", "")
+        for group in self._groups.values():
+            if call in group.calls and group.event(event, self._now):
+                # A winner's end and everything after it is the call's own story.
+                return
+        self._out.append(event)
+
+    # -- requests from outside
+
+    def _in_dialog(self, request: Request) -> list[Call]:
+        return [call for call in self.calls.values() if call.matches(request)]
+
+    def _request_received(self, server: int, request: Request, flow: Flow, now: float) -> None:
+        refusal = inspect(request)
+        if refusal is not None:
+            self._refuse(server, request, flow, refusal, "inspection", now)
+            return
+        if request.to.tag:
+            calls = self._in_dialog(request)
+            if calls:
+                calls[0].request_received(server, request, flow, now)
+                return
+            if request.method != "OPTIONS":
+                gone = make_response(request, 481)
+                self._refuse(server, request, flow, gone, "no-such-dialog", now)
+                return
+        if self._would_be_forwarded(request, flow):
+            self._refuse(server, request, flow, make_response(request, 483), "hops", now)
+            return
+        match request.method:
+            case "OPTIONS":
+                # 200 whatever the user part: a PBX takes anything else for a dead door.
+                self._respond(server, add_capabilities(make_response(request, 200)), now)
+            case "INVITE" | "MESSAGE":
+                self._guarded(server, request, flow, now)
+            case _:
+                gone = make_response(request, 481)
+                self._refuse(server, request, flow, gone, "no-such-dialog", now)
+
+    def _would_be_forwarded(self, request: Request, flow: Flow) -> bool:
+        """Out of hops, and addressed to another host: a proxy's 483 (RFC 3261 §16.3)."""
+        if request.max_forwards != 0 or not isinstance(request.uri, SipUri):
+            return False
+        host = request.uri.host
+        ours = {self.config.contact_host, flow.local[0], "localhost"}
+        if self.config.account is not None:
+            ours.add(self.config.account.domain)
+        if self.registration is not None and self.registration.learned is not None:
+            ours.add(self.registration.learned.host)
+        return host not in ours and not any(same_host(host, known) for known in ours)
+
+    def _guarded(self, server: int, request: Request, flow: Flow, now: float) -> None:
+        decision = self._decide(request, flow, now)
+        match decision.verdict:
+            case Verdict.ALLOW if request.method == "INVITE":
+                self._call_in(server, request, flow, decision, now)
+            case Verdict.ALLOW:
+                self._respond(server, make_response(request, 200), now)
+                text = request.body[:MAX_TEXT].decode("utf-8", "replace")
+                peer = str(request.from_.uri)
+                self._out.append(MessageReceived(peer, text, decision.rule))
+            case Verdict.CHALLENGE:
+                assert self._guard is not None
+                challenge = make_response(request, 401)
+                for value in self._guard.challenge(now):
+                    challenge.headers.add("WWW-Authenticate", value)
+                self._respond(server, challenge, now)
+            case Verdict.REFUSE:
+                refusal = make_response(request, 403)
+                self._refuse(server, request, flow, refusal, decision.rule, now)
+
+    def _decide(self, request: Request, flow: Flow, now: float) -> Decision:
+        registered: Flow | None = None
+        if self.registration is not None and (
+            self.registration.state is RegistrationState.REGISTERED
+        ):
+            registered = self.registration.flow
+        proved = ""
+        if self._guard is not None and "Authorization" in request.headers:
+            verdict = self._guard.verify(request, now)
+            proved = verdict.user if verdict.ok else ""
+        user = request.from_.uri.user_text if isinstance(request.from_.uri, SipUri) else ""
+        return may_call_in(
+            flow.remote[0],
+            registrar_addresses=(registered.remote[0],) if registered else (),
+            on_registered_flow=bool(
+                registered and registered.transport.reliable and registered.id == flow.id
+            ),
+            registrar_may_call=self.config.account is not None and self.config.account.may_call,
+            peers=self.config.peers,
+            user=user,
+            proved=proved,
+        )
+
+    def _call_in(
+        self, server: int, request: Request, flow: Flow, decision: Decision, now: float
+    ) -> None:
+        if len(self.calls) >= self.config.max_calls:
+            self._refuse(server, request, flow, make_response(request, 486), "calls-full", now)
+            return
+        try:
+            call = IncomingCall(self._name(), self._line, server, request, flow, now)
+        except ProtocolError as fault:
+            refusal = make_response(request, fault.status, fault.reason)
+            self._refuse(server, request, flow, refusal, fault.reason, now)
+            return
+        self.calls[call.id] = call
+        self._servers[server] = call
+        peer = decision.peer
+        self._out.append(
+            CallArrived(
+                call.id,
+                call.peer,
+                request.from_.display,
+                decision.rule,
+                peer.name if peer is not None else "",
+            )
+        )
+
+    def _stray(self, response: Response, now: float) -> None:
+        """A 200 of a phone that nobody waits for any more: ACK and BYE, or it stays off-hook."""
+        if response.cseq.method != "INVITE" or not 200 <= response.status < 300:
+            return
+        contacts = [c.uri for c in response.contacts if isinstance(c.uri, SipUri)]
+        if not contacts or any(
+            c.dialog is not None and c.dialog.matches(response, ours_in_to=False)
+            for c in self.calls.values()
+        ):
+            return
+        dialog = Dialog(
+            call_id=response.call_id,
+            local=response.from_,
+            local_tag=response.from_.tag or "",
+            remote=response.to,
+            remote_tag=response.to.tag or "",
+            remote_target=contacts[0],
+            route_set=tuple(reversed(response.record_routes)),
+            local_cseq=response.cseq.number,
+        )
+        invite = dialog.request("INVITE", response.cseq.number)
+        self._queue.extend(send_ack(self._endpoint, dialog, invite, now))
+        self._requester.send(
+            lambda _: dialog.request("BYE"), dialog.next_hop, "BYE", NOBODY, dialog.next_cseq, now
+        )
+
+    def _respond(self, server: int, response: Response, now: float) -> None:
+        if not response.to.tag:
+            response.headers.set("To", f"{response.headers.get('To')};tag={self._ids.token()}")
+        self._queue.extend(self._endpoint.respond(server, response, now))
+
+    def _refuse(
+        self,
+        server: int,
+        request: Request,
+        flow: Flow,
+        refusal: Response,
+        rule: str,
+        now: float,
+    ) -> None:
+        self._respond(server, refusal, now)
+        self._out.append(Refused(request.method, flow.remote[0], refusal.status, rule))
+
+    # -- parts
+
+    def _end_call(self, call: Call, now: float, why: str = "hung up") -> None:
+        if isinstance(call, OutgoingCall):
+            call.cancel(now)
+        if isinstance(call, IncomingCall):
+            call.reject(480, "", now)
+        call.hang_up(now, why)
+
+    def _name(self) -> str:
+        self._count += 1
+        return f"{self._count:x}-{self._ids.token()[:6]}"
+
+    def _contact(self, flow: Flow) -> SipUri:
+        registration = self.registration
+        if (
+            registration is not None
+            and registration.flow is not None
+            and (registration.flow.id == flow.id)
+        ):
+            return registration.contact_uri(flow)
+        host, port = flow.local
+        params = () if flow.transport == "UDP" else (("transport", flow.transport.lower()),)
+        account = self.config.account
+        user = account.user if account is not None else self.config.local_user
+        base = SipUri.of(user, self.config.contact_host or host, port)
+        return SipUri(user=base.user, host=base.host, port=port, params=params)
+
+    def _identity(self, account: Account | None) -> Identity:
+        if account is not None:
+            known = NameAddr(account.aor, account.display_name)
+            return lambda _: known
+        config = self.config
+        return lambda flow: NameAddr(
+            SipUri.of(config.local_user, flow.local[0]), config.display_name
+        )
+
+    def _destination(self, target: str) -> tuple[Destination, Account | None]:
+        """By which way a target is called, and as whom."""
+        account = self.config.account
+        if account is not None and ":" not in target and "@" not in target:
+            uri = SipUri.of(target, account.domain)
+        else:
+            parsed = parse_uri(target if ":" in target.split("@")[0] else f"sip:{target}")
+            if not isinstance(parsed, SipUri):
+                raise ProtocolError(f"{target!r} is not a SIP URI", status=416)
+            uri = parsed
+        if account is None:
+            return Destination(uri, uri), None
+        proxy = account.outbound_proxy
+        if uri.host != account.domain.lower() and proxy is None:
+            return Destination(uri, uri), None
+        route = loose_route(proxy) if proxy is not None else None
+        hop: SipUri | Flow = proxy or account.registrar
+        registration = self.registration
+        if registration is not None and registration.flow is not None:
+            hop = registration.flow
+        return Destination(uri, hop, route), account
+
+
+class _Text:
+    """One MESSAGE on its way out."""
+
+    def __init__(
+        self,
+        agent: UserAgent,
+        name: str,
+        destination: Destination,
+        account: Account | None,
+        text: str,
+    ) -> None:
+        self._agent = agent
+        self._name = name
+        self._destination = destination
+        self._identity = agent._identity(account)
+        self._text = text
+        self._call_id = agent._ids.token()
+        self._tag = agent._ids.token()
+        self._cseq = 0
+
+    def next_cseq(self) -> int:
+        self._cseq += 1
+        return self._cseq
+
+    def build(self, flow: Flow) -> Request:
+        who = self._identity(flow)
+        headers = base_headers(
+            from_=NameAddr(who.uri, who.display, (("tag", self._tag),)),
+            to=NameAddr(self._destination.uri),
+            call_id=self._call_id,
+            cseq=self.next_cseq(),
+            method="MESSAGE",
+        )
+        if self._destination.route is not None:
+            headers.prepend("Route", f"<{self._destination.route}>")
+        headers.add("User-Agent", self._agent.config.user_agent)
+        headers.add("Content-Type", "text/plain;charset=UTF-8")
+        return Request("MESSAGE", self._destination.uri, headers, self._text.encode())
+
+    def response_received(
+        self, request: Request, response: Response, flow: Flow, now: float
+    ) -> None:
+        if response.status >= 200:
+            self._agent._out.append(MessageResult(self._name, response.status, response.reason))
+
+    def request_failed(self, method: str, status: int, why: str, now: float) -> None:
+        self._agent._out.append(MessageResult(self._name, status, why))

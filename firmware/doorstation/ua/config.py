@@ -1,0 +1,111 @@
+"""What the user agent needs to know of the settings, in its own words."""
+
+from dataclasses import dataclass, field
+
+from doorstation import settings as settings_
+from doorstation.sdp.codecs import PCMA, PCMU, Codec
+from doorstation.settings import Settings, parse_host_port
+from doorstation.sip.uri import SipUri, parse_uri
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who we are at a registrar. Domain, registrar, proxy, user and auth user are five settings."""
+
+    user: str
+    domain: str
+    registrar: SipUri
+    password: str = field(default="", repr=False)
+    auth_user: str = ""
+    display_name: str = ""
+    backup_registrar: SipUri | None = None
+    outbound_proxy: SipUri | None = None
+    expires: int = 300
+    may_call: bool = True
+    """Whether calls that come through the registrar are let in."""
+    keep_alive: float = 30.0
+    """Seconds between OPTIONS to the registrar; 0: none."""
+
+    @property
+    def aor(self) -> SipUri:
+        """The address of record, as From and To of REGISTER write it."""
+        return SipUri.of(self.user, self.domain)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Somebody who may be called, and perhaps may call in, without a registrar."""
+
+    name: str
+    uri: SipUri
+    may_call: bool = True
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    account: Account | None = None
+    peers: tuple[Peer, ...] = ()
+    local_user: str = "door"
+    display_name: str = ""
+    user_agent: str = "Doorstation"
+    contact_host: str = ""
+    codecs: tuple[Codec, ...] = (PCMA, PCMU)
+    answer_order: str = "offerer"
+    max_calls: int = 8
+    session_expires: int = 1800
+    """Session timer (RFC 4028), seconds; 0: never asked for, still kept when the peer asks."""
+    min_session_expires: int = 90
+    redirect_limit: int = 5
+
+
+def config_from(settings: Settings) -> AgentConfig:
+    """The user agent's part of valid settings."""
+    sip = settings.sip
+    peers = tuple(
+        Peer(name, _uri(peer.uri), peer.may_call, peer.password.reveal())
+        for name, peer in settings.peers.items()
+    )
+    known = {codec.name: codec for codec in (PCMA, PCMU)}
+    return AgentConfig(
+        account=None if settings.account is None else _account(settings.account, sip),
+        peers=peers,
+        local_user=sip.user,
+        display_name=sip.display_name,
+        user_agent=sip.user_agent,
+        contact_host=sip.contact_host,
+        codecs=tuple(known[name] for name in settings.audio.codecs),
+        answer_order=settings.audio.answer_order,
+        session_expires=int(sip.session_timer),
+    )
+
+
+def _account(account: settings_.Account, sip: settings_.Sip) -> Account:
+    def server(text: str) -> SipUri | None:
+        if not text:
+            return None
+        host, port = parse_host_port(text)
+        params = () if account.transport == "auto" else (("transport", account.transport),)
+        return SipUri(host=host.lower(), port=port, params=params)
+
+    registrar = server(account.registrar or account.domain)
+    assert registrar is not None
+    return Account(
+        user=account.user,
+        domain=account.domain,
+        registrar=registrar,
+        password=account.password.reveal(),
+        auth_user=account.auth_user,
+        display_name=sip.display_name,
+        backup_registrar=server(account.backup_registrar),
+        outbound_proxy=server(account.outbound_proxy),
+        expires=int(account.expires),
+        may_call=account.may_call,
+        keep_alive=sip.keep_alive,
+    )
+
+
+def _uri(text: str) -> SipUri:
+    uri = parse_uri(text)
+    assert isinstance(uri, SipUri)  # `settings` has already refused any other
+    return uri

@@ -1,0 +1,331 @@
+"""A call that we place: INVITE, forks, early media, redirection, CANCEL (RFC 3261 §13.2, §9.1)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from doorstation.errors import ProtocolError
+from doorstation.sip.dialog import Dialog
+from doorstation.sip.headers import NameAddr, format_name_addr
+from doorstation.sip.message import Request, Response
+from doorstation.sip.transport import Flow
+from doorstation.sip.uri import SipUri
+from doorstation.ua.call import (
+    Call,
+    Line,
+    Phase,
+    base_headers,
+    is_sdp,
+    send_ack,
+    set_sdp,
+)
+from doorstation.ua.events import (
+    CallConnected,
+    CallRinging,
+    CallState,
+    MediaChanged,
+    OutcomeKind,
+)
+from doorstation.ua.requester import Ticket
+
+MAX_FORKS: Final = 16
+"""Bounds the early dialogs that one INVITE can be made to open by a proxy gone wild."""
+
+_KINDS: Final = {
+    403: OutcomeKind.DECLINED,
+    404: OutcomeKind.UNREACHABLE,
+    408: OutcomeKind.NO_ANSWER,
+    410: OutcomeKind.UNREACHABLE,
+    480: OutcomeKind.UNREACHABLE,
+    484: OutcomeKind.UNREACHABLE,
+    486: OutcomeKind.BUSY,
+    487: OutcomeKind.CANCELLED,
+    503: OutcomeKind.UNREACHABLE,
+    600: OutcomeKind.BUSY,
+    603: OutcomeKind.DECLINED,
+    604: OutcomeKind.UNREACHABLE,
+}
+
+
+Identity = Callable[[Flow], NameAddr]
+"""Who we are towards somebody; without an account that is our address on the flow."""
+
+
+@dataclass(slots=True)
+class _Branch:
+    """One early dialog: a phone behind a forking proxy."""
+
+    dialog: Dialog
+    rseq: int = 0
+    answer: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Whom to call and by which way: `hop` is where the INVITE goes first."""
+
+    uri: SipUri
+    hop: SipUri | Flow
+    route: SipUri | None = None
+    """The outbound proxy, as a Route header."""
+
+
+class OutgoingCall(Call):
+    direction = "out"
+
+    def __init__(
+        self,
+        name: str,
+        line: Line,
+        destination: Destination,
+        identity: Identity,
+        port: int,
+    ) -> None:
+        super().__init__(name, line, str(destination.uri))
+        self.media_port = port
+        self._destination = destination
+        self._identity = identity
+        self._call_id = line.ids.token()
+        self._tag = line.ids.token()
+        self._cseq = 0
+        self._invite: Ticket | None = None
+        self._branches: dict[str, _Branch] = {}
+        self._extra: set[str] = set()
+        self._redirects: list[SipUri] = []
+        self._tried = {str(destination.uri)}
+
+    def start(self, now: float) -> None:
+        self._send_invite(now)
+
+    def cancel(self, now: float, reason: str = "") -> None:
+        """Give up a call that nobody has answered (RFC 3261 §9.1); Reason by RFC 3326."""
+        if self.phase is not Phase.SETTING_UP:
+            return
+        self.phase = Phase.CANCELLING
+        if self._invite is not None:
+            self._invite.cancel(now, reason)
+        self._end(OutcomeKind.CANCELLED, 487, "cancelled", by_peer=False)
+
+    # -- the INVITE
+
+    def _next_cseq(self) -> int:
+        self._cseq += 1
+        return self._cseq
+
+    def _send_invite(self, now: float) -> None:
+        self._invite = self._line.requester.send(
+            self._build, self._destination.hop, "INVITE", self, self._next_cseq, now
+        )
+
+    def _build(self, flow: Flow) -> Request:
+        identity = self._identity(flow)
+        headers = base_headers(
+            from_=NameAddr(identity.uri, identity.display, (("tag", self._tag),)),
+            to=NameAddr(self._destination.uri),
+            call_id=self._call_id,
+            cseq=self._next_cseq(),
+            method="INVITE",
+        )
+        if self._destination.route is not None:
+            route = NameAddr(self._destination.route)
+            headers.prepend("Route", format_name_addr(route))
+        request = Request("INVITE", self._destination.uri, headers)
+        self._add_contact(request, flow)
+        self._add_abilities(request)
+        headers.add("User-Agent", self._line.config.user_agent)
+        self._local_from(flow)
+        self._offers.discard_offer()
+        set_sdp(request, self._offers.offer(self._direction))
+        return request
+
+    # -- its answers
+
+    def response_received(
+        self, request: Request, response: Response, flow: Flow, now: float
+    ) -> None:
+        if request.method != "INVITE" or request.to.tag:
+            # Only the first INVITE has no To tag: all others are inside the dialog.
+            super().response_received(request, response, flow, now)
+        elif response.status < 200:
+            self._provisional(request, response, flow, now)
+        elif response.status < 300:
+            self._answered(request, response, flow, now)
+        else:
+            self._failed(response, now)
+
+    def request_failed(self, method: str, status: int, why: str, now: float) -> None:
+        if method == "INVITE" and self.phase in (Phase.SETTING_UP, Phase.CANCELLING):
+            kind = OutcomeKind.UNREACHABLE
+            self._end(kind, status, why, by_peer=False)
+            self._over()
+        else:
+            super().request_failed(method, status, why, now)
+
+    def _branch(self, request: Request, response: Response) -> _Branch | None:
+        tag = response.to.tag
+        if not tag:
+            return None
+        branch = self._branches.get(tag)
+        if branch is None and len(self._branches) < MAX_FORKS:
+            branch = _Branch(Dialog.from_response(request, response))
+            self._branches[tag] = branch
+        return branch
+
+    def _provisional(self, request: Request, response: Response, flow: Flow, now: float) -> None:
+        if self.phase not in (Phase.SETTING_UP, Phase.CANCELLING):
+            return
+        branch = self._branch(request, response)
+        if branch is not None and not self._in_order(branch, request, response, now):
+            return
+        if self.phase is not Phase.SETTING_UP:
+            return
+        early = branch is not None and is_sdp(response) and self._early(branch, response)
+        if response.status in (180, 182, 183) and self.state is CallState.CALLING:
+            self.state = CallState.RINGING
+        if response.status != 181:
+            self._line.report(CallRinging(self.id, response.status, early))
+
+    def _in_order(self, branch: _Branch, request: Request, response: Response, now: float) -> bool:
+        """Acknowledge a reliable response once, and in order (RFC 3262 §4)."""
+        rseq = (response.headers.get("RSeq") or "").strip()
+        if "100rel" not in response.require or not rseq.isdigit() or len(rseq) > 10:
+            return True
+        number = int(rseq)
+        if branch.rseq and number != branch.rseq + 1:
+            return False
+        branch.rseq = number
+        dialog = branch.dialog
+
+        def build(flow: Flow) -> Request:
+            prack = dialog.request("PRACK")
+            prack.headers.set("RAck", f"{number} {request.cseq.number} INVITE")
+            prack.headers.set("User-Agent", self._line.config.user_agent)
+            return prack
+
+        self._line.requester.send(build, dialog.next_hop, "PRACK", self, dialog.next_cseq, now)
+        return True
+
+    def _early(self, branch: _Branch, response: Response) -> bool:
+        """Early media: an answer before anybody answered (RFC 3261 §13.2.1, RFC 3960)."""
+        try:
+            self._offers.answer_received(response.body)
+        except ProtocolError:
+            # Only the 200 decides; a phone that rings with odd SDP still rings.
+            return False
+        branch.answer = response.body
+        if self.dialog is None or not self.dialog.confirmed:
+            self.dialog = branch.dialog
+        self._line.report(MediaChanged(self.id, self._offers.session, early=True))
+        return True
+
+    def _answered(self, request: Request, response: Response, flow: Flow, now: float) -> None:
+        tag = response.to.tag or ""
+        if self.dialog is not None and self.dialog.confirmed and tag == self.dialog.remote_tag:
+            self._send_ack(request, flow, now)  # our ACK was lost
+            return
+        try:
+            dialog = Dialog.from_response(request, response)
+        except ProtocolError as fault:
+            self._end(OutcomeKind.FAILED, 502, fault.reason, by_peer=False)
+            self._over()
+            return
+        branch = self._branches.get(tag)
+        dialog.local_cseq = max(self._cseq, branch.dialog.local_cseq if branch else 0)
+        if self.phase is not Phase.SETTING_UP:
+            self._refuse_fork(dialog, request, now)
+            return
+        self.dialog = dialog
+        self._send_ack(request, flow, now)
+        body = response.body if is_sdp(response) else (branch.answer if branch else None)
+        self.phase = Phase.CONFIRMED
+        try:
+            if body is None:
+                raise ProtocolError("the 200 carries no answer", status=488)
+            self._offers.answer_received(body)
+        except ProtocolError as fault:
+            self._end(OutcomeKind.FAILED, 488, fault.reason, by_peer=False)
+            self._send_bye(now)
+            return
+        self.timer.answer_received(response, now)
+        self.state = CallState.CONNECTED
+        self._line.report(CallConnected(self.id, self.peer))
+        self._media_agreed()
+
+    def _refuse_fork(self, dialog: Dialog, request: Request, now: float) -> None:
+        """A second phone answered, or one that crossed our CANCEL: ACK, then BYE (§13.2.2.4)."""
+        self._line.emit(send_ack(self._line.endpoint, dialog, request, now))
+        if dialog.remote_tag in self._extra or len(self._extra) >= MAX_FORKS:
+            return
+        self._extra.add(dialog.remote_tag)
+
+        def build(flow: Flow) -> Request:
+            bye = dialog.request("BYE")
+            bye.headers.set("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
+            return bye
+
+        asker = _LastWords(self if self.phase is Phase.CANCELLING else None)
+        self._line.requester.send(build, dialog.next_hop, "BYE", asker, dialog.next_cseq, now)
+
+    def _failed(self, response: Response, now: float) -> None:
+        status = response.status
+        if self.phase is Phase.SETTING_UP:
+            if 300 <= status < 400 and self._redirect(response, now):
+                return
+            if status == 422 and self.timer.interval_too_small(response):
+                self._send_invite(now)
+                return
+        why = response.reason
+        if status in (401, 407):
+            why = f"{status}: {self._line.requester.fault}"
+        kind = _KINDS.get(status, OutcomeKind.FAILED)
+        self._end(kind, status, why, by_peer=True)
+        self._over()
+
+    def _redirect(self, response: Response, now: float) -> bool:
+        """Try the Contacts of a 3xx, best first, none twice (RFC 3261 §8.1.3.4)."""
+        for contact in sorted(response.contacts, key=_preference, reverse=True):
+            if isinstance(contact.uri, SipUri) and str(contact.uri) not in self._tried:
+                self._redirects.append(contact.uri)
+        while self._redirects and len(self._tried) <= self._line.config.redirect_limit:
+            uri = self._redirects.pop(0)
+            if str(uri) in self._tried:
+                continue
+            self._tried.add(str(uri))
+            clean = SipUri(
+                scheme=uri.scheme, user=uri.user, host=uri.host, port=uri.port, params=uri.params
+            )
+            self._destination = Destination(clean, clean)
+            self._branches.clear()
+            self.dialog = None
+            self._send_invite(now)
+            return True
+        return False
+
+    def _over(self) -> None:
+        self.phase = Phase.OVER
+        if self._invite is not None:
+            self._invite.forget()
+
+
+class _LastWords:
+    """The BYE of a fork that nobody wanted; with it a cancelled call is over."""
+
+    def __init__(self, call: OutgoingCall | None) -> None:
+        self._call = call
+
+    def response_received(
+        self, request: Request, response: Response, flow: Flow, now: float
+    ) -> None:
+        if self._call is not None and response.status >= 200:
+            self._call._over()
+
+    def request_failed(self, method: str, status: int, why: str, now: float) -> None:
+        if self._call is not None:
+            self._call._over()
+
+
+def _preference(contact: NameAddr) -> float:
+    try:
+        return min(1.0, max(0.0, float(contact.param("q") or 1.0)))
+    except ValueError:
+        return 0.0

@@ -1,0 +1,382 @@
+"""One account's registration (RFC 3261 §10): kept for ever, by itself.
+
+A registrar that is silent, gone or unwilling is tried again with the back-off of RFC 5626 §4.5:
+the wait doubles with each failure up to a limit, and each door waits a random half to whole of it,
+so that a street of doors does not come back in one second after a power cut.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from doorstation.ids import Ids
+from doorstation.sip.dialog import MAX_FORWARDS, loose_route
+from doorstation.sip.headers import Headers, NameAddr, format_name_addr
+from doorstation.sip.message import Request, Response
+from doorstation.sip.transport import Flow
+from doorstation.sip.uri import SipUri, Uri, same_uri
+from doorstation.ua.config import Account, AgentConfig
+from doorstation.ua.events import RegistrationChanged, RegistrationState
+from doorstation.ua.requester import NOBODY, Asker, Requester, Ticket
+
+RETRY_BASE: Final = 4.0
+RETRY_LIMIT: Final = 120.0
+"""A visitor should not stand at a dumb door for longer than this after the router is back."""
+REFUSED_LIMIT: Final = 600.0
+"""A wrong password is repeated slowly: many PBXs ban an address after a few."""
+LONGEST_INTERVAL: Final = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """How the registrar sees us: the address and port of our datagrams (RFC 3581)."""
+
+    host: str
+    port: int | None
+
+
+class Registration:
+    """Keeps one address of record bound to us. Owned by `ua.agent`."""
+
+    def __init__(
+        self,
+        account: Account,
+        config: AgentConfig,
+        ids: Ids,
+        requester: Requester,
+        report: Callable[[RegistrationChanged], None],
+    ) -> None:
+        self._account = account
+        self._config = config
+        self._ids = ids
+        self._requester = requester
+        self._report = report
+        self._registrars = [account.registrar]
+        if account.backup_registrar is not None:
+            self._registrars.append(account.backup_registrar)
+        self._at = 0
+        self._call_id = f"{ids.token()}@{account.domain}"
+        self._from_tag = ids.token()
+        self._cseq = 0
+        self._interval = account.expires
+        self._failures = 0
+        self._ticket: Ticket | None = None
+        self._probe: Ticket | None = None
+        self._next: float | None = None
+        self._next_probe: float | None = None
+        self._bound: SipUri | None = None
+        self._flow_is_to = 0
+        self._stopping = False
+        self._again = False
+        self.state = RegistrationState.OFF
+        self.flow: Flow | None = None
+        """The flow that the registration is on; calls leave on the same one."""
+        self.learned: Learned | None = None
+        self.granted = 0.0
+
+    @property
+    def deadline(self) -> float | None:
+        times = [t for t in (self._next, self._next_probe) if t is not None]
+        return min(times, default=None)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way: after `stop`, time to close the sockets."""
+        return self._ticket is None
+
+    @property
+    def registrar(self) -> SipUri:
+        return self._registrars[self._at]
+
+    def start(self, now: float) -> None:
+        self._stopping = False
+        if self.state is RegistrationState.OFF:
+            self._set(RegistrationState.REGISTERING, "start")
+        self._register(now)
+
+    def stop(self, now: float) -> None:
+        """Un-register (RFC 3261 §10.2.2)."""
+        self._stopping = True
+        self._next = self._next_probe = None
+        if self._ticket is not None:
+            self._ticket.forget()
+            self._ticket = None
+        if self.state is RegistrationState.REGISTERED:
+            self._ticket = self._send(now, self, expires=0, contact=self._bound)
+        self._set(RegistrationState.OFF, "stopped")
+
+    def network_changed(self, now: float) -> None:
+        """Another address or link: whatever was bound is stale, so register at once."""
+        if self.state is RegistrationState.OFF:
+            return
+        self.learned = None
+        self.flow = None
+        self._failures = 0
+        self._restart(now)
+
+    def flow_lost(self, flow: Flow, now: float) -> None:
+        """The connection that the registrar reaches us on is gone (RFC 5626 §4.4)."""
+        if self.flow is None or flow.id != self.flow.id or self._stopping:
+            return
+        self.flow = None
+        self._set(RegistrationState.RETRYING, "connection lost")
+        self._next_probe = None
+        # A short random wait: every door of a building lost the same proxy in the same second.
+        self._next = now + self._ids.fraction()
+
+    def timer_fired(self, now: float) -> None:
+        if self._next is not None and now >= self._next:
+            self._next = None
+            # On the back-up, each refresh asks the first registrar again.
+            self._at = 0
+            self._register(now)
+        if self._next_probe is not None and now >= self._next_probe:
+            self._next_probe = None
+            self._send_probe(now)
+
+    def _restart(self, now: float) -> None:
+        if self._ticket is not None:
+            self._ticket.forget()
+            self._ticket = None
+        self._register(now)
+
+    def _register(self, now: float) -> None:
+        if self._ticket is None:
+            self._ticket = self._send(now, self, expires=self._interval)
+
+    # -- sending
+
+    def _next_cseq(self) -> int:
+        self._cseq += 1
+        return self._cseq
+
+    def contact_uri(self, flow: Flow) -> SipUri:
+        """Where we can be reached by this flow: the account's user, plain (RFC 3261 §8.1.1.8)."""
+        host, port = flow.local
+        if self.learned is not None:
+            host, port = self.learned.host, self.learned.port or port
+        params = () if flow.transport == "UDP" else (("transport", flow.transport.lower()),)
+        return SipUri(
+            user=self._account.aor.user,
+            host=self._config.contact_host or host,
+            port=port,
+            params=params,
+        )
+
+    def _build(self, flow: Flow, expires: int, contact: SipUri | None) -> Request:
+        request = self._bare("REGISTER", self._call_id)
+        bound = contact or self.contact_uri(flow)
+        request.headers.add("Contact", format_name_addr(NameAddr(bound)))
+        request.headers.add("Expires", str(expires))
+        return request
+
+    def _bare(self, method: str, call_id: str) -> Request:
+        """A request to the registrar itself."""
+        account = self._account
+        headers = Headers()
+        if account.outbound_proxy is not None:
+            headers.add("Route", format_name_addr(NameAddr(loose_route(account.outbound_proxy))))
+        headers.add("Max-Forwards", MAX_FORWARDS)
+        who = NameAddr(account.aor, account.display_name, (("tag", self._from_tag),))
+        headers.add("From", format_name_addr(who))
+        headers.add("To", format_name_addr(NameAddr(account.aor)))
+        headers.add("Call-ID", call_id)
+        headers.add("CSeq", f"{self._next_cseq()} {method}")
+        headers.add("User-Agent", self._config.user_agent)
+        # The bare registrar: a user part there is forbidden (RFC 3261 §10.2) and makes a
+        # FRITZ!Box drop the request without a word. Transport is ours to choose, not its name.
+        to = self.registrar
+        return Request(method, SipUri(scheme=to.scheme, host=to.host, port=to.port), headers)
+
+    @property
+    def _next_hop(self) -> SipUri:
+        return self._account.outbound_proxy or self.registrar
+
+    def _send(
+        self, now: float, asker: Asker, expires: int, contact: SipUri | None = None
+    ) -> Ticket:
+        # The flow in use is kept for refreshes, so that the binding stays one.
+        kept = self.flow is not None and self._flow_is_to == self._at
+        hop: SipUri | Flow = self.flow if self.flow is not None and kept else self._next_hop
+        return self._requester.send(
+            lambda flow: self._build(flow, expires, contact),
+            hop,
+            "REGISTER",
+            asker,
+            self._next_cseq,
+            now,
+        )
+
+    def _send_probe(self, now: float) -> None:
+        """OPTIONS as keep-alive: a dead router or registrar is found before a visitor finds it."""
+        if self.flow is None or self._probe is not None:
+            return
+        call_id = f"{self._ids.token()}@{self._account.domain}"
+        self._probe = self._requester.send(
+            lambda _: self._bare("OPTIONS", call_id),
+            self.flow,
+            "OPTIONS",
+            self,
+            self._next_cseq,
+            now,
+        )
+
+    # -- answers
+
+    def response_received(
+        self, request: Request, response: Response, flow: Flow, now: float
+    ) -> None:
+        if response.status < 200:
+            return
+        if request.method == "OPTIONS":
+            # Any answer at all proves that the registrar is there (FRITZ!Box: 404, some: 405).
+            self._probe = None
+            self._plan_probe(now)
+            return
+        self._ticket = None
+        if self._stopping:
+            return
+        moved = self._learn(response, flow)
+        if 200 <= response.status < 300:
+            self._registered(request, response, flow, moved, now)
+        elif response.status == 423:
+            self._interval_too_brief(response, now)
+        elif 300 <= response.status < 400 and self._redirected(response):
+            self._register(now)
+        elif response.status in (408, 480, 500, 502, 503, 504) or response.status >= 600:
+            self._failed(f"{response.status} {response.reason}", now, _retry_after(response))
+        else:
+            self._refused(response, now)
+
+    def request_failed(self, method: str, status: int, why: str, now: float) -> None:
+        if method == "OPTIONS":
+            self._probe = None
+            if not self._stopping and self.state is RegistrationState.REGISTERED:
+                self.flow = None
+                self._set(RegistrationState.RETRYING, f"keep-alive: {why}")
+                self._restart(now)
+            return
+        self._ticket = None
+        if not self._stopping:
+            self._failed("no answer" if status == 408 else why, now, None)
+
+    def _learn(self, response: Response, flow: Flow) -> bool:
+        """Take `received` and `rport` from our Via (RFC 3581 §4). True: they are news."""
+        via = response.top_via
+        host = (via.received or flow.local[0]).strip("[]")
+        # A stream's source port is not one that we listen on; the connection itself is re-used.
+        port = via.rport if flow.transport == "UDP" and isinstance(via.rport, int) else None
+        if host == flow.local[0] and port in (None, flow.local[1]):
+            learned = None
+        else:
+            learned = Learned(host, port)
+        moved = learned != self.learned
+        self.learned = learned
+        return moved
+
+    def _registered(
+        self, request: Request, response: Response, flow: Flow, moved: bool, now: float
+    ) -> None:
+        self.flow = flow
+        self._flow_is_to = self._at
+        self._failures = 0
+        bound = request.contacts[0].uri
+        self._bound = bound if isinstance(bound, SipUri) else None
+        if moved and not same_uri(bound, self.contact_uri(flow)):
+            # The registrar sees us elsewhere than this Contact says: take it back, bind the other.
+            if isinstance(bound, SipUri):
+                self._send(now, NOBODY, 0, bound)
+            self._register(now)
+            return
+        self.granted = _granted(request, response, bound, self._interval)
+        if self.granted <= 0:
+            self._failed("the registrar granted no time", now, None)
+            return
+        # Between 80 and 90 % of what was granted, so that doors drift apart.
+        self._next = now + self.granted * (0.8 + 0.1 * self._ids.fraction())
+        self._plan_probe(now)
+        self._set(RegistrationState.REGISTERED, "200", len(response.contacts))
+
+    def _plan_probe(self, now: float) -> None:
+        every = self._account.keep_alive
+        self._next_probe = None
+        if every and not self._stopping:
+            self._next_probe = now + every * (0.9 + 0.2 * self._ids.fraction())
+
+    def _interval_too_brief(self, response: Response, now: float) -> None:
+        wanted = response.min_expires
+        if wanted is None or not self._interval < wanted <= LONGEST_INTERVAL:
+            self._failed(f"423 with Min-Expires {wanted}", now, None)
+            return
+        self._interval = wanted
+        self._register(now)
+
+    def _redirected(self, response: Response) -> bool:
+        """A 3xx moves the registration once per attempt (RFC 3261 §10.2, §8.1.3.4)."""
+        if self._again:
+            return False
+        for contact in response.contacts:
+            if isinstance(contact.uri, SipUri):
+                self._again = True
+                self.flow = None
+                self._registrars[self._at] = contact.uri
+                return True
+        return False
+
+    def _refused(self, response: Response, now: float) -> None:
+        why = f"{response.status} {response.reason}"
+        if response.status in (401, 407):
+            why = self._requester.fault
+        self._failures += 1
+        self._forget_flow()
+        wait = min(REFUSED_LIMIT, 30.0 * 2 ** min(self._failures - 1, 8))
+        self._next = now + wait * (0.5 + 0.5 * self._ids.fraction())
+        self._set(RegistrationState.REFUSED, why)
+
+    def _failed(self, why: str, now: float, retry_after: float | None) -> None:
+        if self._at + 1 < len(self._registrars):
+            # Still bound at the back-up, perhaps: what it has is kept until it too fails.
+            self._at += 1
+            self._register(now)
+            return
+        self._forget_flow()
+        self._set(RegistrationState.RETRYING, why)
+        self._at = 0
+        self._failures += 1
+        wait = min(RETRY_LIMIT, RETRY_BASE * 2 ** min(self._failures - 1, 8))
+        wait *= 0.5 + 0.5 * self._ids.fraction()
+        self._next = now + max(wait, retry_after or 0.0)
+
+    def _forget_flow(self) -> None:
+        self.flow = None
+        self.granted = 0.0
+        self._next_probe = None
+        self._again = False
+
+    def _set(self, state: RegistrationState, why: str, contacts: int = 0) -> None:
+        changed = state is not self.state
+        self.state = state
+        if changed or state in (RegistrationState.RETRYING, RegistrationState.REFUSED):
+            granted = self.granted if state is RegistrationState.REGISTERED else 0.0
+            self._report(RegistrationChanged(state, str(self.registrar), why, granted, contacts))
+
+
+def _granted(request: Request, response: Response, bound: Uri, asked: int) -> float:
+    """Seconds granted: our Contact's own, else Expires, else what was asked (RFC 3261 §10.2.4).
+
+    chan_sip may leave our Contact out of the 200 altogether.
+    """
+    for contact in response.contacts:
+        if same_uri(contact.uri, bound):
+            text = contact.param("expires")
+            if text is not None and text.isdigit():
+                return float(min(int(text), LONGEST_INTERVAL))
+    if response.expires is not None:
+        return float(min(response.expires, LONGEST_INTERVAL))
+    return float(asked)
+
+
+def _retry_after(response: Response) -> float | None:
+    """Seconds of a Retry-After, bounded to an hour (RFC 3261 §20.33)."""
+    text = (response.headers.get("Retry-After") or "").split("(")[0].split(";")[0].strip()
+    return float(min(int(text), 3600)) if text.isdigit() and len(text) < 10 else None

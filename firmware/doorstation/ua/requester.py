@@ -1,0 +1,151 @@
+"""Requests that answer digest challenges by themselves, and whoever waits for their responses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from doorstation.ids import Ids
+from doorstation.sip.digest import Credential, DigestClient
+from doorstation.sip.endpoint import Endpoint, Output
+from doorstation.sip.message import Request, Response
+from doorstation.sip.transport import Flow
+from doorstation.sip.uri import SipUri
+
+Build = Callable[[Flow], Request]
+
+
+class Asker(Protocol):
+    """Somebody who sent a request and waits for what comes of it."""
+
+    def response_received(
+        self, request: Request, response: Response, flow: Flow, now: float
+    ) -> None: ...
+
+    def request_failed(self, method: str, status: int, why: str, now: float) -> None:
+        """No answer (408) or no way there (503), as RFC 3261 §8.1.3.1 counts them."""
+        ...
+
+
+class _Nobody:
+    """For requests whose outcome changes nothing."""
+
+    def response_received(
+        self, request: Request, response: Response, flow: Flow, now: float
+    ) -> None:
+        pass
+
+    def request_failed(self, method: str, status: int, why: str, now: float) -> None:
+        pass
+
+
+NOBODY: Final[Asker] = _Nobody()
+
+
+@dataclass(slots=True)
+class _Pending:
+    asker: Asker
+    method: str
+    next_cseq: Callable[[], int]
+    number: int = 0
+    cancelled: bool = False
+
+
+class Requester:
+    """The one way out for requests.
+
+    Endpoint outputs go to `emit`, which queues them: no asker is called before `send` returns.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        ids: Ids,
+        credential: Credential | None,
+        emit: Callable[[list[Output]], None],
+    ) -> None:
+        self._endpoint = endpoint
+        self._emit = emit
+        self._pending: dict[int, _Pending] = {}
+        # Nonces outlive one request: one client serves them all (RFC 7616 §3.3).
+        self._digest = DigestClient(credential, ids) if credential else None
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    @property
+    def fault(self) -> str:
+        """Why the last challenge was left unanswered."""
+        return self._digest.fault if self._digest else "no password is set"
+
+    def send(
+        self,
+        build: Build,
+        next_hop: SipUri | Flow,
+        method: str,
+        asker: Asker,
+        next_cseq: Callable[[], int],
+        now: float,
+    ) -> "Ticket":
+        """Send a request; `next_cseq` is asked again for each challenge that is answered."""
+
+        def authorised(flow: Flow) -> Request:
+            request = build(flow)
+            return self._digest.preauthorize(request) if self._digest else request
+
+        pending = _Pending(asker, method, next_cseq)
+        self._start(pending, authorised, next_hop, now)
+        return Ticket(self, pending)
+
+    def _start(self, pending: _Pending, build: Build, next_hop: SipUri | Flow, now: float) -> None:
+        pending.number, outputs = self._endpoint.send_request(build, next_hop, now)
+        self._pending[pending.number] = pending
+        self._emit(outputs)
+
+    def cancel(self, pending: _Pending, reason: str, now: float) -> None:
+        pending.cancelled = True
+        if pending.number in self._pending:
+            self._emit(self._endpoint.cancel(pending.number, now, reason))
+
+    def response_received(
+        self, number: int, request: Request, response: Response, flow: Flow, now: float
+    ) -> bool:
+        """Hand a response on, or answer its challenge. False: nobody waits for it."""
+        pending = self._pending.get(number)
+        if pending is None:
+            return False
+        if response.status >= 300 or (response.status >= 200 and request.method != "INVITE"):
+            del self._pending[number]
+        if response.status in (401, 407) and self._digest and not pending.cancelled:
+            retry = self._digest.answer(request, response)
+            if retry is not None:
+                # RFC 3261 §22.2: the same request, a new branch and a higher CSeq.
+                retry.headers.remove("Via")
+                retry.headers.set("CSeq", f"{pending.next_cseq()} {retry.method}")
+                self._start(pending, lambda _: retry.copy(), flow, now)
+                return True
+        pending.asker.response_received(request, response, flow, now)
+        return True
+
+    def request_failed(self, number: int, status: int, why: str, now: float) -> None:
+        pending = self._pending.pop(number, None)
+        if pending is not None:
+            pending.asker.request_failed(pending.method, status, why, now)
+
+    def forget(self, pending: _Pending) -> None:
+        self._pending.pop(pending.number, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One request under way, through all its challenges."""
+
+    _requester: Requester
+    _pending: _Pending
+
+    def cancel(self, now: float, reason: str = "") -> None:
+        """CANCEL an INVITE (RFC 3261 §9.1)."""
+        self._requester.cancel(self._pending, reason, now)
+
+    def forget(self) -> None:
+        """Nobody waits any more (an INVITE stays in the books for its later forks until then)."""
+        self._requester.forget(self._pending)

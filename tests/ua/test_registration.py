@@ -1,0 +1,412 @@
+"""Registration (RFC 3261 §10) as the registrars of homes and offices really behave."""
+
+from dataclasses import replace
+
+from doorstation.sip.digest import Credential
+from doorstation.sip.transport import AddressRecord, DnsAnswer, SrvRecord
+from doorstation.sip.uri import SipUri
+from doorstation.ua.config import Account, AgentConfig
+from doorstation.ua.events import RegistrationChanged, RegistrationState
+
+from tests.support.wire import LOCAL, REMOTE, Wire, udp
+
+ACCOUNT = Account(
+    user="door",
+    domain="fritz.box",
+    registrar=SipUri(host=REMOTE),
+    password="secret",
+    expires=300,
+    keep_alive=0,
+)
+CHALLENGE = ("WWW-Authenticate", 'Digest realm="fritz.box", nonce="abc", qop="auth"')
+
+
+def wire(account: Account = ACCOUNT, **more: object) -> Wire:
+    return Wire(AgentConfig(account=account), **more)  # type: ignore[arg-type]
+
+
+def started(account: Account = ACCOUNT, **more: object) -> Wire:
+    w = wire(account, **more)
+    return w.do(w.agent.start(w.now))
+
+
+def ok(w: Wire, expires: str = "300") -> Wire:
+    request = w.request("REGISTER")
+    contact = request.headers.get("Contact")
+    return w.answer(request, 200, ("Contact", f"{contact};expires={expires}"))
+
+
+def states(w: Wire) -> list[RegistrationState]:
+    return [event.state for event in w.told(RegistrationChanged)]
+
+
+def test_request_uri_is_the_bare_registrar() -> None:
+    """1: a user part there makes a FRITZ!Box silent, and RFC 3261 §10.2 forbids it."""
+    request = started().request("REGISTER")
+    assert str(request.uri) == f"sip:{REMOTE}"
+    assert str(request.to.uri) == "sip:door@fritz.box"
+
+
+def test_challenge_gets_a_new_branch_and_a_higher_cseq_with_call_id_and_tag_kept() -> None:
+    """2."""
+    w = started()
+    first = w.request("REGISTER")
+    w.answer(first, 401, CHALLENGE)
+    second = w.request("REGISTER")
+    assert second.cseq.number == first.cseq.number + 1
+    assert second.top_via.branch != first.top_via.branch
+    assert (second.call_id, second.from_.tag) == (first.call_id, first.from_.tag)
+    assert 'username="door"' in (second.headers.get("Authorization") or "")
+
+
+def test_a_silent_registrar_is_asked_for_64_t1_before_it_counts_as_dead() -> None:
+    """3."""
+    w = started()
+    w.wait(31.9)
+    assert len([m for m in w.sent() if m.method == "REGISTER"]) == 11
+    assert RegistrationState.RETRYING not in states(w)
+    w.wait(0.2)
+    assert states(w) == [RegistrationState.RETRYING]
+
+
+def test_nonce_is_used_again_with_rising_nc() -> None:
+    """4."""
+    w = started()
+    w.answer(w.request("REGISTER"), 401, CHALLENGE)
+    ok(w)
+    w.until_sent(290)
+    refresh = w.request("REGISTER")
+    assert "nc=00000002" in (refresh.headers.get("Authorization") or "")
+
+
+def test_stale_nonce_is_answered_quietly() -> None:
+    """4."""
+    w = started()
+    w.answer(w.request("REGISTER"), 401, CHALLENGE)
+    ok(w)
+    w.until_sent(290)
+    stale = ("WWW-Authenticate", 'Digest realm="fritz.box", nonce="new", qop="auth", stale=true')
+    w.answer(w.request("REGISTER"), 401, stale)
+    ok(w)
+    assert states(w) == [RegistrationState.REGISTERING, RegistrationState.REGISTERED]
+
+
+def test_changed_nonce_without_stale_is_answered_quietly() -> None:
+    """4: Asterisk."""
+    w = started()
+    w.answer(w.request("REGISTER"), 401, CHALLENGE)
+    ok(w)
+    w.until_sent(290)
+    w.answer(
+        w.request("REGISTER"),
+        401,
+        ("WWW-Authenticate", 'Digest realm="fritz.box", nonce="new", qop="auth"'),
+    )
+    ok(w)
+    assert states(w) == [RegistrationState.REGISTERING, RegistrationState.REGISTERED]
+
+
+def test_423_raises_the_interval_to_min_expires() -> None:
+    """5."""
+    w = started()
+    w.answer(w.request("REGISTER"), 423, ("Min-Expires", "900"))
+    assert w.request("REGISTER").expires == 900
+
+
+def test_423_without_a_usable_min_expires_is_no_loop() -> None:
+    w = started()
+    w.answer(w.request("REGISTER"), 423, ("Min-Expires", "10"))
+    assert w.sent() == []
+    assert RegistrationState.RETRYING in states(w)
+
+
+def test_srv_is_asked_before_addresses_and_a_domain_without_a_record_works() -> None:
+    """6."""
+    zone = {
+        ("SRV", "_sip._udp.example.test"): DnsAnswer(
+            (SrvRecord(1, 1, 5070, "sip1.example.test"),), 60
+        ),
+        ("A", "sip1.example.test"): DnsAnswer((AddressRecord("192.0.2.77"),), 60),
+    }
+    account = replace(ACCOUNT, domain="example.test", registrar=SipUri(host="example.test"))
+    w = started(account, zone=zone)
+    [(flow, _)] = w.sent_with_flows()
+    assert flow.remote == ("192.0.2.77", 5070)
+
+
+def test_domain_registrar_proxy_user_and_auth_user_are_five_settings() -> None:
+    """7."""
+    account = Account(
+        user="100",
+        auth_user="login-100",
+        password="secret",
+        domain="office.example",
+        registrar=SipUri(host="192.0.2.5"),
+        outbound_proxy=SipUri(host="192.0.2.6", port=5065),
+        keep_alive=0,
+    )
+    w = started(account)
+    [(flow, request)] = w.sent_with_flows()
+    assert flow.remote == ("192.0.2.6", 5065)
+    assert str(request.uri) == "sip:192.0.2.5"
+    assert str(request.to.uri) == "sip:100@office.example"
+    w.answer(request, 407, ("Proxy-Authenticate", 'Digest realm="3CXPhoneSystem", nonce="n"'))
+    again = w.request("REGISTER")
+    assert 'username="login-100"' in (again.headers.get("Proxy-Authorization") or "")
+
+
+def test_contact_is_plain_and_its_user_is_the_account() -> None:
+    """8: no ob, no reg-id, no sip.instance unless asked."""
+    request = started().request("REGISTER")
+    assert request.headers.get("Contact") == f"<sip:door@{LOCAL}:5060>"
+
+
+def test_contact_and_via_carry_the_port_listened_on() -> None:
+    """9."""
+    request = started().request("REGISTER")
+    assert request.top_via.sent_by == (LOCAL, 5060)
+    contact = request.contacts[0].uri
+    assert isinstance(contact, SipUri)
+    assert contact.port == 5060
+
+
+def test_learned_address_is_registered_and_the_first_binding_taken_back() -> None:
+    """9: `received` and `rport` of the 200 differ from what Contact said."""
+    w = started()
+    request = w.request("REGISTER")
+    via = (request.headers.get("Via") or "").replace(";rport", ";rport=61000;received=203.0.113.9")
+    request.headers.set("Via", via)
+    w.answer(request, 200, ("Contact", f"{request.headers.get('Contact')};expires=300"))
+    removed, bound = (m for m in w.sent() if m.method == "REGISTER")
+    assert (removed.expires, removed.headers.get("Contact")) == (0, f"<sip:door@{LOCAL}:5060>")
+    assert bound.headers.get("Contact") == "<sip:door@203.0.113.9:61000>"
+    assert bound.expires == 300
+
+
+def test_registers_again_when_the_learned_port_changes() -> None:
+    """9: the router forgot us and chose another port."""
+    w = started()
+    ok(w)
+    w.until_sent(290)
+    request = w.request("REGISTER")
+    request.headers.set("Via", (request.headers.get("Via") or "").replace(";rport", ";rport=7777"))
+    w.answer(request, 200, ("Contact", f"{request.headers.get('Contact')};expires=300"))
+    bound = [m for m in w.sent() if m.method == "REGISTER" and m.expires]
+    assert [m.headers.get("Contact") for m in bound] == [f"<sip:door@{LOCAL}:7777>"]
+
+
+def test_an_own_binding_left_out_of_the_200_falls_back_to_expires() -> None:
+    """interop 6: chan_sip leaves Contact out."""
+    w = started()
+    w.answer(w.request("REGISTER"), 200, ("Expires", "100"))
+    [_, changed] = w.told(RegistrationChanged)
+    assert changed.expires == 100
+    w.until_sent(95)
+    assert len(w.sent()) == 1
+
+
+def test_neither_contact_nor_expires_falls_back_to_what_was_asked() -> None:
+    """interop 6."""
+    w = started()
+    w.answer(w.request("REGISTER"), 200)
+    assert w.told(RegistrationChanged)[-1].expires == 300
+
+
+def test_our_own_contact_decides_among_all_bindings() -> None:
+    w = started()
+    request = w.request("REGISTER")
+    others = f"<sip:door@10.0.0.9>;expires=9, {request.headers.get('Contact')};expires=120"
+    w.answer(request, 200, ("Contact", others))
+    changed = w.told(RegistrationChanged)[-1]
+    assert (changed.expires, changed.contacts) == (120, 2)
+
+
+def test_refresh_comes_before_expiry_with_jitter() -> None:
+    times = []
+    for seed in range(5):
+        w = ok(started(seed=seed))
+        assert w.agent.registration is not None
+        start = w.now
+        while not w.sent():
+            w.wait(1)
+        times.append(w.now - start)
+    assert all(240 <= t <= 271 for t in times)
+    assert len(set(times)) > 1
+
+
+def test_wrong_password_ends_after_one_retry_and_says_so() -> None:
+    """interop 7: no loop of challenges."""
+    w = started()
+    rounds = 0
+    while sent := w.sent():
+        rounds += 1
+        nonce = f'Digest realm="fritz.box", nonce="n{rounds}", qop="auth"'
+        w.answer(sent[0], 401, ("WWW-Authenticate", nonce))
+    assert rounds <= 3
+    refused = w.told(RegistrationChanged)[-1]
+    assert refused.state is RegistrationState.REFUSED
+    assert "password" in refused.why
+
+
+def test_realm_need_not_be_the_domain() -> None:
+    """interop 3."""
+    w = started()
+    w.answer(w.request("REGISTER"), 401, ("WWW-Authenticate", 'Digest realm="asterisk", nonce="x"'))
+    assert 'realm="asterisk"' in (w.request("REGISTER").headers.get("Authorization") or "")
+
+
+def test_the_strongest_of_several_challenges_is_answered() -> None:
+    """interop 4: SHA-256 first, then MD5, each in a header of its own."""
+    w = started()
+    w.answer(
+        w.request("REGISTER"),
+        401,
+        ("WWW-Authenticate", 'Digest realm="a", nonce="x", algorithm=SHA-256, qop="auth"'),
+        ("WWW-Authenticate", 'Digest realm="a", nonce="x", algorithm=MD5, qop="auth"'),
+    )
+    assert "SHA-256" in (w.request("REGISTER").headers.get("Authorization") or "")
+
+
+def test_401_and_407_in_turn_are_both_answered() -> None:
+    w = started()
+    w.answer(w.request("REGISTER"), 407, ("Proxy-Authenticate", 'Digest realm="p", nonce="1"'))
+    w.answer(w.request("REGISTER"), 401, ("WWW-Authenticate", 'Digest realm="r", nonce="2"'))
+    third = w.request("REGISTER")
+    assert "Authorization" in third.headers
+    assert "Proxy-Authorization" in third.headers
+
+
+def test_registration_retries_never_stop() -> None:
+    """15: a day of a dead registrar, then it is back."""
+    w = started()
+    w.wait(86400)
+    attempts = {m.top_via.branch for m in w.sent() if m.method == "REGISTER"}
+    assert len(attempts) > 86400 / 160
+    w.until_sent(160)
+    w.answer(w.sent()[-1], 200)
+    assert states(w)[-1] is RegistrationState.REGISTERED
+
+
+def test_back_off_doubles_up_to_its_limit() -> None:
+    waits: list[float] = []
+    w = wire()
+    w.refused.add(REMOTE)
+    w.do(w.agent.start(w.now))
+    for _ in range(8):
+        registration = w.agent.registration
+        assert registration is not None
+        assert registration.deadline is not None
+        waits.append(registration.deadline - w.now)
+        w.wait(waits[-1])
+    assert waits[0] <= 4
+    assert all(60 <= wait <= 120 for wait in waits[-2:])
+
+
+def test_send_error_is_tried_again() -> None:
+    """15: no network at all at start."""
+    w = wire()
+    w.refused.add(REMOTE)
+    w.do(w.agent.start(w.now))
+    assert states(w)[-1] is RegistrationState.RETRYING
+    w.refused.clear()
+    # The address that failed is also remembered below, for a while (RFC 3263 §4.3).
+    w.until_sent(120)
+    ok(w)
+    assert states(w)[-1] is RegistrationState.REGISTERED
+
+
+def test_network_change_registers_at_once() -> None:
+    """15: link down, address change."""
+    w = ok(started())
+    w.wait(10)
+    w.do(w.agent.network_changed(w.now))
+    assert w.request("REGISTER").expires == 300
+
+
+def test_lost_connection_registers_again_within_a_second() -> None:
+    """15: router restart over TCP."""
+    account = replace(ACCOUNT, registrar=SipUri(host=REMOTE, params=(("transport", "tcp"),)))
+    w = started(account)
+    [(flow, request)] = w.sent_with_flows()
+    w.answer(request, 200, flow=flow)
+    w.do(w.agent.flow_closed(flow, "reset by peer", w.now))
+    w.wait(1)
+    [(again, _)] = w.sent_with_flows()
+    assert again.id != flow.id
+
+
+def test_keep_alive_that_nobody_answers_registers_again() -> None:
+    """15: the router restarted and forgot us; found within a minute, not at the next refresh."""
+    w = ok(started(replace(ACCOUNT, keep_alive=30)))
+    w.wait(70)
+    methods = [m.method for m in w.sent()]
+    assert "OPTIONS" in methods
+    assert methods[-1] == "REGISTER"
+
+
+def test_any_answer_to_the_keep_alive_proves_the_registrar() -> None:
+    w = ok(started(replace(ACCOUNT, keep_alive=30)))
+    for _ in range(5):
+        w.wait(34)
+        for message in w.sent():
+            if message.method == "OPTIONS":
+                w.answer(message, 404)
+    assert states(w)[-1] is RegistrationState.REGISTERED
+
+
+def test_back_up_registrar_takes_over_and_the_first_is_asked_again() -> None:
+    w = wire(replace(ACCOUNT, backup_registrar=SipUri(host="192.0.2.2")))
+    w.refused.add(REMOTE)
+    w.do(w.agent.start(w.now))
+    [(flow, request)] = w.sent_with_flows()
+    assert flow.remote[0] == "192.0.2.2"
+    w.answer(request, 200, flow=flow)
+    assert states(w)[-1] is RegistrationState.REGISTERED
+    w.refused.clear()
+    w.until_sent(290)
+    [(flow, request)] = w.sent_with_flows()
+    assert flow.remote[0] == REMOTE
+
+
+def test_stop_takes_the_binding_back() -> None:
+    w = ok(started())
+    w.do(w.agent.stop(w.now))
+    request = w.request("REGISTER")
+    assert request.expires == 0
+    assert request.headers.get("Contact") == f"<sip:door@{LOCAL}:5060>"
+    assert not w.agent.idle
+    w.answer(request, 200)
+    assert w.agent.idle
+
+
+def test_retry_after_of_a_503_is_kept() -> None:
+    w = started()
+    w.answer(w.request("REGISTER"), 503, ("Retry-After", "60"))
+    w.wait(59)
+    assert w.sent() == []
+    w.until_sent(2)
+    w.request("REGISTER")
+
+
+def test_password_is_in_no_event_and_no_repr() -> None:
+    w = ok(started())
+    assert "secret" not in repr(w.events)
+    assert "secret" not in repr(w.agent.config)
+    assert "secret" not in repr(Credential("door", "secret"))
+
+
+def test_ipv6_registrar_with_brackets_in_received() -> None:
+    """interop 10: `received=[fd00::5]` in Via."""
+    w = started(replace(ACCOUNT, registrar=SipUri(host="fd00::1")))
+    [(flow, request)] = w.sent_with_flows()
+    via = (request.headers.get("Via") or "").replace(";rport", ";rport=5060;received=[fd00::5]")
+    request.headers.set("Via", via)
+    w.answer(request, 200, flow=flow)
+    bound = [m for m in w.sent() if m.expires]
+    assert bound[-1].headers.get("Contact") == "<sip:door@[fd00::5]:5060>"
+
+
+def test_udp_flow_is_the_one_of_the_registration() -> None:
+    w = ok(started())
+    assert w.agent.registration is not None
+    assert w.agent.registration.flow == udp()
