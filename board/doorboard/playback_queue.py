@@ -1,0 +1,100 @@
+"""How much sound waits in front of the loudspeaker, kept where it belongs.
+
+The microphone's clock writes and the loudspeaker's clock plays. On one card they are the same; two
+USB devices, or a sound server, drift apart by some ten parts per million, and a program that was
+held up writes several periods at once. Left alone the queue runs dry (a gap) or fills (an echo path
+and a delay that grow). So its level is measured before each write: a standing surplus of a whole
+period loses that period at once, a small difference is walked off one frame per period, which
+nobody hears. A card that runs dry twice in ten seconds gets a longer queue.
+"""
+
+from array import array
+from typing import Final
+
+TARGET_PERIODS: Final = 2
+"""Queued right after a write: one being played and one to spare for a late wake-up."""
+
+LIMIT_PERIODS: Final = 3
+"""A card that keeps running dry gets no more than this: past it, delay is worse than gaps."""
+
+LONG_WINDOW: Final = 50
+SHORT_WINDOW: Final = 10
+RELAPSE_PERIODS: Final = 500
+
+
+class PlaybackQueue:
+    """Decides by the level before each write what to do with the period; all counts are frames."""
+
+    __slots__ = (
+        "_count",
+        "_least",
+        "_period",
+        "_since_dry",
+        "_slip",
+        "_sum",
+        "_target",
+        "_ticks",
+    )
+
+    def __init__(self, period: int, *, least: int = 0):
+        """`least`: what the card moves in one go, when that is more than a period."""
+        self._period = period
+        self._target = max(TARGET_PERIODS * period, least + period)
+        self._since_dry = RELAPSE_PERIODS
+        self._ticks = self._least = self._slip = self._sum = self._count = 0
+
+    @property
+    def target(self) -> int:
+        """Frames that should be queued right after a write."""
+        return self._target
+
+    def ran_dry(self) -> None:
+        """The card played everything before the next write came."""
+        if self._since_dry < RELAPSE_PERIODS:
+            limit = max(LIMIT_PERIODS * self._period, self._target)
+            self._target = min(self._target + self._period // 2, limit)
+        self._since_dry = 0
+        self._restart()
+
+    def correction(self, queued: int) -> int:
+        """Frames to add to (+1), or to leave out of (-1 or a whole period), the next write."""
+        self._since_dry += 1
+        surplus = queued - (self._target - self._period)
+        self._ticks += 1
+        self._least = surplus if self._ticks == 1 else min(self._least, surplus)
+        if self._ticks == SHORT_WINDOW:
+            self._ticks = 0
+            if self._least >= self._period:
+                self._restart()
+                return -self._period
+        if self._slip:
+            step = 1 if self._slip > 0 else -1
+            self._slip -= step
+            if not self._slip:
+                self._sum = self._count = 0
+            return step
+        self._sum += surplus
+        self._count += 1
+        if self._count == LONG_WINDOW:
+            mean = self._sum / LONG_WINDOW
+            self._sum = self._count = 0
+            if abs(mean) > self._period / 4:
+                self._slip = -round(mean)
+        return 0
+
+    def _restart(self) -> None:
+        self._ticks = self._least = self._slip = self._sum = self._count = 0
+
+
+def stretch(period: bytes, frames: int) -> bytes:
+    """S16 samples brought to another number of frames, two or more, by linear interpolation."""
+    source = array("h", period)
+    last = len(source) - 1
+    result = array("h", bytes(2 * frames))
+    step = last / (frames - 1)
+    for index in range(frames):
+        place = index * step
+        left = min(int(place), last - 1)
+        fraction = place - left
+        result[index] = round(source[left] + (source[left + 1] - source[left]) * fraction)
+    return result.tobytes()
