@@ -1,0 +1,716 @@
+"""One call's audio without sockets, threads or clocks: packets and sound in, sound and packets out.
+
+The owner calls, once per 20 ms and in this order:
+
+    microphone(period, now)    -> datagrams to send, at once: the far end's clock hangs on it
+    datagram(data, source, …)  for each datagram that has arrived
+    loudspeaker()              -> the next period for the loudspeaker
+
+and reads `occurred` (digits, media starting or falling silent). `tick` does all of it in one call.
+
+*Where packets go.* Symmetric RTP: to the address in the SDP until packets come from elsewhere. If
+the SDP's address has sent nothing valid (a far end behind NAT), the first other address whose
+packets are RTP of one SSRC, in sequence, with an agreed payload type, is taken in its place; the
+SDP's own address takes over again as soon as it is heard, and is never left.
+"""
+
+import ipaddress
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from doorstation.errors import MalformedPacket
+from doorstation.ids import Ids
+from doorstation.media import rtcp, tones
+from doorstation.media.events import Digit, EventReceiver, EventSender
+from doorstation.media.g711 import DECODERS, ENCODERS, Decoder, Encoder
+from doorstation.media.jitter import JitterBuffer
+from doorstation.media.pcm import SILENCE_DBFS, audioop, dbfs
+from doorstation.media.resample import Resampler
+from doorstation.media.rtp import HEADER, is_rtcp, payload_bounds
+
+Address = tuple[str, int]
+
+
+class AgreedCodec(Protocol):
+    """What the engine needs of `sdp.codecs.Codec`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def clock(self) -> int: ...
+
+
+class AgreedAudio(Protocol):
+    """What the engine needs of `sdp.negotiation.AudioSession`."""
+
+    @property
+    def remote(self) -> Address: ...
+    @property
+    def remote_rtcp(self) -> Address | None: ...
+    @property
+    def rtcp_mux(self) -> bool: ...
+    @property
+    def codec(self) -> AgreedCodec: ...
+    @property
+    def payload_type(self) -> int: ...
+    @property
+    def receive(self) -> "Iterable[tuple[int, AgreedCodec]]": ...
+    @property
+    def event_payload_type(self) -> int | None: ...
+    @property
+    def event_receive(self) -> Iterable[tuple[int, int]]: ...
+    @property
+    def direction(self) -> str: ...
+    @property
+    def ptime_ms(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """To be sent: from the RTCP socket if `rtcp`, else from the RTP socket."""
+
+    data: bytes
+    to: Address
+    rtcp: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MediaStarted:
+    """The first valid packet of the far end: early media, or the talk."""
+
+    source: Address
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSilent:
+    """Neither RTP nor RTCP for `seconds`, though the far end may send: the call is likely dead."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class MediaResumed:
+    """Packets again, after MediaSilent."""
+
+
+Occurrence = Digit | MediaStarted | MediaSilent | MediaResumed
+
+
+@dataclass(frozen=True, slots=True)
+class CallStatistics:
+    """Counts since the call began; levels are averages in dBFS; what is not known is None.
+
+    `dropped`: datagrams that were not ours: no RTP, wrong source, payload type or sequence.
+    `concealed`: periods of 20 ms; `delay_ms`: sound waiting in the jitter buffer now.
+    """
+
+    seconds: float
+    codec: str
+    remote: str
+    sent: int
+    received: int
+    lost: int
+    late: int
+    duplicated: int
+    concealed: int
+    dropped: int
+    jitter_ms: float
+    delay_ms: float
+    microphone_dbfs: float
+    loudspeaker_dbfs: float
+    round_trip_ms: float | None
+    remote_lost: int | None
+    remote_jitter_ms: float | None
+
+
+SILENT_AFTER: Final = 30.0
+
+_SOURCE_GONE: Final = 2.0
+"""Seconds of silence after which another address may take the place of one not in the SDP, and in
+which packets still under way from before a re-INVITE do not pull us back."""
+
+
+class Level:
+    """Root mean square of what passed: now and on average."""
+
+    __slots__ = ("_count", "_squares", "rms")
+
+    def __init__(self) -> None:
+        self.rms = 0
+        self._squares = 0.0
+        self._count = 0
+
+    def passed(self, pcm: bytes) -> None:
+        rms = self.rms = audioop.rms(pcm, 2)
+        self._squares += rms * rms
+        self._count += 1
+
+    @property
+    def dbfs(self) -> float:
+        """Of the last period."""
+        return dbfs(self.rms)
+
+    @property
+    def average_dbfs(self) -> float:
+        return dbfs(math.sqrt(self._squares / self._count)) if self._count else SILENCE_DBFS
+
+
+def literal(address: Address | None) -> Address | None:
+    """An address as the sockets write it, None for a host name, port 0 or the 0.0.0.0 of a hold."""
+    if address is None or not 0 < address[1] < 65536:
+        return None
+    try:
+        ip = ipaddress.ip_address(address[0])
+    except ValueError:
+        return None
+    return None if ip.is_unspecified else (str(ip), address[1])
+
+
+def _shown(address: Address | None) -> str:
+    if address is None:
+        return ""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def check_agreed(session: AgreedAudio) -> None:
+    """Raise ValueError for a codec that the engine does not speak."""
+    if session.codec.name.upper() not in ENCODERS:
+        raise ValueError(f"codec {session.codec.name}: {', '.join(ENCODERS)} are spoken")
+
+
+class CallAudio:
+    """Drives one call. `rate`: Hz of the sound card, which need not be the codec's."""
+
+    def __init__(
+        self,
+        ids: Ids,
+        now: float,
+        *,
+        rate: int = 8000,
+        cname: str = "",
+        silent_after: float = SILENT_AFTER,
+    ) -> None:
+        self.occurred: list[Occurrence] = []
+        self.microphone_level = Level()
+        self.loudspeaker_level = Level()
+        self._ids = ids
+        self._cname = (cname or ids.token()).encode()[:255]
+        self._rate = rate
+        self._began = now
+        self._silent_after = silent_after
+
+        self._clock = 8000
+        self._codec_name = ""
+        self._receiving = False
+        self._sending = False
+        self._payload_type = 0
+        self._encode: Encoder = ENCODERS["PCMA"]
+        self._decoders: dict[int, Decoder] = {}
+        self._event_types: frozenset[int] = frozenset()
+        self._event_payload_type: int | None = None
+        self._mux = False
+        self._packet_samples = 160
+        self._collected = b""
+        self._down: Resampler | None = None
+        self._up: Resampler | None = None
+        self._rates: tuple[int, int] = (0, 0)
+
+        self._ssrc = ids.number(32)
+        self._sequence = ids.number(16)
+        self._timestamp = ids.number(32)
+        self._marker = True
+        self._sent = 0
+        self._sent_octets = 0
+        self._sent_at_reports = (0, 0)
+        self._outbox: list[Datagram] = []
+        self._event_sender = EventSender()
+        self._sound: tones.Player | None = None
+        self._sound_mixed = False
+
+        self._remote: Address | None = None
+        self._to: Address | None = None
+        self._rtcp_to: Address | None = None
+        self._sdp_rtcp: Address | None = None
+        self._sdp_heard = False
+        self._conflict: Address | None = None
+        self._candidate: tuple[Address, int, int] | None = None
+        self._source: Address | None = None
+        self._source_heard = now
+        self._previous: Address | None = None
+        self._previous_until = 0.0
+        self._reception: rtcp.Reception | None = None
+        self._past_received = 0
+        self._past_lost = 0
+        self._past_duplicates = 0
+        self._buffer = JitterBuffer(self._clock)
+        self._event_receiver = EventReceiver()
+        self._dropped = 0
+
+        self._heard = now
+        self._silent = False
+        self._report_due = now + rtcp.report_interval(ids.fraction(), first=True)
+        self._round_trip: float | None = None
+        self._remote_lost: int | None = None
+        self._remote_jitter = 0
+
+    # What signalling agrees.
+
+    def configure(self, session: AgreedAudio, now: float) -> None:
+        """Take what was agreed, also again after a re-INVITE.
+
+        Raises ValueError for a codec that this engine does not speak.
+        """
+        check_agreed(session)
+        name = session.codec.name.upper()
+        self._codec_name = name
+        self._encode = ENCODERS[name]
+        self._payload_type = session.payload_type
+        self._decoders = {
+            payload_type: DECODERS[codec.name.upper()]
+            for payload_type, codec in session.receive
+            if codec.name.upper() in DECODERS
+        }
+        self._event_types = frozenset(payload_type for payload_type, _ in session.event_receive)
+        self._event_payload_type = session.event_payload_type
+        self._mux = session.rtcp_mux
+        samples = max(10, min(session.ptime_ms, 100)) * self._clock // 1000
+        if samples != self._packet_samples:
+            self._packet_samples = samples
+            self._collected = b""
+        sending = session.direction in ("sendrecv", "sendonly")
+        receiving = session.direction in ("sendrecv", "recvonly")
+        if sending and not self._sending:
+            self._marker = True
+        if receiving and not self._receiving:
+            self._buffer.restart()
+            self._heard = now
+        self._sending = sending
+        self._receiving = receiving
+        self._take_rate(self._rate)
+        remote = literal(session.remote)
+        # None is a host name, to be learned from what arrives, or 0.0.0.0: a hold, not a new place.
+        if remote is not None and remote != self._remote:
+            self._previous = self._source
+            self._previous_until = now + _SOURCE_GONE
+            self._remote = remote
+            self._to = remote
+            self._sdp_heard = False
+            self._source = None
+            self._candidate = None
+        self._sdp_rtcp = None if session.rtcp_mux else literal(session.remote_rtcp)
+        self._aim_rtcp()
+
+    def card_opened(self, rate: int) -> None:
+        """The card runs, perhaps at another rate than before."""
+        self._take_rate(rate)
+
+    def _take_rate(self, rate: int) -> None:
+        self._rate = rate
+        if self._rates == (rate, self._clock):
+            return
+        self._rates = (rate, self._clock)
+        for old in (self._down, self._up):
+            if old is not None:
+                old.close()
+        same = rate == self._clock
+        self._down = None if same else Resampler(rate, self._clock)
+        self._up = None if same else Resampler(self._clock, rate)
+
+    @property
+    def can_send_events(self) -> bool:
+        """Whether the far end takes RFC 4733; if not, digits go by INFO."""
+        return self._event_payload_type is not None
+
+    def send_digits(self, digits: str, duration_ms: int = 100, gap_ms: int = 100) -> None:
+        """Send digits by RFC 4733 in place of audio.
+
+        Raises ValueError when the far end takes none, or for a digit that does not exist.
+        """
+        if self._event_payload_type is None:
+            raise ValueError("the far end takes no telephone-events: send INFO")
+        self._event_sender.send(digits, duration_ms, gap_ms)
+
+    def play(self, sound: tones.Sound, loop: bool | None = None, mix: bool = False) -> None:
+        """Play towards the far end, in place of the microphone or mixed with it."""
+        self.stop_sound()
+        self._sound = tones.player(sound, self._clock, loop)
+        self._sound_mixed = mix
+
+    def stop_sound(self) -> None:
+        """End what plays towards the far end."""
+        if self._sound is not None:
+            self._sound.close()
+            self._sound = None
+
+    # One tick.
+
+    def microphone(self, period: bytes, now: float) -> list[Datagram]:
+        """One captured period of 20 ms at the card's rate; what is to be sent now."""
+        out = self._outbox
+        self._outbox = []
+        timestamp = self._timestamp
+        step = self._clock // 50
+        self._timestamp = (timestamp + step) & 0xFFFFFFFF
+        pcm = period if self._down is None else self._down.process(period)
+        if len(pcm) != 2 * step:
+            pcm = pcm[: 2 * step].ljust(2 * step, b"\0")
+        self.microphone_level.passed(pcm)
+        to = self._to
+        if to is not None and self._sending:
+            if self._sound is not None:
+                pcm = self._with_sound(pcm)
+            events: list[tuple[int, bool, bytes]] = []
+            if self._event_payload_type is not None and self._event_sender.active:
+                events = self._event_sender.tick(timestamp)
+            if events:
+                for start, marker, payload in events:
+                    out.append(self._packet(self._event_payload_type, start, marker, payload, to))
+                self._collected = b""
+                self._marker = True
+            elif self._packet_samples == step:
+                out.append(
+                    self._packet(self._payload_type, timestamp, self._marker, self._encode(pcm), to)
+                )
+                self._marker = False
+            else:
+                self._collect(pcm, timestamp, step, to, out)
+        if now >= self._report_due:
+            self._report(now, out)
+        return out
+
+    def datagram(
+        self, data: bytes | memoryview, source: Address, now: float, age: float = 0.0
+    ) -> None:
+        """Take a datagram of the RTP socket; `age`: seconds it has waited in the socket.
+
+        `data` may be a view of a buffer that is used again: what is kept is copied.
+        """
+        try:
+            if self._mux and is_rtcp(data):
+                self._rtcp_received(data, source, now)
+                return
+            start, end = payload_bounds(data)
+        except MalformedPacket:
+            self._dropped += 1
+            return
+        _, second, sequence, timestamp, ssrc = HEADER.unpack_from(data)
+        payload_type = second & 0x7F
+        decode = self._decoders.get(payload_type)
+        if decode is None and payload_type not in self._event_types:
+            self._dropped += 1
+            return
+        reception = self._reception
+        if reception is None or source != self._source or ssrc != reception.ssrc:
+            reception = self._another_source(source, ssrc, sequence, now)
+            if reception is None:
+                self._dropped += 1
+                return
+        self._candidate = None
+        verdict = reception.arrived(sequence)
+        if verdict == rtcp.Reception.DUPLICATE:
+            return
+        if verdict == rtcp.Reception.JUMP:
+            self._dropped += 1
+            return
+        if verdict == rtcp.Reception.RESTART:
+            self._buffer.restart()
+        self._heard = self._source_heard = now
+        if self._silent:
+            self._resume()
+        if decode is None:
+            self._event(ssrc, timestamp, data[start:end], now)
+            return
+        age = min(max(age, 0.0), 0.02)
+        reception.timed(timestamp, now - age)
+        if self._receiving:
+            self._buffer.put(timestamp, decode(data[start:end]), age, reception.jitter)
+
+    def rtcp_datagram(self, data: bytes | memoryview, source: Address, now: float) -> None:
+        """Take a datagram of the RTCP socket."""
+        try:
+            self._rtcp_received(data, source, now)
+        except MalformedPacket:
+            self._dropped += 1
+
+    def loudspeaker(self, now: float) -> bytes | None:
+        """The next period for the loudspeaker at the card's rate; None when we do not listen."""
+        if now - self._heard > self._silent_after and self._receiving and not self._silent:
+            self._silent = True
+            self.occurred.append(MediaSilent(now - self._heard))
+        if not self._receiving:
+            return None
+        pcm = self._buffer.get()
+        self.loudspeaker_level.passed(pcm)
+        if self._up is None:
+            return pcm
+        need = self._rate // 50 * 2
+        pcm = self._up.process(pcm)
+        return pcm if len(pcm) == need else pcm[:need].ljust(need, b"\0")
+
+    def tick(
+        self, period: bytes, datagrams: Iterable[tuple[bytes, Address]], now: float
+    ) -> tuple[bytes | None, list[Datagram]]:
+        """All of one tick: (for the loudspeaker, to send)."""
+        out = self.microphone(period, now)
+        for data, source in datagrams:
+            self.datagram(data, source, now)
+        return self.loudspeaker(now), out
+
+    def periods_lost(self, count: int) -> None:
+        """The card has lost `count` periods of capture: the timestamps go on as time did."""
+        self._timestamp = (self._timestamp + count * (self._clock // 50)) & 0xFFFFFFFF
+        self._marker = True
+
+    def bye(self, now: float) -> list[Datagram]:
+        """The call ends: the last report with BYE."""
+        out: list[Datagram] = []
+        if self._rtcp_to is not None and self._sent:
+            packets = [self._own_report(now), self._description(), rtcp.Bye((self._ssrc,))]
+            out.append(Datagram(rtcp.format_rtcp(packets), self._rtcp_to, not self._mux))
+        self.stop_sound()
+        return out
+
+    def statistics(self, now: float) -> CallStatistics:
+        """A snapshot; may be taken from another thread."""
+        reception = self._reception
+        buffer = self._buffer
+        remote = self._to
+        return CallStatistics(
+            seconds=round(now - self._began, 3),
+            codec=self._codec_name,
+            remote=_shown(remote),
+            sent=self._sent,
+            received=self._past_received + (reception.received if reception else 0),
+            lost=self._past_lost + (reception.lost if reception else 0),
+            late=buffer.late,
+            duplicated=self._past_duplicates + (reception.duplicates if reception else 0),
+            concealed=buffer.concealed,
+            dropped=self._dropped,
+            jitter_ms=round(reception.jitter * 1000 / self._clock, 2) if reception else 0.0,
+            delay_ms=round(buffer.delay * 1000, 1),
+            microphone_dbfs=round(self.microphone_level.average_dbfs, 1),
+            loudspeaker_dbfs=round(self.loudspeaker_level.average_dbfs, 1),
+            round_trip_ms=None if self._round_trip is None else round(self._round_trip * 1000, 1),
+            remote_lost=self._remote_lost,
+            remote_jitter_ms=None
+            if self._remote_lost is None
+            else round(self._remote_jitter * 1000 / self._clock, 2),
+        )
+
+    # Sending.
+
+    def _packet(
+        self, payload_type: int | None, timestamp: int, marker: bool, payload: bytes, to: Address
+    ) -> Datagram:
+        sequence = self._sequence
+        self._sequence = (sequence + 1) & 0xFFFF
+        self._sent += 1
+        self._sent_octets += len(payload)
+        second = (payload_type or 0) | (0x80 if marker else 0)
+        return Datagram(HEADER.pack(0x80, second, sequence, timestamp, self._ssrc) + payload, to)
+
+    def _collect(
+        self, pcm: bytes, timestamp: int, step: int, to: Address, out: list[Datagram]
+    ) -> None:
+        """Packets of another length than a period."""
+        begins = timestamp - len(self._collected) // 2
+        self._collected += pcm
+        size = 2 * self._packet_samples
+        while len(self._collected) >= size:
+            piece, self._collected = self._collected[:size], self._collected[size:]
+            payload = self._encode(piece)
+            out.append(
+                self._packet(self._payload_type, begins & 0xFFFFFFFF, self._marker, payload, to)
+            )
+            self._marker = False
+            begins += self._packet_samples
+
+    def _with_sound(self, pcm: bytes) -> bytes:
+        sound = self._sound
+        assert sound is not None
+        played = sound.read(len(pcm) // 2)
+        if sound.finished:
+            self.stop_sound()
+        return tones.mixed(pcm, played) if self._sound_mixed else played
+
+    # Receiving.
+
+    def _another_source(
+        self, source: Address, ssrc: int, sequence: int, now: float
+    ) -> rtcp.Reception | None:
+        """A packet from another address or SSRC than the last: whether it may be heard from now."""
+        from_sdp = source == self._remote
+        if not from_sdp and source != self._source:
+            if self._sdp_heard or (source == self._previous and now < self._previous_until):
+                return None
+            if self._source is not None and now - self._source_heard < _SOURCE_GONE:
+                return None
+        first = self._reception is None or (from_sdp and source != self._source)
+        if not (first and from_sdp):
+            # On trial: two in sequence, while the one heard so far sends nothing.
+            trial = self._candidate
+            self._candidate = (source, ssrc, (sequence + 1) & 0xFFFF)
+            if trial != (source, ssrc, sequence):
+                return None
+        if ssrc == self._ssrc and source != self._conflict:
+            self._collision(source, now)
+        if from_sdp:
+            self._sdp_heard = True
+        if source != self._source:
+            self._source = source
+            self._to = source
+            self._aim_rtcp()
+        old = self._reception
+        if old is not None and old.ssrc != ssrc:
+            self._past_received += old.received
+            self._past_lost += old.lost
+            self._past_duplicates += old.duplicates
+        if old is None:
+            self.occurred.append(MediaStarted(source))
+        if old is None or old.ssrc != ssrc:
+            self._reception = rtcp.Reception(ssrc, self._clock)
+            self._buffer.restart()
+        return self._reception
+
+    def _collision(self, source: Address, now: float) -> None:
+        """The far end has chosen our SSRC: we take another (RFC 3550 8.2).
+
+        Once per address: one that follows us to the new SSRC only sends our packets back.
+        """
+        self._conflict = source
+        if self._rtcp_to is not None:
+            packets = [self._own_report(now), self._description(), rtcp.Bye((self._ssrc,))]
+            self._outbox.append(Datagram(rtcp.format_rtcp(packets), self._rtcp_to, not self._mux))
+        self._ssrc = self._ids.number(32)
+        self._sequence = self._ids.number(16)
+        self._marker = True
+
+    def _event(self, ssrc: int, timestamp: int, payload: bytes | memoryview, now: float) -> None:
+        self._buffer.expect_silence()
+        try:
+            digit = self._event_receiver.received(ssrc, timestamp, payload, now)
+        except MalformedPacket:
+            self._dropped += 1
+            return
+        if digit is not None:
+            self.occurred.append(digit)
+
+    def _resume(self) -> None:
+        self._silent = False
+        self.occurred.append(MediaResumed())
+
+    # RTCP.
+
+    def _aim_rtcp(self) -> None:
+        to = self._to
+        if to is None or self._mux:
+            self._rtcp_to = to
+        elif to == self._remote and self._sdp_rtcp is not None:
+            self._rtcp_to = self._sdp_rtcp
+        else:
+            self._rtcp_to = (to[0], to[1] + 1) if to[1] < 65535 else None
+
+    def _rtcp_received(self, data: bytes | memoryview, source: Address, now: float) -> None:
+        known = self._to is not None and source[0] == self._to[0]
+        if not known and source != self._rtcp_to:
+            self._dropped += 1
+            return
+        for packet in rtcp.parse_rtcp(data):
+            match packet:
+                case rtcp.SenderReport():
+                    if self._reception is not None and packet.ssrc == self._reception.ssrc:
+                        self._reception.sender_report_received(packet.ntp, now)
+                    self._blocks(packet.blocks, now)
+                case rtcp.ReceiverReport():
+                    self._blocks(packet.blocks, now)
+                case rtcp.SourceDescription() | rtcp.Bye() | rtcp.OtherRtcp():
+                    pass
+        self._heard = now
+        if self._silent:
+            self._resume()
+
+    def _blocks(self, blocks: tuple[rtcp.ReportBlock, ...], now: float) -> None:
+        for block in blocks:
+            if block.ssrc == self._ssrc:
+                self._remote_lost = block.cumulative_lost
+                self._remote_jitter = block.jitter
+                measured = rtcp.round_trip(block, now)
+                if measured is not None:
+                    self._round_trip = measured
+
+    def _report(self, now: float, out: list[Datagram]) -> None:
+        self._report_due = now + rtcp.report_interval(self._ids.fraction(), first=False)
+        if self._rtcp_to is None:
+            return
+        packets = [self._own_report(now), self._description()]
+        out.append(Datagram(rtcp.format_rtcp(packets), self._rtcp_to, not self._mux))
+
+    def _own_report(self, now: float) -> rtcp.RtcpPacket:
+        blocks: tuple[rtcp.ReportBlock, ...] = ()
+        if self._reception is not None:
+            blocks = (self._reception.report(now),)
+        # A sender is who has sent since the report before the last one (RFC 3550 6.3.8).
+        before, last = self._sent_at_reports
+        self._sent_at_reports = (last, self._sent)
+        if self._sent == before:
+            return rtcp.ReceiverReport(self._ssrc, blocks)
+        return rtcp.SenderReport(
+            ssrc=self._ssrc,
+            ntp=rtcp.ntp_time(now),
+            timestamp=self._timestamp,
+            packets=self._sent & 0xFFFFFFFF,
+            octets=self._sent_octets & 0xFFFFFFFF,
+            blocks=blocks,
+        )
+
+    def _description(self) -> rtcp.SourceDescription:
+        return rtcp.SourceDescription(((self._ssrc, ((rtcp.CNAME, self._cname),)),))
+
+
+class LocalSound:
+    """Tones and announcements for our own loudspeaker, mixed over what the far end says."""
+
+    def __init__(self) -> None:
+        self._player: tones.Player | None = None
+        self._rate = 0
+        self._asked: tuple[tones.Sound, bool | None] | None = None
+
+    @property
+    def playing(self) -> bool:
+        return self._player is not None
+
+    def play(self, sound: tones.Sound, rate: int, loop: bool | None = None) -> None:
+        """Begin a sound in place of any other.
+
+        Raises DoorstationError when a WAV needs libspeexdsp and it is missing.
+        """
+        self.stop()
+        self._player = tones.player(sound, rate, loop)
+        self._rate = rate
+        self._asked = (sound, loop)
+
+    def stop(self) -> None:
+        """End the sound."""
+        if self._player is not None:
+            self._player.close()
+            self._player = None
+
+    def rate_changed(self, rate: int) -> None:
+        """The card has come back at another rate: the sound begins again."""
+        if self._player is not None and rate != self._rate and self._asked is not None:
+            sound, loop = self._asked
+            self.play(sound, rate, loop)
+
+    def over(self, pcm: bytes | None, rate: int) -> bytes:
+        """`pcm` (None: silence) with the sound over it: one period at `rate`."""
+        player = self._player
+        frames = rate // 50
+        if player is None:
+            return pcm if pcm is not None else bytes(2 * frames)
+        played = player.read(frames)
+        if player.finished:
+            self.stop()
+        return played if pcm is None else tones.mixed(pcm, played)

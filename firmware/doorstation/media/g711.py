@@ -1,0 +1,33 @@
+"""G.711, both laws (ITU-T G.711; payload types 0 and 8 of RFC 3551). Eight bits a sample."""
+
+from collections.abc import Callable
+from typing import Final
+
+from doorstation.media.pcm import audioop
+
+
+def encode_pcma(pcm: bytes) -> bytes:
+    """A-law octets of mono S16 samples."""
+    return audioop.lin2alaw(pcm, 2)
+
+
+def decode_pcma(payload: bytes | memoryview) -> bytes:
+    """Mono S16 samples of A-law octets; any length."""
+    return audioop.alaw2lin(payload, 2)
+
+
+def encode_pcmu(pcm: bytes) -> bytes:
+    """mu-law octets of mono S16 samples."""
+    return audioop.lin2ulaw(pcm, 2)
+
+
+def decode_pcmu(payload: bytes | memoryview) -> bytes:
+    """Mono S16 samples of mu-law octets; any length."""
+    return audioop.ulaw2lin(payload, 2)
+
+
+Encoder = Callable[[bytes], bytes]
+Decoder = Callable[[bytes | memoryview], bytes]
+
+ENCODERS: Final[dict[str, Encoder]] = {"PCMA": encode_pcma, "PCMU": encode_pcmu}
+DECODERS: Final[dict[str, Decoder]] = {"PCMA": decode_pcma, "PCMU": decode_pcmu}

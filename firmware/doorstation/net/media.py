@@ -1,0 +1,767 @@
+"""The media thread: the only place where sockets, the sound card and a call's audio meet.
+
+API, for the event loop's thread only:
+
+    media = MediaThread(open_port, loop, on_event, ids=SystemIds(), ports=(10000, 20000))
+        open_port: Callable[[], AudioPort]       in the media thread, when sound is first needed
+        on_event:  Callable[[MediaEvent], None]  on the loop
+    session = media.start_session(local_address, name="")   "0.0.0.0", "::" or an address of ours
+        session.rtp_port, session.rtcp_port, session.address, session.name
+        raises TransportError when no port pair is free
+    session.configure(agreed: sdp.negotiation.AudioSession)
+        audio runs from here; again on re-INVITE; raises ValueError for a codec we do not speak
+    session.play(sound, loop=None, mix=False)       to the far end, in place of or over our mic
+    session.stop_sound()
+    session.can_send_events -> bool                 RFC 4733 agreed; else send INFO
+    session.send_digits("5#", duration_ms=100, gap_ms=100)
+        raises ValueError: no such digit, or no telephone-events agreed
+    session.statistics() -> CallStatistics | None   any time; None before the first configure
+    session.stop()                                  BYE by RTCP, sockets closed, SessionEnded
+
+    media.play(sound, loop=None)    our loudspeaker, call or not; replaces the sound that plays
+    media.stop_sound()              Sound: tones.named("ringback", "uk") or wav.parse_wav(data)
+    media.watch_levels(callback | None, per_second=10)
+        callback(microphone_dbfs, loudspeaker_dbfs), on the loop
+    media.listen(callback | None)
+        callback(microphone, loudspeaker, rate), on the loop: a period of mono S16 each, 50 a second
+    media.card -> "closed" | "running" | "lost"
+    media.running -> bool           whether the thread lives
+    media.close()                   ends all, joins the thread (a few 20 ms); may be called twice
+
+Events (every one a frozen dataclass, on the loop, in order):
+
+    DigitHeard(session, digit: Digit)         RFC 4733 only; merge with INFO by events.DigitMerger
+    FarEndStarted(session, source)            first valid packet: stop the local ring-back
+    FarEndSilent(session, seconds)            dead call; once, until FarEndResumed(session)
+    SessionEnded(session, statistics)         after stop(); statistics None if never configured
+    SoundEnded(sound)                         played to its end (not when stopped or replaced)
+    SoundFailed(sound, reason)                it cannot be played
+    CardLost(reason), CardBack()              the call goes on with silence in between
+    MediaFailed(error)                        a fault of ours, the thread is gone: end the service
+
+The thread sleeps in `AudioPort.read()` and wakes once per 20 ms. In each tick it encodes and sends
+first, since the far end hears our jitter, and then empties the sockets and writes the loudspeaker.
+It runs only while a session is configured or a sound plays, and shortly after; idle means no thread
+and a closed card. Loop to thread: one queue of calls, looked at each tick. Thread to loop:
+`call_soon_threadsafe`. Nothing else is shared, except that statistics read plain numbers.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import queue
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from doorboard.interfaces import AudioPort, BoardError
+
+from doorstation.errors import DoorstationError, TransportError
+from doorstation.ids import Ids, SystemIds
+from doorstation.media import resample, tones
+from doorstation.media.engine import (
+    Address,
+    AgreedAudio,
+    CallAudio,
+    CallStatistics,
+    Datagram,
+    LocalSound,
+    MediaResumed,
+    MediaSilent,
+    MediaStarted,
+    check_agreed,
+)
+from doorstation.media.events import Digit, check_digits
+from doorstation.media.pcm import audioop, dbfs
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DigitHeard:
+    session: str
+    digit: Digit
+
+
+@dataclass(frozen=True, slots=True)
+class FarEndStarted:
+    session: str
+    source: Address
+
+
+@dataclass(frozen=True, slots=True)
+class FarEndSilent:
+    session: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FarEndResumed:
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    session: str
+    statistics: CallStatistics | None
+
+
+@dataclass(frozen=True, slots=True)
+class SoundEnded:
+    sound: tones.Sound
+
+
+@dataclass(frozen=True, slots=True)
+class SoundFailed:
+    sound: tones.Sound
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CardLost:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CardBack:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFailed:
+    error: BaseException
+
+
+MediaEvent = (
+    DigitHeard
+    | FarEndStarted
+    | FarEndSilent
+    | FarEndResumed
+    | SessionEnded
+    | SoundEnded
+    | SoundFailed
+    | CardLost
+    | CardBack
+    | MediaFailed
+)
+
+LevelCallback = Callable[[float, float], None]
+FrameCallback = Callable[[bytes, bytes, int], None]
+
+PERIOD: Final = 0.02
+
+_DATAGRAM: Final = 2048
+"""Longest datagram read: an Ethernet frame and a bit."""
+
+_PER_TICK: Final = 64
+"""Datagrams read per tick and socket: bounds what a flood can take from the sound."""
+
+_RTCP_TICKS: Final = 10
+"""The RTCP socket is looked at five times a second: a report is never urgent."""
+
+_LINGER_TICKS: Final = 25
+"""Silence written after the last sound, so that the card plays it to its end, and a second sound
+right after it finds the card open."""
+
+_CATCH_UP: Final = 10
+"""Periods made up for after a stall on the timer; what is beyond is skipped."""
+
+_RETRY: Final = (0.5, 1.0, 2.0, 4.0)
+"""Seconds between attempts to open a lost card; the last one stays."""
+
+_SWITCH_INTERVAL: Final = 0.0005
+"""How long a busy event loop may keep the interpreter from the media thread, in seconds."""
+
+_DSCP_EF: Final = 46 << 2
+
+# Linux's receive time of a datagram (SO_TIMESTAMPNS_NEW), which Python's socket does not name: the
+# thread reads the socket once per period, and jitter is to be that of the line.
+_SO_TIMESTAMPNS: Final = 64
+_TIMESPEC: Final = struct.Struct("=qq")
+_ANCILLARY: Final = socket.CMSG_SPACE(_TIMESPEC.size)
+
+
+class MediaSession:
+    """One call's media: a port pair, and audio from `configure` on. Made by `start_session`."""
+
+    def __init__(
+        self, media: "MediaThread", name: str, sockets: "_Sockets", audio: CallAudio
+    ) -> None:
+        self.name = name
+        self.address = sockets.address
+        self.rtp_port = sockets.rtp_port
+        self.rtcp_port = sockets.rtp_port + 1
+        self._media = media
+        self._leg = _Leg(name, sockets, audio)
+        self._agreed: AgreedAudio | None = None
+        self._stopped = False
+
+    def configure(self, agreed: AgreedAudio) -> None:
+        """Start the audio as agreed, or change it. Raises ValueError for an unknown codec."""
+        check_agreed(agreed)
+        if self._stopped:
+            return
+        leg = self._leg
+        first = self._agreed is None
+        self._agreed = agreed
+        self._media._do(lambda worker: worker.configure(leg, agreed, first))
+
+    @property
+    def can_send_events(self) -> bool:
+        """Whether digits can go by RFC 4733."""
+        return self._agreed is not None and self._agreed.event_payload_type is not None
+
+    def send_digits(self, digits: str, duration_ms: int = 100, gap_ms: int = 100) -> None:
+        """Send digits by RFC 4733. Raises ValueError: no such digit, or no events agreed."""
+        check_digits(digits)
+        if not self.can_send_events:
+            raise ValueError("the far end takes no telephone-events: send INFO")
+        audio = self._leg.audio
+        if not self._stopped:
+            self._media._do(lambda _: _send_digits(audio, digits, duration_ms, gap_ms))
+
+    def play(self, sound: tones.Sound, loop: bool | None = None, mix: bool = False) -> None:
+        """Play to the far end, in place of the microphone or mixed with it."""
+        leg = self._leg
+        if self._agreed is not None and not self._stopped:
+            self._media._do(lambda worker: worker.play_to(leg, sound, loop, mix))
+
+    def stop_sound(self) -> None:
+        """End what plays to the far end."""
+        audio = self._leg.audio
+        if self._agreed is not None and not self._stopped:
+            self._media._do(lambda _: audio.stop_sound())
+
+    def statistics(self) -> CallStatistics | None:
+        """A snapshot of the counts; None before the first `configure`."""
+        if self._agreed is None:
+            return None
+        return self._leg.audio.statistics(self._leg.ended or self._media._clock())
+
+    def stop(self) -> None:
+        """End the session; SessionEnded follows. May be called twice."""
+        if self._stopped:
+            return
+        self._stopped = True
+        leg = self._leg
+        if self._agreed is None:
+            leg.sockets.close()
+            self._media._emit(SessionEnded(self.name, None))
+        else:
+            self._media._do(lambda worker: worker.end(leg))
+        self._media._forget(self)
+
+
+def _send_digits(audio: CallAudio, digits: str, duration_ms: int, gap_ms: int) -> None:
+    if audio.can_send_events:  # a re-INVITE may have overtaken the digits
+        audio.send_digits(digits, duration_ms, gap_ms)
+
+
+class MediaThread:
+    """Owns the thread; see the module's docstring for the whole API."""
+
+    def __init__(
+        self,
+        open_port: Callable[[], AudioPort],
+        loop: asyncio.AbstractEventLoop,
+        on_event: Callable[[MediaEvent], None],
+        *,
+        ids: Ids | None = None,
+        ports: tuple[int, int] = (10000, 20000),
+        silent_after: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._loop = loop
+        self._on_event = on_event
+        self._ids = ids if ids is not None else SystemIds()
+        self._ports = ports
+        self._silent_after = silent_after
+        self._clock = clock
+        self._worker = _Worker(open_port, self._post, on_event, clock, sleep)
+        self._thread: threading.Thread | None = None
+        self._sessions: set[MediaSession] = set()
+        self._closed = False
+
+    @property
+    def card(self) -> str:
+        """ "closed", "running" or "lost"."""
+        return self._worker.card.state
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread lives."""
+        return self._worker.running
+
+    def start_session(self, local_address: str, name: str = "") -> MediaSession:
+        """Bind an RTP/RTCP port pair. Raises TransportError when none is free."""
+        sockets = _bind_pair(local_address, self._ports, self._ids)
+        name = name or f"media{sockets.rtp_port}"
+        audio = CallAudio(self._ids, self._clock(), silent_after=self._silent_after)
+        session = MediaSession(self, name, sockets, audio)
+        self._sessions.add(session)
+        return session
+
+    def play(self, sound: tones.Sound, loop: bool | None = None) -> None:
+        """Play on our loudspeaker, in place of the sound that plays; over a call's voice."""
+        self._do(lambda worker: worker.play(sound, loop))
+
+    def stop_sound(self) -> None:
+        """End the sound on our loudspeaker."""
+        if self._worker.running:
+            self._do(lambda worker: worker.stop_sound())
+
+    def watch_levels(self, callback: LevelCallback | None, per_second: float = 10.0) -> None:
+        """Report both levels in dBFS while sound runs; None ends it."""
+        worker = self._worker
+        worker.level_ticks = max(1, round(1.0 / (per_second * PERIOD)))
+        worker.level_callback = callback
+
+    def listen(self, callback: FrameCallback | None) -> None:
+        """Hand out every period of both directions while sound runs; None ends it."""
+        self._worker.frame_callback = callback
+
+    def close(self) -> None:
+        """End every session and sound, join the thread."""
+        if self._closed:
+            return
+        for session in list(self._sessions):
+            session.stop()
+        self._closed = True
+        worker = self._worker
+        with worker.lock:
+            worker.closing = True
+        if self._thread is not None:
+            self._thread.join(2.0)
+            if self._thread.is_alive():
+                _log.warning("the sound card does not return; its thread is left behind")
+        else:
+            worker.card.close()
+
+    # For the sessions.
+
+    def _do(self, call: "Callable[[_Worker], None]") -> None:
+        """Hand a call to the thread, starting it when it does not run."""
+        if self._closed:
+            return
+        worker = self._worker
+        with worker.lock:
+            worker.calls.put(call)
+            if worker.running:
+                return
+            worker.running = True
+        self._thread = threading.Thread(target=worker.run, name="media", daemon=True)
+        self._thread.start()
+
+    def _forget(self, session: MediaSession) -> None:
+        self._sessions.discard(session)
+
+    def _emit(self, event: MediaEvent) -> None:
+        self._loop.call_soon(self._on_event, event)
+
+    def _post(self, callback: Callable[..., object], *arguments: object) -> None:
+        """From the thread: call on the loop."""
+        # A loop that has been closed has nobody left to tell.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback, *arguments)
+
+
+class _Sockets:
+    """An RTP socket on an even port and an RTCP socket on the next."""
+
+    def __init__(self, address: str, rtp: socket.socket, rtcp: socket.socket) -> None:
+        self.address = address
+        self.rtp = rtp
+        self.rtcp = rtcp
+        self.rtp_port: int = rtp.getsockname()[1]
+        self.ipv6 = rtp.family == socket.AF_INET6
+        for one in (rtp, rtcp):
+            one.setblocking(False)
+            with contextlib.suppress(OSError):  # marking is a wish; some containers refuse it
+                if self.ipv6:
+                    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _DSCP_EF)
+                else:
+                    one.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _DSCP_EF)
+        with contextlib.suppress(OSError):  # kernels before 5.1: the tick's time serves
+            rtp.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+
+    def close(self) -> None:
+        self.rtp.close()
+        self.rtcp.close()
+
+
+def _bind_pair(address: str, ports: tuple[int, int], ids: Ids) -> _Sockets:
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    family = socket.AF_INET6 if ip.version == 6 else socket.AF_INET
+    first = ports[0] + (ports[0] & 1)
+    pairs = (ports[1] - first + 1) // 2
+    if pairs <= 0:
+        raise TransportError(f"media ports {ports[0]} to {ports[1]}: no even port and the next")
+    # Begin anywhere, so that the next call's port cannot be foretold.
+    begin = ids.number(16) % pairs
+    why = ""
+    for i in range(pairs):
+        port = first + 2 * ((begin + i) % pairs)
+        rtp = socket.socket(family, socket.SOCK_DGRAM)
+        rtcp = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            for one, number in ((rtp, port), (rtcp, port + 1)):
+                if family == socket.AF_INET6:
+                    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                one.bind((address, number))
+        except OSError as error:
+            rtp.close()
+            rtcp.close()
+            why = error.strerror or str(error)
+            if error.errno not in _IN_USE:
+                break
+            continue
+        return _Sockets(address, rtp, rtcp)
+    raise TransportError(f"no media port pair on {address} in {ports[0]} to {ports[1]}: {why}")
+
+
+_IN_USE: Final = (98, 13)  # EADDRINUSE, EACCES: the next port may do
+
+
+class _Leg:
+    """A session as the thread sees it."""
+
+    __slots__ = ("_buffer", "_into", "_view", "audio", "ended", "name", "send_errors", "sockets")
+
+    def __init__(self, name: str, sockets: _Sockets, audio: CallAudio) -> None:
+        self.name = name
+        self.sockets = sockets
+        self.audio = audio
+        self.ended: float | None = None
+        self.send_errors = 0
+        self._buffer = bytearray(_DATAGRAM)
+        self._view = memoryview(self._buffer)
+        self._into = [self._buffer]
+
+    def send(self, datagram: Datagram) -> None:
+        sockets = self.sockets
+        try:
+            (sockets.rtcp if datagram.rtcp else sockets.rtp).sendto(datagram.data, datagram.to)
+        except OSError:
+            self.send_errors += 1  # unreachable for now: the next packet tries again
+
+    def drain(self, now: float, with_rtcp: bool) -> None:
+        """Read what has arrived."""
+        receive = self.sockets.rtp.recvmsg_into
+        ipv6 = self.sockets.ipv6
+        for _ in range(_PER_TICK):
+            try:
+                size, ancillary, _, source = receive(self._into, _ANCILLARY)
+            except OSError:
+                break
+            age = 0.0
+            if ancillary:
+                seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
+                age = time.time() - seconds - nanoseconds * 1e-9
+            if ipv6:
+                source = source[:2]
+            self.audio.datagram(self._view[:size], source, now, age)
+        if with_rtcp:
+            for _ in range(_PER_TICK):
+                try:
+                    size, source = self.sockets.rtcp.recvfrom_into(self._buffer)
+                except OSError:
+                    break
+                self.audio.rtcp_datagram(self._view[:size], source[:2], now)
+
+    def discard(self) -> None:
+        """Throw away what came before the audio began: it would only be delay."""
+        for _ in range(4096):
+            try:
+                self.sockets.rtp.recv_into(self._buffer)
+            except OSError:
+                break
+
+
+class _Card:
+    """The sound card, or while there is none a timer that gives silence at the same pace."""
+
+    def __init__(
+        self,
+        open_port: Callable[[], AudioPort],
+        report: Callable[[MediaEvent], None],
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self.state = "closed"
+        self.rate = 8000
+        self.lost_periods = 0
+        """Periods of capture lost before the last one; to be taken by the owner."""
+        self._open_port = open_port
+        self._report = report
+        self._clock = clock
+        self._sleep = sleep
+        self._port: AudioPort | None = None
+        self._overruns = 0
+        self._read_at = 0.0
+        self._deadline = 0.0
+        self._retry_at = 0.0
+        self._attempt = 0
+        self._silence = bytes(320)
+
+    def start(self) -> None:
+        """Open the card for the first time, or again after `close`."""
+        self._attempt = 0
+        self._deadline = self._clock()
+        self._open()
+
+    def capture(self) -> bytes:
+        """Wait for the next period of the microphone."""
+        self.lost_periods = 0
+        if self.state == "running":
+            port = self._port
+            assert port is not None
+            try:
+                period = port.read()
+            except BoardError as error:
+                self._lose(str(error))
+            else:
+                if port.overruns != self._overruns:
+                    self._overruns = port.overruns
+                    self.lost_periods = max(0, int((self._clock() - self._read_at) / PERIOD - 0.5))
+                self._read_at = self._clock()
+                return period
+        return self._wait()
+
+    def play(self, period: bytes) -> None:
+        """Hand a period to the loudspeaker."""
+        if self.state == "running":
+            assert self._port is not None
+            try:
+                self._port.write(period)
+            except BoardError as error:
+                self._lose(str(error))
+
+    def close(self) -> None:
+        """Release the card."""
+        if self._port is not None:
+            with contextlib.suppress(BoardError):
+                self._port.close()
+        self.state = "closed"
+
+    def _open(self) -> None:
+        was_lost = self.state == "lost"
+        try:
+            if self._port is None:
+                self._port = self._open_port()
+            self._port.open()
+            if self._port.rate != 8000:
+                resample.require()
+        except (BoardError, DoorstationError) as error:
+            if self._port is not None:
+                with contextlib.suppress(BoardError):
+                    self._port.close()
+            self._retry_at = self._clock() + _RETRY[min(self._attempt, len(_RETRY) - 1)]
+            self._attempt += 1
+            if not was_lost:
+                self.state = "lost"
+                self._report(CardLost(str(error)))
+            return
+        self.rate = self._port.rate
+        self._silence = bytes(2 * self._port.period)
+        self._overruns = self._port.overruns
+        self._read_at = self._clock()
+        self._attempt = 0
+        self.state = "running"
+        if was_lost:
+            self._report(CardBack())
+
+    def _lose(self, reason: str) -> None:
+        assert self._port is not None
+        with contextlib.suppress(BoardError):
+            self._port.close()
+        self.state = "lost"
+        self._deadline = self._clock()
+        self._retry_at = self._deadline + _RETRY[0]
+        self._attempt = 1
+        self._report(CardLost(reason))
+
+    def _wait(self) -> bytes:
+        if self._clock() >= self._retry_at:
+            self._open()
+        self._deadline += PERIOD
+        left = self._deadline - self._clock()
+        if left > 0:
+            self._sleep(left)
+        elif left < -_CATCH_UP * PERIOD:
+            self.lost_periods = int(-left / PERIOD)
+            self._deadline += self.lost_periods * PERIOD
+        return self._silence
+
+
+class _Worker:
+    """What runs in the thread."""
+
+    def __init__(
+        self,
+        open_port: Callable[[], AudioPort],
+        post: Callable[..., None],
+        on_event: Callable[[MediaEvent], None],
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self.lock = threading.Lock()
+        self.calls: queue.SimpleQueue[Callable[[_Worker], None]] = queue.SimpleQueue()
+        self.running = False
+        self.closing = False
+        self.sound = LocalSound()
+        self.level_callback: LevelCallback | None = None
+        self.level_ticks = 5
+        self.frame_callback: FrameCallback | None = None
+        self.card = _Card(open_port, self._report, clock, sleep)
+        self._post = post
+        self._on_event = on_event
+        self._clock = clock
+        self._legs: list[_Leg] = []
+        self._ticks = 0
+        self._idle_ticks = 0
+        self._sound_playing: tones.Sound | None = None
+        self._levels = [0, 0]
+
+    # Calls from the loop, carried out here.
+
+    def configure(self, leg: _Leg, agreed: AgreedAudio, first: bool) -> None:
+        leg.audio.configure(agreed, self._clock())
+        if first:
+            leg.audio.card_opened(self.card.rate)
+            leg.discard()
+            self._legs.append(leg)
+
+    def end(self, leg: _Leg) -> None:
+        now = self._clock()
+        for datagram in leg.audio.bye(now):
+            leg.send(datagram)
+        self._occurrences(leg)
+        leg.ended = now
+        leg.sockets.close()
+        self._legs.remove(leg)
+        self._report(SessionEnded(leg.name, leg.audio.statistics(now)))
+
+    def play(self, sound: tones.Sound, loop: bool | None) -> None:
+        self.stop_sound()
+        try:
+            self.sound.play(sound, self.card.rate, loop)
+        except DoorstationError as error:
+            self._report(SoundFailed(sound, str(error)))
+        else:
+            self._sound_playing = sound
+
+    def stop_sound(self) -> None:
+        self.sound.stop()
+        self._sound_playing = None
+
+    def play_to(self, leg: _Leg, sound: tones.Sound, loop: bool | None, mix: bool) -> None:
+        try:
+            leg.audio.play(sound, loop, mix)
+        except DoorstationError as error:
+            self._report(SoundFailed(sound, str(error)))
+
+    # The thread.
+
+    def run(self) -> None:
+        # Stays so after the thread: without contention it costs nothing.
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        try:
+            self._run()
+        except BaseException as error:
+            # Not caught in there, so a fault of ours: the loop's side must know that it is over.
+            self.card.close()
+            with self.lock:
+                self.running = False
+            self._report(MediaFailed(error))
+
+    def _run(self) -> None:
+        card = self.card
+        card.start()
+        self._idle_ticks = 0
+        rate = card.rate
+        while True:
+            while not self.calls.empty():
+                self.calls.get()(self)
+            if not self._legs and not self.sound.playing:
+                self._idle_ticks += 1
+                if self._idle_ticks > _LINGER_TICKS or self.closing or card.state == "lost":
+                    card.close()
+                    with self.lock:
+                        if self.calls.empty():
+                            self.running = False
+                            return
+                    card.start()
+                    self._idle_ticks = 0
+            else:
+                self._idle_ticks = 0
+            if card.rate != rate:
+                rate = card.rate
+                self._rate_changed(rate)
+            self._tick(rate)
+
+    def _rate_changed(self, rate: int) -> None:
+        for leg in self._legs:
+            leg.audio.card_opened(rate)
+        self.sound.rate_changed(rate)
+
+    def _tick(self, rate: int) -> None:
+        card = self.card
+        period = card.capture()
+        now = self._clock()
+        legs = self._legs
+        for leg in legs:
+            if card.lost_periods:
+                leg.audio.periods_lost(card.lost_periods)
+            for datagram in leg.audio.microphone(period, now):
+                leg.send(datagram)
+        self._ticks += 1
+        with_rtcp = self._ticks % _RTCP_TICKS == 0
+        far: bytes | None = None
+        for leg in legs:
+            leg.drain(now, with_rtcp)
+            heard = leg.audio.loudspeaker(now)
+            if heard is not None:
+                far = heard if far is None else tones.mixed(far, heard)
+            if leg.audio.occurred:
+                self._occurrences(leg)
+        out = self.sound.over(far, rate)
+        if self._sound_playing is not None and not self.sound.playing:
+            self._report(SoundEnded(self._sound_playing))
+            self._sound_playing = None
+        card.play(out)
+        if self.level_callback is not None:
+            self._show_levels(period, out)
+        if self.frame_callback is not None:
+            self._post(self.frame_callback, period, out, rate)
+
+    def _show_levels(self, period: bytes, out: bytes) -> None:
+        self._levels[0] = max(self._levels[0], audioop.rms(period, 2))
+        self._levels[1] = max(self._levels[1], audioop.rms(out, 2))
+        callback = self.level_callback
+        if self._ticks % self.level_ticks == 0 and callback is not None:
+            self._post(callback, dbfs(self._levels[0]), dbfs(self._levels[1]))
+            self._levels = [0, 0]
+
+    def _occurrences(self, leg: _Leg) -> None:
+        occurred = leg.audio.occurred
+        leg.audio.occurred = []
+        for one in occurred:
+            match one:
+                case Digit():
+                    self._report(DigitHeard(leg.name, one))
+                case MediaStarted():
+                    self._report(FarEndStarted(leg.name, one.source))
+                case MediaSilent():
+                    self._report(FarEndSilent(leg.name, one.seconds))
+                case MediaResumed():
+                    self._report(FarEndResumed(leg.name))
+
+    def _report(self, event: MediaEvent) -> None:
+        self._post(self._on_event, event)
