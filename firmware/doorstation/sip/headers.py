@@ -7,7 +7,7 @@ lost nor changed. Typed values are read when asked for (see message.py) and forg
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -72,13 +72,14 @@ def resolve_name(name: str) -> tuple[str, str]:
 class Headers:
     """An ordered multi-map of header lines; names match in any case and in their compact form."""
 
-    __slots__ = ("_items", "memo")
+    __slots__ = ("_index", "_items", "memo")
 
     def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
         self._items: list[tuple[str, str, str]] = [
             (*resolve_name(name), value) for name, value in items
         ]
-        # Typed values by key, kept until the next change; message.py fills it.
+        # Both live until the next change: values by key, and typed values (message.py's).
+        self._index: dict[str, list[str]] | None = None
         self.memo: dict[str, Any] = {}
 
     @classmethod
@@ -86,21 +87,34 @@ class Headers:
         """From (key, name, value) triples that the reader has resolved already."""
         headers = cls.__new__(cls)
         headers._items = items
+        headers._index = None
         headers.memo = {}
         return headers
 
+    def lines(self, key: str) -> Sequence[str]:
+        """As `get_all`, for a full name in lower case, without copying: not to be changed."""
+        index = self._index
+        if index is None:
+            index = self._index = {}
+            for found, _, value in self._items:
+                if found in index:
+                    index[found].append(value)
+                else:
+                    index[found] = [value]
+        return index.get(key, ())
+
+    def _changed(self) -> None:
+        self._index = None
+        self.memo.clear()
+
     def get(self, name: str) -> str | None:
         """The value of the first line of that name, as written."""
-        key = resolve_name(name)[0]
-        for item in self._items:
-            if item[0] == key:
-                return item[2]
-        return None
+        found = self.lines(resolve_name(name)[0])
+        return found[0] if found else None
 
     def get_all(self, name: str) -> list[str]:
         """One value for each line of that name, as written."""
-        key = resolve_name(name)[0]
-        return [item[2] for item in self._items if item[0] == key]
+        return list(self.lines(resolve_name(name)[0]))
 
     def values(self, name: str) -> list[str]:
         """The values of all lines of that name, comma lists taken apart, empty ones left out.
@@ -108,19 +122,19 @@ class Headers:
         Raises MalformedMessage for a quote or bracket without end.
         """
         found: list[str] = []
-        for line in self.get_all(name):
+        for line in self.lines(resolve_name(name)[0]):
             found += [value for value in split_list(line, name) if value]
         return found
 
     def add(self, name: str, value: str) -> None:
         """Append a line."""
         self._items.append((*resolve_name(name), value))
-        self.memo.clear()
+        self._changed()
 
     def prepend(self, name: str, value: str) -> None:
         """Put a line before all others (a Via, a Route)."""
         self._items.insert(0, (*resolve_name(name), value))
-        self.memo.clear()
+        self._changed()
 
     def set(self, name: str, value: str) -> None:
         """Replace all lines of that name by one, in the place of the first, or append it."""
@@ -132,13 +146,13 @@ class Headers:
                 break
         else:
             self._items.append(new)
-        self.memo.clear()
+        self._changed()
 
     def remove(self, name: str) -> None:
         """Drop all lines of that name; none is fine."""
         key = resolve_name(name)[0]
         self._items = [item for item in self._items if item[0] != key]
-        self.memo.clear()
+        self._changed()
 
     def remove_first(self, name: str) -> None:
         """Drop the first value of that name: the first of a comma list, or its whole line."""
@@ -151,15 +165,14 @@ class Headers:
                 else:
                     del self._items[index]
                 break
-        self.memo.clear()
+        self._changed()
 
     def copy(self) -> Headers:
         """An independent copy."""
         return Headers.of_resolved(self._items.copy())
 
     def __contains__(self, name: str) -> bool:
-        key = resolve_name(name)[0]
-        return any(item[0] == key for item in self._items)
+        return bool(self.lines(resolve_name(name)[0]))
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter([(item[1], item[2]) for item in self._items])
@@ -285,8 +298,21 @@ class NameAddr:
         return format_name_addr(self)
 
 
+# What nearly everyone writes, in one match: "name" <uri>;params without escapes and odd blanks.
+_PLAIN_ADDRESS = re.compile(
+    rf'(?:"([^"\\]*+)"[ \t]*+)?+<([^<>"\s]++)>((?:;[{TOKEN_CHARS}]++(?:=[{TOKEN_CHARS}]++)?+)*+)'
+)
+
+
 def parse_name_addr(text: str, where: str = "address") -> NameAddr:
     """Read one name-addr or addr-spec with its parameters; `where` names the header in a fault."""
+    match = _PLAIN_ADDRESS.fullmatch(text)
+    if match is not None:
+        display, address, params = match.groups("")
+        try:
+            return NameAddr(parse_uri(address), display, parse_params(params, where))
+        except MalformedMessage as fault:
+            raise MalformedMessage(f"{where}: {fault.reason}") from None
     text = text.strip(WHITESPACE)
     if text[:1] == '"':
         display, begin = read_quoted(text, 0, where)

@@ -10,9 +10,8 @@ a stream's framing is lost), and the time taken grows with the length and nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 from doorstation.errors import ProtocolError
 from doorstation.sip.grammar import (
@@ -83,8 +82,6 @@ REASONS: Final[dict[int, str]] = {
     606: "Not Acceptable", 607: "Unwanted", 608: "Rejected",
 }  # fmt: skip
 
-_T = TypeVar("_T")
-
 
 class StreamBroken(ProtocolError):
     """The stream's framing is lost: close the connection.
@@ -113,58 +110,54 @@ class _Typed:
 
     @property
     def vias(self) -> list[Via]:
-        return list(self._memo("via", self._read_vias))
-
-    def _read_vias(self) -> list[Via]:
-        vias: list[Via] = []
-        for line in self.headers.get_all("Via"):
-            vias += [parse_via(value) for value in split_list(line, "Via")]
-        if not vias:
-            raise MalformedMessage("no Via")
-        return vias
+        memo = self.headers.memo
+        if "via" not in memo:
+            vias: list[Via] = []
+            for line in self.headers.lines("via"):
+                vias += [parse_via(value) for value in split_list(line, "Via")]
+            if not vias:
+                raise MalformedMessage("no Via")
+            memo["via"] = vias
+        return list(memo["via"])
 
     @property
     def top_via(self) -> Via:
         """The topmost Via; the others need not be readable."""
-        via: Via = self._memo("top via", self._read_top_via)
+        memo = self.headers.memo
+        if "top via" not in memo:
+            lines = self.headers.lines("via")
+            if not lines:
+                raise MalformedMessage("no Via")
+            memo["top via"] = parse_via(split_list(lines[0], "Via")[0])
+        via: Via = memo["top via"]
         return via
-
-    def _read_top_via(self) -> Via:
-        line = self.headers.get("Via")
-        if line is None:
-            raise MalformedMessage("no Via")
-        return parse_via(split_list(line, "Via")[0])
 
     @property
     def from_(self) -> NameAddr:
-        address: NameAddr = self._memo("from", self._read_from)
+        memo = self.headers.memo
+        if "from" not in memo:
+            memo["from"] = parse_name_addr(self._only("From"), "From")
+        address: NameAddr = memo["from"]
         return address
-
-    def _read_from(self) -> NameAddr:
-        return parse_name_addr(self._only("From"), "From")
 
     @property
     def to(self) -> NameAddr:
-        address: NameAddr = self._memo("to", self._read_to)
+        memo = self.headers.memo
+        if "to" not in memo:
+            memo["to"] = parse_name_addr(self._only("To"), "To")
+        address: NameAddr = memo["to"]
         return address
-
-    def _read_to(self) -> NameAddr:
-        return parse_name_addr(self._only("To"), "To")
 
     @property
     def cseq(self) -> CSeq:
-        cseq: CSeq = self._memo("cseq", self._read_cseq)
+        memo = self.headers.memo
+        if "cseq" not in memo:
+            memo["cseq"] = parse_cseq(self._only("CSeq"))
+        cseq: CSeq = memo["cseq"]
         return cseq
-
-    def _read_cseq(self) -> CSeq:
-        return parse_cseq(self._only("CSeq"))
 
     @property
     def call_id(self) -> str:
-        call_id: str = self._memo("call-id", self._read_call_id)
-        return call_id
-
-    def _read_call_id(self) -> str:
         call_id = self._only("Call-ID")
         if not call_id or " " in call_id or "\t" in call_id:
             raise MalformedMessage("Call-ID cannot be read")
@@ -173,23 +166,20 @@ class _Typed:
     @property
     def contacts(self) -> list[NameAddr]:
         """All contacts; [] for `Contact: *`."""
-        return list(self._memo("contact", self._read_contacts))
-
-    def _read_contacts(self) -> list[NameAddr]:
         return [] if self.contact_star else self._addresses("Contact")
 
     @property
     def contact_star(self) -> bool:
         """`Contact: *`: all bindings (RFC 3261 §10.2.2)."""
-        return self.headers.get_all("Contact") == ["*"]
+        return self.headers.lines("contact") == ["*"]
 
     @property
     def routes(self) -> list[NameAddr]:
-        return list(self._memo("route", lambda: self._addresses("Route")))
+        return self._addresses("Route")
 
     @property
     def record_routes(self) -> list[NameAddr]:
-        return list(self._memo("record-route", lambda: self._addresses("Record-Route")))
+        return self._addresses("Record-Route")
 
     @property
     def max_forwards(self) -> int | None:
@@ -244,25 +234,21 @@ class _Typed:
                     continue  # another scheme's syntax must not hide the one we can answer
         return challenges
 
-    def _memo(self, key: str, read: Callable[[], _T]) -> _T:
-        memo = self.headers.memo
-        value: _T | None = memo.get(key)
-        if value is None:
-            value = memo[key] = read()
-        return value
-
     def _only(self, name: str) -> str:
         """The value of a header that must stand exactly once."""
-        values = self.headers.get_all(name)
-        if len(values) != 1:
-            raise MalformedMessage(f"no {name}" if not values else f"{len(values)} {name} headers")
-        return values[0]
+        lines = self.headers.lines(name.lower())
+        if len(lines) != 1:
+            raise MalformedMessage(f"no {name}" if not lines else f"{len(lines)} {name} headers")
+        return lines[0]
 
     def _addresses(self, name: str) -> list[NameAddr]:
-        addresses: list[NameAddr] = []
-        for line in self.headers.get_all(name):
-            addresses += [parse_name_addr(value, name) for value in split_list(line, name)]
-        return addresses
+        memo = self.headers.memo
+        if name not in memo:
+            addresses: list[NameAddr] = []
+            for line in self.headers.lines(name.lower()):
+                addresses += [parse_name_addr(value, name) for value in split_list(line, name)]
+            memo[name] = addresses
+        return list(memo[name])
 
     def _number(self, name: str, highest: int) -> int | None:
         values = self.headers.get_all(name)
@@ -384,17 +370,18 @@ def _parse_head(head: bytes) -> tuple[Message, MalformedMessage | None]:
         fault = MalformedMessage(f"{len(lines) - 1} header lines, {MAX_HEADERS} at most", 513)
         del lines[MAX_HEADERS + 1 :]
     items: list[tuple[str, str, str]] = []
-    for index in range(1, len(lines)):
-        name, colon, value = lines[index].partition(":")
+    start_line = lines.pop(0)
+    for line in lines:
+        name, colon, value = line.partition(":")
         known = KNOWN.get(name)
-        if known is None:
+        if known is None or not colon:
             name = name.rstrip(WHITESPACE)
             if not colon or not is_token(name):
                 fault = fault or MalformedMessage("header line without a name")
                 continue
             known = resolve_name(name)
         items.append((known[0], known[1], value.strip(WHITESPACE)))
-    message, start_fault = _parse_start_line(lines[0], Headers.of_resolved(items))
+    message, start_fault = _parse_start_line(start_line, Headers.of_resolved(items))
     return message, start_fault or fault
 
 
@@ -664,7 +651,7 @@ class StreamReader:
         self._waiting = message, fault, length
 
     def _take_body(self, received: list[Message | KeepAlive | MalformedMessage]) -> bool:
-        assert self._waiting is not None  # noqa: S101
+        assert self._waiting is not None
         message, fault, length = self._waiting
         if len(self._buffer) < length:
             return False
