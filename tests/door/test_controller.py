@@ -1,0 +1,912 @@
+"""The door as a household knows it: each test is one rule, in virtual time."""
+
+from typing import TypeVar
+
+import pytest
+from doorstation.door.controller import TRANSITIONS, Action, Door, Phase, Trigger
+from doorstation.door.events import (
+    AcceptCall,
+    AnswerRequested,
+    CallArrived,
+    CallEnded,
+    CallRequested,
+    CancelCall,
+    CardRead,
+    ContactChanged,
+    DigitReceived,
+    Field,
+    HangUp,
+    HangUpRequested,
+    Held,
+    Input,
+    Outcome,
+    Output,
+    PlaceCall,
+    Play,
+    Pressed,
+    PulseRelay,
+    Record,
+    RegistrationChanged,
+    RejectCall,
+    RejectRequested,
+    RingCall,
+    Show,
+    StepAnswered,
+    StepFailed,
+    StepRinging,
+    StopSound,
+    Stuck,
+)
+from doorstation.settings import parse
+
+HOUSE = """
+[board]
+kind = "fake"
+[account]
+user = "door"
+domain = "fritz.box"
+[buttons.call]
+steps = [
+  { ring = ["**9"], seconds = 30 },
+  { ring = ["kitchen", "sip:office@10.0.0.9"], seconds = 20 },
+]
+[buttons.upstairs]
+steps = [{ ring = ["sip:up@10.0.0.7"] }]
+hang_up_after_open = 2
+[relays.door]
+pulse = 3
+hold_limit = 5
+codes = ["4711"]
+[relays.gate]
+codes = ["0815", "123456"]
+[peers.kitchen]
+uri = "sip:192.168.1.20"
+auto_answer = true
+[peers.child]
+uri = "sip:192.168.1.21"
+may_open = false
+[peers.barred]
+uri = "sip:192.168.1.22"
+may_call = false
+[contacts.door]
+left_open_after = 60
+[readers.tag]
+opens = "door"
+accepts = ["0A1B2C3D4E"]
+[readers.keys]
+protocol = "keypad"
+opens = "gate"
+accepts = ["7788"]
+[door]
+max_call = 120
+warning = 10
+digit_timeout = 3
+wrong_codes = 3
+lock_out = 60
+ring_in = 40
+"""
+
+UP = "sip:up@10.0.0.7"
+GROUP = "sip:**9@fritz.box"
+KITCHEN = "sip:192.168.1.20"
+OFFICE = "sip:office@10.0.0.9"
+
+T = TypeVar("T")
+
+
+class House:
+    """A door, its clock, and what it asked for."""
+
+    def __init__(self, settings: str = HOUSE, *, registered: bool | None = True) -> None:
+        self.now = 1000.0
+        self.door = Door(parse(settings))
+        self.outputs = self.door.start(self.now)
+        self.records: list[Record] = [o for o in self.outputs if isinstance(o, Record)]
+        if registered is not None:
+            self.tell(RegistrationChanged(registered))
+
+    def tell(self, event: Input) -> list[Output]:
+        """The outputs of one input without the records."""
+        return self._keep(self.door.handle(event, self.now))
+
+    def wait(self, seconds: float) -> list[Output]:
+        end, outputs = self.now + seconds, []
+        while (deadline := self.door.deadline) is not None and deadline <= end:
+            self.now = max(self.now, deadline)
+            outputs += self._keep(self.door.timer_fired(self.now))
+        self.now = end
+        return outputs
+
+    def press(self, digits: str, call: str = "c1", source: str = "rfc4733") -> list[Output]:
+        outputs = []
+        for digit in digits:
+            outputs += self.tell(DigitReceived(call, digit, source))
+        return outputs
+
+    def talk(self, button: str = "call", peer: str = "", call: str = "c1") -> None:
+        """Presses and is answered."""
+        self.tell(Pressed(button))
+        target = next(o for o in reversed(self.outputs) if isinstance(o, PlaceCall)).targets[0]
+        self.tell(StepAnswered(self.door.call, call, peer or target))
+
+    def last(self, kind: str) -> dict[str, Field]:
+        return dict(next(r for r in reversed(self.records) if r.kind == kind).fields)
+
+    def rules(self, kind: str) -> list[Field]:
+        return [record.fields.get("rule") for record in self.records if record.kind == kind]
+
+    def count(self, kind: type[Output]) -> int:
+        return sum(isinstance(output, kind) for output in self.outputs)
+
+    def _keep(self, outputs: list[Output]) -> list[Output]:
+        self.records += [o for o in outputs if isinstance(o, Record)]
+        self.outputs += outputs
+        return [o for o in outputs if not isinstance(o, Record)]
+
+
+# --- A press ------------------------------------------------------------------------------------
+
+
+def test_visitor_rings_resident_presses_the_code_door_opens() -> None:
+    house = House()
+    assert house.tell(Pressed("call")) == [
+        PlaceCall("step-1", (GROUP,), 30.0),
+        Play("ringback", loop=True),
+        Show("ringing"),
+    ]
+    assert house.tell(StepRinging("step-1")) == []
+    assert house.tell(StepAnswered("step-1", "c1", GROUP)) == [StopSound(), Show("in_call")]
+    assert house.press("471") == []
+    assert house.press("1") == [
+        PulseRelay("door", 3.0),
+        Play("opened", far_end=True),
+        Show("door_open"),
+    ]
+    assert house.wait(3.0) == [Show("in_call")]
+    assert house.tell(CallEnded("c1", "bye")) == [Show("idle")]
+    assert [record.kind for record in house.records if record.kind != "digit"] == [
+        "registration",
+        "press",
+        "call_out",
+        "ringing",
+        "answered",
+        "code",
+        "release",
+        "call_ended",
+    ]
+    assert house.door.phase is Phase.IDLE
+    assert house.door.deadline is None
+
+
+def test_step_without_answer_is_cancelled_and_the_next_rings_everybody_at_once() -> None:
+    house = House()
+    house.tell(Pressed("call"))
+    assert house.wait(30.0) == [
+        CancelCall("step-1"),
+        PlaceCall("step-2", (KITCHEN, OFFICE), 20.0),
+    ]
+    assert house.last("step_over")["rule"] == "no_answer"
+
+
+def test_step_that_fails_is_followed_by_the_next_at_once() -> None:
+    house = House()
+    house.tell(Pressed("call"))
+    outputs = house.tell(StepFailed("step-1", (Outcome(GROUP, "busy", 486),)))
+    assert outputs == [PlaceCall("step-2", (KITCHEN, OFFICE), 20.0)]
+    assert house.last("target_failed") == {
+        "group": "step-1",
+        "target": GROUP,
+        "status": 486,
+        "rule": "busy",
+    }
+
+
+@pytest.mark.parametrize("kind", ["busy", "declined", "no_answer"])
+def test_nobody_who_answers_sounds_busy(kind: str) -> None:
+    house = House()
+    house.tell(Pressed("upstairs"))
+    outputs = house.tell(StepFailed("step-1", (Outcome(UP, kind, 480),)))
+    assert outputs == [StopSound(), Play("busy"), Show("idle")]
+    assert house.last("call_failed") == {"button": "upstairs", "rule": kind}
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "failed"])
+def test_nobody_who_can_be_reached_sounds_and_shows_a_fault(kind: str) -> None:
+    house = House()
+    house.tell(Pressed("upstairs"))
+    outputs = house.tell(StepFailed("step-1", (Outcome(UP, kind, 503),)))
+    assert outputs == [StopSound(), Play("error"), Show("fault")]
+    assert house.last("call_failed")["rule"] == kind
+    assert house.wait(5.0) == [Show("idle")]
+
+
+def test_failure_without_any_outcome_is_a_fault() -> None:
+    house = House()
+    house.tell(Pressed("upstairs"))
+    assert Play("error") in house.tell(StepFailed("step-1"))
+    assert house.last("call_failed")["rule"] == "failed"
+
+
+def test_most_telling_outcome_of_a_plan_is_its_result() -> None:
+    house = House()
+    house.tell(Pressed("call"))
+    house.tell(StepFailed("step-1", (Outcome(GROUP, "unreachable"),)))
+    outputs = house.tell(
+        StepFailed("step-2", (Outcome(KITCHEN, "busy", 486), Outcome(OFFICE, "declined", 603)))
+    )
+    assert Play("busy") in outputs
+    assert house.last("call_failed")["rule"] == "declined"
+
+
+def test_plan_that_rings_out_ends_idle() -> None:
+    house = House()
+    house.tell(Pressed("call"))
+    outputs = house.wait(50.0)
+    assert outputs[-4:] == [CancelCall("step-2"), StopSound(), Play("busy"), Show("idle")]
+    assert house.last("call_failed")["rule"] == "no_answer"
+    assert house.door.deadline is None
+
+
+def test_same_button_while_calling_changes_nothing() -> None:
+    """The visitor hears the ringing already."""
+    house = House()
+    house.tell(Pressed("call"))
+    assert house.tell(Pressed("call")) == []
+    assert house.rules("press") == ["starts_call", "already_calling"]
+
+
+def test_other_button_while_calling_replaces_the_call() -> None:
+    """Somebody pressed the wrong bell first."""
+    house = House()
+    house.tell(Pressed("call"))
+    assert house.tell(Pressed("upstairs")) == [
+        CancelCall("step-1"),
+        PlaceCall("step-2", (UP,), 30.0),
+    ]
+    assert house.rules("press") == ["starts_call", "replaces_call"]
+    assert house.tell(StepAnswered("step-1", "late", GROUP)) == [HangUp("late")]
+
+
+def test_same_button_while_talking_changes_nothing() -> None:
+    house = House()
+    house.talk()
+    assert house.tell(Pressed("call")) == []
+    assert house.last("press")["rule"] == "already_talking"
+
+
+def test_other_button_while_talking_sounds_busy() -> None:
+    house = House()
+    house.talk()
+    assert house.tell(Pressed("upstairs")) == [Play("busy")]
+    assert house.last("press")["rule"] == "one_call"
+
+
+def test_unknown_button_is_recorded_only() -> None:
+    house = House()
+    assert house.tell(Pressed("nobody")) == []
+    assert house.last("press") == {"button": "nobody", "rule": "unknown_button"}
+
+
+def test_long_press_is_recorded() -> None:
+    house = House()
+    assert house.tell(Held("call")) == []
+    assert house.last("held") == {"button": "call"}
+
+
+def test_stuck_button_shows_a_fault_and_calls_nobody_until_it_is_free() -> None:
+    house = House()
+    assert house.tell(Stuck("call", True)) == [Show("fault")]
+    assert house.tell(Pressed("call")) == []
+    assert house.last("press")["rule"] == "stuck_button"
+    assert house.tell(Stuck("call", False)) == [Show("idle")]
+    assert PlaceCall("step-1", (GROUP,), 30.0) in house.tell(Pressed("call"))
+
+
+def test_early_media_is_heard_instead_of_our_ringback() -> None:
+    house = House()
+    house.tell(Pressed("call"))
+    assert house.tell(StepRinging("step-1", early_media=True)) == [StopSound()]
+    assert house.tell(StepRinging("step-1")) == [], "another phone's 180 does not cover it"
+
+
+def test_ringback_comes_back_in_the_step_after_early_media() -> None:
+    house = House()
+    house.tell(Pressed("call"))
+    house.tell(StepRinging("step-1", early_media=True))
+    assert Play("ringback", loop=True) in house.wait(30.0)
+
+
+def test_answer_that_crossed_the_cancellation_is_hung_up() -> None:
+    house = House()
+    house.tell(Pressed("call"))
+    house.wait(30.0)
+    assert house.tell(StepAnswered("step-1", "late", GROUP)) == [HangUp("late")]
+    assert house.last("answered")["rule"] == "too_late"
+    assert house.door.phase is Phase.CALLING
+
+
+def test_second_answer_of_a_step_is_hung_up() -> None:
+    house = House()
+    house.talk()
+    assert house.tell(StepAnswered("step-1", "c2", GROUP)) == [HangUp("c2")]
+    assert house.door.call == "c1"
+
+
+def test_late_news_of_a_step_that_is_over_changes_nothing() -> None:
+    house = House()
+    house.tell(Pressed("call"))
+    house.wait(30.0)
+    assert house.tell(StepFailed("step-1", (Outcome(GROUP, "no_answer"),))) == []
+    assert house.tell(StepRinging("step-1", early_media=True)) == []
+
+
+# --- Registration -------------------------------------------------------------------------------
+
+
+def test_without_registration_the_account_is_skipped_with_a_fault_and_the_next_step_rings() -> None:
+    house = House(registered=False)
+    assert house.door.pattern == "fault"
+    assert house.tell(Pressed("call")) == [
+        Play("error"),
+        PlaceCall("step-1", (KITCHEN, OFFICE), 20.0),
+    ]
+    assert house.wait(1.5) == [Play("ringback", loop=True), Show("ringing")]
+    assert house.last("targets_skipped")["rule"] == "not_registered"
+
+
+def test_without_registration_a_step_rings_its_direct_targets() -> None:
+    mixed = HOUSE.replace('"kitchen", "sip:office@10.0.0.9"', '"**1", "kitchen"')
+    house = House(mixed, registered=False)
+    assert PlaceCall("step-1", (KITCHEN,), 20.0) in house.tell(Pressed("call"))
+    assert house.last("targets_skipped")["targets"] == 1
+
+
+def test_without_registration_and_direct_targets_the_visitor_hears_an_error() -> None:
+    house = House(HOUSE.replace('"sip:up@10.0.0.7"', '"**7"'), registered=False)
+    outputs = house.tell(Pressed("upstairs"))
+    assert outputs == [Play("error")]
+    assert house.door.pattern == "fault"
+    assert house.last("call_failed") == {"button": "upstairs", "rule": "not_registered"}
+    assert house.door.phase is Phase.IDLE
+
+
+def test_while_the_first_registration_is_under_way_the_account_is_tried() -> None:
+    house = House(registered=None)
+    assert PlaceCall("step-1", (GROUP,), 30.0) in house.tell(Pressed("call"))
+
+
+def test_led_shows_registering_then_idle_then_fault() -> None:
+    house = House(registered=None)
+    assert house.outputs == [Show("registering")]
+    assert house.tell(RegistrationChanged(True)) == [Show("idle")]
+    assert house.tell(RegistrationChanged(True)) == []
+    assert house.tell(RegistrationChanged(False)) == [Show("fault")]
+    assert house.last("registration") == {"registered": False}
+
+
+def test_door_without_account_is_idle_at_once() -> None:
+    house = House('[board]\nkind="fake"\n[peers.a]\nuri="sip:10.0.0.1"', registered=None)
+    assert house.outputs == [Show("idle")]
+
+
+# --- A call in ----------------------------------------------------------------------------------
+
+
+def test_call_in_from_an_auto_answer_peer_is_accepted() -> None:
+    house = House()
+    assert house.tell(CallArrived("in", "kitchen", "peer-address")) == [
+        AcceptCall("in"),
+        Show("in_call"),
+    ]
+    assert house.last("call_in")["let_in_by"] == "peer-address"
+    assert house.last("answered")["rule"] == "auto_answer"
+
+
+def test_other_call_in_rings_at_the_door_until_somebody_presses() -> None:
+    house = House()
+    assert house.tell(CallArrived("in", "", "registrar", "sip:**1@fritz.box")) == [
+        RingCall("in"),
+        Play("ring", loop=True),
+        Show("ringing"),
+    ]
+    assert house.tell(Pressed("upstairs")) == [AcceptCall("in"), StopSound(), Show("in_call")]
+    assert house.last("press")["rule"] == "answers_call"
+
+
+def test_call_in_is_answered_by_hand() -> None:
+    house = House()
+    house.tell(CallArrived("in", "", "registrar"))
+    assert house.tell(AnswerRequested("other")) == []
+    assert AcceptCall("in") in house.tell(AnswerRequested("in"))
+    assert house.last("answered")["rule"] == "answered_by_hand"
+
+
+def test_call_in_is_rejected_by_hand_with_the_status_asked_for() -> None:
+    house = House()
+    house.tell(CallArrived("in", "", "registrar"))
+    outputs = house.tell(RejectRequested(status=480))
+    assert outputs == [RejectCall("in", 480), StopSound(), Show("idle")]
+
+
+def test_hang_up_of_a_ringing_call_in_declines_it() -> None:
+    house = House()
+    house.tell(CallArrived("in", "", "registrar"))
+    assert RejectCall("in", 603) in house.tell(HangUpRequested())
+
+
+def test_call_in_that_nobody_answers_is_rejected_after_its_time() -> None:
+    house = House()
+    house.tell(CallArrived("in", "", "registrar"))
+    assert house.wait(40.0) == [RejectCall("in", 480), StopSound(), Show("idle")]
+    assert house.last("call_ended")["rule"] == "rung_out"
+
+
+def test_caller_who_gives_up_stops_the_ringing() -> None:
+    house = House()
+    house.tell(CallArrived("in", "", "registrar"))
+    assert house.tell(CallEnded("in", "cancelled")) == [StopSound(), Show("idle")]
+    assert house.last("call_ended")["rule"] == "caller_gone"
+
+
+@pytest.mark.parametrize("situation", ["calling", "ringing", "talking"])
+def test_call_in_while_there_is_a_call_gets_busy(situation: str) -> None:
+    house = House()
+    if situation == "calling":
+        house.tell(Pressed("call"))
+    elif situation == "ringing":
+        house.tell(CallArrived("in", "", "registrar"))
+    else:
+        house.talk()
+    assert house.tell(CallArrived("second", "kitchen", "peer-address")) == [
+        RejectCall("second", 486)
+    ]
+    assert house.last("call_in")["rule"] == "one_call"
+
+
+@pytest.mark.parametrize(("peer", "rule"), [("barred", "may_not_call"), ("x", "unknown_caller")])
+def test_call_in_that_may_not_call_is_refused_here_too(peer: str, rule: str) -> None:
+    house = House()
+    assert house.tell(CallArrived("in", peer, "mistake")) == [RejectCall("in", 403)]
+    assert house.last("call_in")["rule"] == rule
+
+
+def test_call_through_the_registrar_is_refused_when_the_account_says_so() -> None:
+    house = House(HOUSE.replace('user = "door"', 'user = "door"\nmay_call = false'))
+    assert house.tell(CallArrived("in", "", "registrar")) == [RejectCall("in", 403)]
+
+
+def test_call_in_without_an_account_is_no_registrars() -> None:
+    house = House('[board]\nkind="fake"\n[peers.a]\nuri="sip:10.0.0.1"', registered=None)
+    assert house.tell(CallArrived("in", "", "registrar")) == [RejectCall("in", 403)]
+
+
+# --- A call asked for by hand -------------------------------------------------------------------
+
+
+def test_call_asked_for_rings_its_target() -> None:
+    house = House()
+    assert PlaceCall("step-1", ("sip:**1@fritz.box",), 40.0) in house.tell(CallRequested("**1"))
+    assert house.last("call_request")["rule"] == "starts_call"
+
+
+def test_call_asked_for_while_there_is_a_call_is_refused() -> None:
+    house = House()
+    house.talk()
+    assert house.tell(CallRequested("**1")) == []
+    assert house.last("call_request")["rule"] == "one_call"
+
+
+def test_call_asked_for_to_nobody_is_refused() -> None:
+    house = House()
+    assert house.tell(CallRequested("kitchn")) == []
+    assert house.last("call_request")["rule"] == "not_a_target"
+    assert house.door.phase is Phase.IDLE
+
+
+def test_hang_up_by_hand_cancels_a_call_that_rings() -> None:
+    house = House()
+    house.tell(Pressed("call"))
+    assert house.tell(HangUpRequested("other")) == []
+    assert house.tell(HangUpRequested("step-1")) == [
+        CancelCall("step-1"),
+        StopSound(),
+        Show("idle"),
+    ]
+    assert house.last("call_ended")["rule"] == "hung_up_by_hand"
+
+
+def test_hang_up_by_hand_ends_a_call() -> None:
+    house = House()
+    house.talk()
+    assert house.tell(HangUpRequested()) == [HangUp("c1"), Show("idle")]
+
+
+# --- The end of a call --------------------------------------------------------------------------
+
+
+def test_call_ends_after_its_longest_time_with_a_warning_before() -> None:
+    house = House()
+    house.talk()
+    assert house.wait(109.9) == []
+    assert house.wait(0.1) == [Play("warning", far_end=True)]
+    assert house.wait(10.0) == [HangUp("c1"), Show("idle")]
+    assert house.last("call_ended") == {
+        "call": "c1",
+        "peer": GROUP,
+        "seconds": 120.0,
+        "rule": "max_call",
+    }
+
+
+def test_no_warning_when_it_is_set_to_none() -> None:
+    house = House(HOUSE.replace("warning = 10", "warning = 0"))
+    house.talk()
+    assert house.wait(120.0) == [HangUp("c1"), Show("idle")]
+
+
+def test_end_of_another_call_changes_nothing() -> None:
+    house = House()
+    house.talk()
+    assert house.tell(CallEnded("c2")) == []
+    assert house.door.call == "c1"
+
+
+def test_call_is_hung_up_after_opening_where_asked_for() -> None:
+    house = House()
+    house.talk("upstairs")
+    house.press("4711")
+    assert house.wait(2.0) == [HangUp("c1")]
+    assert house.last("call_ended")["rule"] == "hang_up_after_open"
+    assert house.door.pattern == "door_open"
+    assert house.wait(1.0) == [Show("idle")]
+
+
+def test_end_of_the_call_does_not_end_the_pulse() -> None:
+    house = House()
+    house.talk()
+    house.press("4711")
+    house.tell(CallEnded("c1"))
+    assert house.door.pattern == "door_open"
+    assert house.wait(3.0) == [Show("idle")]
+
+
+# --- Digits and codes ---------------------------------------------------------------------------
+
+
+def test_each_code_opens_its_relay() -> None:
+    house = House()
+    house.talk()
+    assert PulseRelay("gate", 3.0) in house.press("0815")
+    assert PulseRelay("gate", 3.0) in house.press("123456")
+
+
+def test_wrong_code_is_refused_with_a_tone_to_both() -> None:
+    house = House()
+    house.talk()
+    assert house.press("000000") == [Play("refused", far_end=True)]
+    assert house.last("code") == {
+        "call": "c1",
+        "peer": GROUP,
+        "digits": 6,
+        "source": "rfc4733",
+        "allowed": False,
+        "rule": "wrong_code",
+    }
+
+
+def test_pause_ends_an_entry() -> None:
+    house = House()
+    house.talk()
+    assert house.press("471") == []
+    assert house.wait(3.0) == [Play("refused", far_end=True)]
+    assert house.last("code")["rule"] == "incomplete"
+    assert PulseRelay("door", 3.0) in house.press("4711")
+
+
+def test_pause_that_nobody_told_the_door_of_ends_an_entry_too() -> None:
+    house = House()
+    house.talk()
+    house.press("47")
+    house.now += 3.0
+    house.press("11")
+    assert house.count(PulseRelay) == 0
+
+
+def test_star_clears_the_entry() -> None:
+    house = House()
+    house.talk()
+    assert PulseRelay("door", 3.0) in house.press("99*4711")
+
+
+def test_digits_may_come_by_info() -> None:
+    house = House()
+    house.talk()
+    assert PulseRelay("door", 3.0) in house.press("4711", source="info")
+    assert house.last("code")["source"] == "info"
+
+
+def test_tones_in_the_sound_never_count() -> None:
+    house = House()
+    house.talk()
+    assert house.press("4711", source="inband") == []
+    assert house.rules("digit") == ["in_band"] * 4
+    assert house.count(PulseRelay) == 0
+
+
+def test_digits_of_another_call_never_count() -> None:
+    house = House()
+    house.talk()
+    assert house.press("4711", call="c2") == []
+    assert house.rules("digit") == ["no_call"] * 4
+
+
+@pytest.mark.parametrize("situation", ["idle", "calling", "ringing"])
+def test_digits_without_a_connected_call_never_count(situation: str) -> None:
+    house = House()
+    if situation == "calling":
+        house.tell(Pressed("call"))
+    elif situation == "ringing":
+        house.tell(CallArrived("c1", "", "registrar"))
+    house.press("4711", call=house.door.call or "c1")
+    assert house.count(PulseRelay) == 0
+
+
+def test_call_in_from_a_peer_that_may_open_opens() -> None:
+    house = House()
+    house.tell(CallArrived("c1", "kitchen", "peer-address"))
+    assert PulseRelay("door", 3.0) in house.press("4711")
+
+
+def test_call_in_from_a_peer_that_may_not_open_is_refused() -> None:
+    house = House()
+    house.tell(CallArrived("c1", "child", "peer-address"))
+    house.tell(AnswerRequested())
+    house.press("4711")
+    assert house.wait(3.0) == [Play("refused", far_end=True)]
+    assert house.last("code")["rule"] == "may_not_open"
+    assert house.count(PulseRelay) == 0
+
+
+@pytest.mark.parametrize("may_open", [False, True])
+def test_call_in_through_the_registrar_opens_only_if_the_account_says_so(may_open: bool) -> None:
+    house = House(HOUSE.replace('user = "door"', f'user = "door"\nmay_open = {may_open}'.lower()))
+    house.tell(CallArrived("c1", "", "registrar"))
+    house.tell(AnswerRequested())
+    house.press("4711")
+    assert house.count(PulseRelay) == may_open
+
+
+def test_called_peer_that_may_not_open_is_refused() -> None:
+    house = House(HOUSE.replace('"sip:up@10.0.0.7"', '"child"'))
+    house.talk("upstairs")
+    house.press("4711#")
+    assert house.count(PulseRelay) == 0
+    assert house.last("code")["rule"] == "may_not_open"
+
+
+def test_redirected_answer_may_do_what_every_target_of_the_step_may() -> None:
+    house = House(HOUSE.replace('"kitchen", "sip:office', '"child", "sip:office'))
+    house.tell(Pressed("call"))
+    house.wait(30.0)
+    house.tell(StepAnswered("step-2", "c1", "sip:elsewhere@10.0.0.99"))
+    house.press("4711#")
+    assert house.count(PulseRelay) == 0
+
+
+SHORT = HOUSE.replace('codes = ["4711"]', 'codes = ["4711", "5"]')
+
+
+def test_short_code_opens_where_its_button_allows_it() -> None:
+    house = House(SHORT.replace("hang_up_after_open = 2", "short_codes = true"))
+    house.talk("upstairs")
+    assert PulseRelay("door", 3.0) in house.press("5")
+
+
+def test_short_code_opens_where_the_peer_allows_it() -> None:
+    house = House(SHORT.replace("auto_answer = true", "auto_answer = true\nshort_codes = true"))
+    house.tell(CallArrived("c1", "kitchen", "peer-address"))
+    assert PulseRelay("door", 3.0) in house.press("5")
+
+
+def test_short_code_does_not_open_in_other_calls() -> None:
+    house = House(SHORT.replace("hang_up_after_open = 2", "short_codes = true"))
+    house.talk("call")
+    assert house.press("5#") == [Play("refused", far_end=True)]
+    assert house.last("code")["rule"] == "short_code"
+
+
+def test_three_wrong_codes_lock_the_caller_out_for_a_time() -> None:
+    house = House(HOUSE.replace("max_call = 120", "max_call = 600"))
+    house.talk()
+    house.press("000000" * 3)
+    assert house.rules("code") == ["wrong_code"] * 3
+    assert house.last("lock_out") == {"peer": GROUP, "seconds": 60.0}
+    house.press("4711#")
+    assert house.last("code")["rule"] == "locked_out"
+    assert house.count(PulseRelay) == 0
+    house.wait(60.0)
+    house.press("4711")
+    assert house.count(PulseRelay) == 1
+
+
+def test_lock_out_outlasts_the_call() -> None:
+    house = House()
+    house.talk()
+    house.press("000000" * 3)
+    house.tell(CallEnded("c1"))
+    house.talk(call="c2")
+    house.press("4711#", call="c2")
+    assert house.count(PulseRelay) == 0
+
+
+def test_lock_out_of_one_caller_leaves_the_others() -> None:
+    house = House()
+    house.talk()
+    house.press("000000" * 3)
+    house.tell(CallEnded("c1"))
+    house.talk("upstairs", call="c2")
+    assert PulseRelay("door", 3.0) in house.press("4711", call="c2")
+
+
+def test_many_wrong_codes_in_all_lock_everybody_out() -> None:
+    settings = HOUSE.replace("wrong_codes = 3", "wrong_codes = 20\nwrong_codes_in_all = 4")
+    house = House(settings)
+    house.talk()
+    house.press("000000" * 4)
+    house.tell(CallEnded("c1"))
+    house.talk("upstairs", call="c2")
+    house.press("4711#", call="c2")
+    assert house.last("code")["rule"] == "locked_out"
+
+
+def test_guess_that_ends_with_the_call_counts() -> None:
+    house = House()
+    for call in ("c1", "c2", "c3"):
+        house.talk(call=call)
+        house.press("0000", call=call)
+        house.tell(CallEnded(call))
+    assert house.rules("code") == ["wrong_code"] * 3
+    assert house.last("lock_out")["peer"] == GROUP
+
+
+def test_no_code_card_or_digit_is_in_any_record() -> None:
+    house = House()
+    house.talk()
+    house.press("4711")
+    house.press("123457")
+    house.tell(CallEnded("c1"))
+    house.tell(CardRead("tag", "0A1B2C3D4E"))
+    house.tell(CardRead("tag", "DEADBEEF00"))
+    house.tell(CardRead("keys", "7788"))
+    texts = [str(value) for record in house.records for value in record.fields.values()]
+    for secret in ("4711", "123457", "0A1B2C3D4E", "DEADBEEF00", "7788"):
+        assert not any(secret in text for text in texts)
+
+
+# --- Relays -------------------------------------------------------------------------------------
+
+
+def test_second_code_prolongs_a_pulse_up_to_the_hold_limit() -> None:
+    house = House()
+    house.talk()
+    house.press("4711")
+    house.wait(2.0)
+    assert PulseRelay("door", 3.0) in house.press("4711")
+    house.wait(2.0)
+    assert PulseRelay("door", 1.0) in house.press("4711")
+    house.wait(0.9)
+    assert house.door.pattern == "door_open"
+    house.wait(0.2)
+    assert house.door.pattern == "in_call"
+    assert PulseRelay("door", 3.0) in house.press("4711")
+
+
+def test_pulses_of_two_relays_are_apart() -> None:
+    house = House()
+    house.talk()
+    house.press("4711")
+    house.wait(2.0)
+    house.press("0815")
+    assert house.wait(2.0) == []
+    assert house.wait(1.0) == [Show("in_call")]
+
+
+# --- Readers and contacts -----------------------------------------------------------------------
+
+
+def test_accepted_card_opens() -> None:
+    house = House()
+    assert house.tell(CardRead("tag", "0A1B2C3D4E")) == [
+        PulseRelay("door", 3.0),
+        Play("opened"),
+        Show("door_open"),
+    ]
+    assert house.last("card") == {"reader": "tag", "allowed": True, "rule": "card"}
+    assert house.last("release")["reader"] == "tag"
+
+
+def test_unknown_card_is_refused() -> None:
+    house = House()
+    assert house.tell(CardRead("tag", "0A1B2C3D4F")) == [Play("refused")]
+    assert house.last("card")["rule"] == "unknown_card"
+
+
+def test_keypad_is_locked_out_by_wrong_codes_and_nothing_else_is() -> None:
+    house = House()
+    for _ in range(3):
+        house.tell(CardRead("keys", "0000"))
+    house.tell(CardRead("keys", "7788"))
+    assert house.last("card")["rule"] == "locked_out"
+    assert PulseRelay("door", 3.0) in house.tell(CardRead("tag", "0A1B2C3D4E"))
+    house.talk()
+    assert PulseRelay("gate", 3.0) in house.press("0815")
+    house.wait(60.0)
+    assert PulseRelay("gate", 3.0) in house.tell(CardRead("keys", "7788"))
+
+
+def test_unknown_cards_never_lock_the_residents_cards_out() -> None:
+    house = House()
+    for _ in range(50):
+        house.tell(CardRead("tag", "0000000000"))
+    assert PulseRelay("door", 3.0) in house.tell(CardRead("tag", "0A1B2C3D4E"))
+
+
+def test_card_while_calling_opens_and_the_ringing_goes_on() -> None:
+    house = House()
+    house.tell(Pressed("call"))
+    assert Play("opened") in house.tell(CardRead("tag", "0A1B2C3D4E"))
+    assert house.wait(1.5) == [Play("ringback", loop=True)]
+
+
+def test_reader_that_is_not_in_the_settings_opens_nothing() -> None:
+    house = House()
+    assert house.tell(CardRead("other", "0A1B2C3D4E")) == []
+
+
+def test_contact_is_recorded_when_it_changes() -> None:
+    house = House()
+    for closed in (True, True, False, True):
+        house.tell(ContactChanged("door", closed))
+    assert [r.fields["closed"] for r in house.records if r.kind == "contact"] == [True, False, True]
+
+
+def test_door_left_open_is_recorded_and_shown_until_it_is_closed() -> None:
+    house = House()
+    house.tell(ContactChanged("door", False))
+    assert house.wait(60.0) == [Show("fault")]
+    assert house.last("left_open") == {
+        "contact": "door",
+        "seconds": 60.0,
+        "rule": "left_open_after",
+    }
+    assert house.tell(ContactChanged("door", True)) == [Show("idle")]
+
+
+def test_door_that_is_closed_in_time_is_no_fault() -> None:
+    house = House()
+    house.tell(ContactChanged("door", False))
+    house.wait(59.0)
+    house.tell(ContactChanged("door", True))
+    assert house.wait(100.0) == []
+
+
+def test_door_may_stay_open_where_asked_for() -> None:
+    house = House(HOUSE.replace("left_open_after = 60", "left_open_after = 0"))
+    house.tell(ContactChanged("door", False))
+    assert house.wait(86400.0) == []
+
+
+# --- The table ----------------------------------------------------------------------------------
+
+
+def test_every_action_trigger_and_phase_is_in_the_table() -> None:
+    assert {action for _, action in TRANSITIONS.values()} == set(Action)
+    assert {trigger for _, trigger in TRANSITIONS} == set(Trigger)
+    assert {phase for phase, _ in TRANSITIONS} == set(Phase)
+
+
+def test_every_phase_leads_back_to_idle() -> None:
+    for phase in (Phase.CALLING, Phase.RINGING, Phase.TALKING):
+        assert Phase.IDLE in {
+            after for (before, _), (after, _) in TRANSITIONS.items() if before is phase
+        }
