@@ -28,6 +28,12 @@ XRUN: Final = -errno.EPIPE
 SILENCE_MS: Final = 1000
 """A card whose clock stands still for this long is gone, though it may not say so."""
 
+EMPTY_READS: Final = 50
+"""So many wake-ups in a row without sound: a broken driver, which must not eat the processor."""
+
+CHECK_PERIODS: Final = 25
+"""How often a backlog of captured sound is looked for."""
+
 # Names that alsa-lib lists and that nobody means: raw devices that convert nothing, and mixers.
 UNWANTED: Final = (
     "null",
@@ -107,6 +113,8 @@ class AlsaAudioPort(Closing):
         self._capture: Any = None
         self._playback: Any = None
         self._poll = select.poll()
+        self._reads = 0
+        self._empty_reads = 0
         self._captured = b""
         self._bytes = 2 * self.period
         self._buffer = 0
@@ -133,14 +141,13 @@ class AlsaAudioPort(Closing):
         try:
             # With a rate conversion in between a read need not be a whole period: collect.
             while len(self._captured) < self._bytes:
-                self._wait()
+                if not self._poll.poll(SILENCE_MS):
+                    raise self._gone(self.device, f"no sound for {SILENCE_MS} ms")
                 self._take(*self._capture.read())
             period, self._captured = self._captured[: self._bytes], self._captured[self._bytes :]
-            if self._capture.avail() > (BUFFER_PERIODS - 1) * self.period:
-                # The reader was held up. A card overruns by itself now; a sound server would
-                # hand everything on late, and stay late for the rest of the call.
-                self.overruns += 1
-                self._drop_captured()
+            self._reads += 1
+            if self._reads % CHECK_PERIODS == 0:
+                self._drop_backlog()
         except alsaaudio.ALSAAudioError as error:
             raise self._gone(self.device, error) from error
         return period
@@ -240,6 +247,9 @@ class AlsaAudioPort(Closing):
                 f"there are: {', '.join(sound_cards()) or 'none'}"
             ) from error
         info: dict[str, Any] = pcm.info()
+        if info["rate"] != rate:
+            pcm.close()  # the card's own rate: once more, with a period of that rate
+            return self._open_one(direction, device, info["rate"])
         if info["channels"] != 1 or info["format"] != alsaaudio.PCM_FORMAT_S16_LE:
             pcm.close()
             raise BoardError(
@@ -259,7 +269,7 @@ class AlsaAudioPort(Closing):
             self._poll = select.poll()
             for descriptor, mask in self._capture.polldescriptors():
                 self._poll.register(descriptor, mask)
-            self._wait()
+            self._poll.poll(SILENCE_MS)
             self._drop_captured()
             self._playback.write(bytes(2 * self._queue.target))
         except alsaaudio.ALSAAudioError as error:
@@ -267,21 +277,24 @@ class AlsaAudioPort(Closing):
 
     # --- running ---
 
-    def _wait(self) -> None:
-        """Sleep until the card has a period, or says that something is wrong with it."""
-        while True:
-            events = self._poll.poll(SILENCE_MS)
-            if not events:
-                raise self._gone(self.device, f"no sound for {SILENCE_MS} ms")
-            if self._capture.polldescriptors_revents(events):
-                return
-
     def _take(self, count: int, data: bytes) -> None:
         if count == XRUN:
             self.overruns += 1
             self._captured = b""
             count, data = self._capture.read()  # prepared by the last read, started by this one
+        self._empty_reads = 0 if data else self._empty_reads + 1
+        if self._empty_reads > EMPTY_READS:
+            raise self._gone(self.device, "it calls, and has nothing")
         self._captured += data
+
+    def _drop_backlog(self) -> None:
+        """A reader held up for long is not served all that it missed, in one burst.
+
+        A card overruns by itself after four periods; a sound server keeps minutes.
+        """
+        if self._capture.avail() > (BUFFER_PERIODS - 1) * self.period:
+            self.overruns += 1
+            self._drop_captured()
 
     def _drop_captured(self) -> None:
         self._captured = b""
