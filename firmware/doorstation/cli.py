@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     trial.set_defaults(run=_try)
 
     ctl = commands.add_parser("ctl", help="talk to the running station")
-    ctl.add_argument("--socket", type=Path, default=Path(DEFAULT_SOCKET))
+    ctl.add_argument("--socket", default=DEFAULT_SOCKET, help="of the station")
     _add_ctl_commands(ctl.add_subparsers(required=True, metavar="COMMAND"))
     return parser
 

@@ -103,6 +103,8 @@ _SIGNALS: Final[dict[str, Tone]] = {
     "opened": Tone((Segment(0.12, (800,)), Segment(0.04), Segment(0.3, (1200,)))),
     # The call will end soon.
     "warning": Tone((Segment(0.2, (1400,)), Segment(0.15), Segment(0.2, (1400,)))),
+    # Somebody calls this door: two falling notes, as a house bell.
+    "ring": Tone((Segment(0.5, (660,)), Segment(0.7, (528,)), Segment(1.8))),
     # A key was taken.
     "key": Tone((Segment(0.06, (1000,)),)),
 }

@@ -333,6 +333,7 @@ class MediaThread:
             return
         for session in list(self._sessions):
             session.stop()
+        self.stop_sound()
         self._closed = True
         worker = self._worker
         with worker.lock:

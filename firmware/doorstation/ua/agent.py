@@ -175,7 +175,7 @@ class UserAgent:
             calls[call.id] = call
             names[call.id] = target
         self.calls.update(calls)
-        ring = CallGroup(group, calls, names, self._out.append)
+        ring = CallGroup(group, calls, names, self._tell)
         self._groups[group] = ring
         ring.start(now)
         return self._drain(now)
@@ -304,6 +304,9 @@ class UserAgent:
             case _:
                 self._out.append(output)
 
+    def _tell(self, event: Event) -> None:
+        self._out.append(event)
+
     def _report(self, event: Event) -> None:
         """Every event of a call passes here; what belongs to a group is the group's to tell."""
         call = getattr(event, "call", "")
@@ -311,7 +314,7 @@ class UserAgent:
             if call in group.calls and group.event(event, self._now):
                 # A winner's end and everything after it is the call's own story.
                 return
-        self._out.append(event)
+        self._tell(event)
 
     # -- requests from outside
 
@@ -366,7 +369,7 @@ class UserAgent:
                 self._respond(server, make_response(request, 200), now)
                 text = request.body[:MAX_TEXT].decode("utf-8", "replace")
                 peer = str(request.from_.uri)
-                self._out.append(MessageReceived(peer, text, decision.rule))
+                self._tell(MessageReceived(peer, text, decision.rule))
             case Verdict.CHALLENGE:
                 assert self._guard is not None
                 challenge = make_response(request, 401)
@@ -415,7 +418,7 @@ class UserAgent:
         self.calls[call.id] = call
         self._servers[server] = call
         peer = decision.peer
-        self._out.append(
+        self._tell(
             CallArrived(
                 call.id,
                 call.peer,
@@ -466,7 +469,7 @@ class UserAgent:
         now: float,
     ) -> None:
         self._respond(server, refusal, now)
-        self._out.append(Refused(request.method, flow.remote[0], refusal.status, rule))
+        self._tell(Refused(request.method, flow.remote[0], refusal.status, rule))
 
     # -- parts
 
@@ -571,7 +574,7 @@ class _Text:
         self, request: Request, response: Response, flow: Flow, now: float
     ) -> None:
         if response.status >= 200:
-            self._agent._out.append(MessageResult(self._name, response.status, response.reason))
+            self._agent._tell(MessageResult(self._name, response.status, response.reason))
 
     def request_failed(self, method: str, status: int, why: str, now: float) -> None:
-        self._agent._out.append(MessageResult(self._name, status, why))
+        self._agent._tell(MessageResult(self._name, status, why))

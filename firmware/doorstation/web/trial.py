@@ -15,6 +15,7 @@ import sys
 import tempfile
 import webbrowser
 from collections.abc import AsyncIterator, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,7 +58,7 @@ short_codes = true
 [audio]
 rate = 8000
 rtp_ports = "{door_rtp}"
-microphone = "visitor"
+microphone = "{visitor}"
 
 [log]
 events = "{runtime}/door-events.jsonl"
@@ -137,6 +138,7 @@ def _places(runtime: Path) -> Mapping[str, Any]:
     first = 20000 + 2 * (os.getpid() % 4000)
     return {
         "runtime": runtime,
+        "visitor": files("doorboard") / "sounds" / "visitor.wav",
         "door_port": door_port,
         "phone_port": phone_port,
         "door_rtp": f"{first}-{first + 19}",
@@ -210,8 +212,8 @@ async def _page(runtime: Path, port: int) -> AsyncIterator[str]:
 
     token = secrets.token_urlsafe(16)
     async with (
-        ControlClient(runtime / "door.sock") as door,
-        ControlClient(runtime / "phone.sock") as phone,
+        ControlClient(str(runtime / "door.sock")) as door,
+        ControlClient(str(runtime / "phone.sock")) as phone,
     ):
         runner = web.AppRunner(create_app(door, phone, token), access_log=None)
         await runner.setup()
