@@ -114,6 +114,8 @@ def parse_params(text: str, where: str) -> Params:
         return ()
     params: list[tuple[str, str | None]] = []
     if _PLAIN_PARAMS.fullmatch(text) is not None:
+        if text.count(";") > MAX_PARAMS:
+            raise MalformedMessage(f"{where}: more than {MAX_PARAMS} parameters")
         for part in text[1:].split(";"):
             name, equals, value = part.partition("=")
             params.append((name.lower(), value if equals else None))
@@ -121,6 +123,8 @@ def parse_params(text: str, where: str) -> Params:
         position = 0
         while (match := _PARAM.match(text, position)) is not None:
             position = match.end()
+            if len(params) >= MAX_PARAMS:
+                raise MalformedMessage(f"{where}: more than {MAX_PARAMS} parameters")
             name, assigned, quoted, plain = match.groups()
             if assigned is None:
                 params.append((name.lower(), None))
@@ -129,8 +133,6 @@ def parse_params(text: str, where: str) -> Params:
         # One semicolon too many at the very end is a habit of some phones; two are a fault.
         if text[position:].strip(WHITESPACE) not in ("", ";"):
             raise MalformedMessage(f"{where}: parameters cannot be read")
-    if len(params) > MAX_PARAMS:
-        raise MalformedMessage(f"{where}: more than {MAX_PARAMS} parameters")
     return tuple(params)
 
 

@@ -313,9 +313,11 @@ _BARE_NUL = re.compile(r"(?<!\\)\x00")
 
 def parse_message(data: bytes) -> Message:
     """Read one datagram; octets beyond Content-Length are dropped. Raises MalformedMessage."""
+    if len(data) > MAX_MESSAGE:
+        raise MalformedMessage(f"{len(data)} bytes, {MAX_MESSAGE} at most", 513)
     start = 0
-    while data[start : start + 2] == b"\r\n":
-        start += 2  # RFC 3261 §7.5: CRLF before the start line is ignored
+    if data[:2] == b"\r\n":  # RFC 3261 §7.5: CRLF before the start line is ignored
+        start = len(data) - len(data.lstrip(b"\r\n"))
     end = _HEAD_END.search(data, start)
     if end is None:
         return _parse_parts(data[start:], b"", complete=False)

@@ -163,6 +163,8 @@ def _parse_other(text: str) -> OtherUri:
 
 
 def _parse_uri_params(text: str) -> Params:
+    if text.count(";") > MAX_PARAMS:
+        raise MalformedMessage(f"URI with more than {MAX_PARAMS} parameters")
     params: list[tuple[str, str | None]] = []
     for part in text[1:].split(";"):
         if not part:
@@ -171,19 +173,17 @@ def _parse_uri_params(text: str) -> Params:
         if _PARAM_NAME.fullmatch(name) is None:
             raise MalformedMessage("URI parameter cannot be read")
         params.append((name.lower(), value if equals else None))
-    if len(params) > MAX_PARAMS:
-        raise MalformedMessage(f"URI with more than {MAX_PARAMS} parameters")
     return tuple(params)
 
 
 def _parse_uri_headers(text: str) -> tuple[tuple[str, str], ...]:
+    if text.count("&") > MAX_PARAMS:
+        raise MalformedMessage(f"URI with more than {MAX_PARAMS} headers")
     headers: list[tuple[str, str]] = []
     for part in text.split("&"):
         if part:
             name, _, value = part.partition("=")
             headers.append((name, value))
-    if len(headers) > MAX_PARAMS:
-        raise MalformedMessage(f"URI with more than {MAX_PARAMS} headers")
     return tuple(headers)
 
 
