@@ -58,6 +58,13 @@ CHANGES = """
 import asyncio, subprocess
 from doorstation.net.netlink import NetworkWatch
 
+async def happens(noticed):
+    try:
+        async with asyncio.timeout(0.2):
+            return await noticed.wait()
+    except TimeoutError:
+        return False
+
 async def main():
     noticed = asyncio.Event()
     watch = NetworkWatch(noticed.set, settle=0.01)
@@ -73,14 +80,12 @@ async def main():
         async with asyncio.timeout(10):
             await noticed.wait()
         noticed.clear()
-    # The same again is no change.
+    # Once all consequences have been told, the same again is no change.
+    while await happens(noticed):
+        noticed.clear()
     process = await asyncio.create_subprocess_exec("ip", "link", "set", "lo", "up")
     assert await process.wait() == 0
-    try:
-        async with asyncio.timeout(0.2):
-            await noticed.wait()
-    except TimeoutError:
-        print("all noticed")
+    print("silent" if not await happens(noticed) else "told again")
     watch.close()
     watch.close()
 
@@ -100,4 +105,4 @@ def test_links_addresses_and_default_routes_are_noticed() -> None:
         timeout=60,
         check=False,
     )
-    assert (done.stdout, done.stderr) == ("all noticed\n", "")
+    assert (done.stdout, done.stderr) == ("silent\n", "")

@@ -31,6 +31,7 @@ _RTM_DELROUTE: Final = 25
 _RTM_GETROUTE: Final = 26
 
 _NLM_F_REQUEST: Final = 0x1
+_NLM_F_MULTI: Final = 0x2
 _NLM_F_DUMP: Final = 0x300
 
 _IFF_UP: Final = 0x1
@@ -115,14 +116,14 @@ class NetworkWatch:
             if not self._dumps:
                 self._learn()
             return
-        for kind, body in _messages(data):
+        for kind, flags, body in _messages(data):
             if kind in (_NLMSG_DONE, _NLMSG_ERROR):
                 if self._dumps:
                     self._dumps.pop()
                 if self._dumps:
                     self._ask()
-            elif self._learned(kind, body) and not self._dumps:
-                self._report()
+            elif self._learned(kind, body) and not flags & _NLM_F_MULTI:
+                self._report()  # not a part of what was asked for
 
     def _learned(self, kind: int, body: bytes) -> bool:
         """Take one report in; True when it is news."""
@@ -169,13 +170,14 @@ def fact_of(kind: int, body: bytes) -> tuple[bool, _Fact | None]:
     return False, None
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Kind, flags and body of each message in a datagram."""
     offset = 0
     while offset + _HEADER.size <= len(data):
-        length, kind, *_ = _HEADER.unpack_from(data, offset)
+        length, kind, flags, _, _ = _HEADER.unpack_from(data, offset)
         if length < _HEADER.size:
             return
-        yield kind, data[offset + _HEADER.size : offset + length]
+        yield kind, flags, data[offset + _HEADER.size : offset + length]
         offset += (length + 3) & ~3
 
 
