@@ -60,6 +60,8 @@ class AgreedAudio(Protocol):
     @property
     def event_payload_type(self) -> int | None: ...
     @property
+    def event_clock(self) -> int: ...
+    @property
     def event_receive(self) -> Iterable[tuple[int, int]]: ...
     @property
     def direction(self) -> str: ...
@@ -233,6 +235,7 @@ class CallAudio:
         self._remote: Address | None = None
         self._to: Address | None = None
         self._rtcp_to: Address | None = None
+        self._rtcp_wanted = True
         self._sdp_rtcp: Address | None = None
         self._sdp_heard = False
         self._conflict: Address | None = None
@@ -276,7 +279,9 @@ class CallAudio:
         self._event_types = frozenset(payload_type for payload_type, _ in session.event_receive)
         self._event_payload_type = session.event_payload_type
         self._mux = session.rtcp_mux
-        samples = max(10, min(session.ptime_ms, 100)) * self._clock // 1000
+        if not self._event_sender.active:
+            self._event_sender = EventSender(session.event_clock)
+        samples = max(10, min(session.ptime_ms, 120)) * self._clock // 1000
         if samples != self._packet_samples:
             self._packet_samples = samples
             self._collected = b""
@@ -300,7 +305,8 @@ class CallAudio:
             self._sdp_heard = False
             self._source = None
             self._candidate = None
-        self._sdp_rtcp = None if session.rtcp_mux else literal(session.remote_rtcp)
+        self._rtcp_wanted = session.remote_rtcp is not None
+        self._sdp_rtcp = literal(session.remote_rtcp)
         self._aim_rtcp()
 
     def card_opened(self, rate: int) -> None:
@@ -606,7 +612,9 @@ class CallAudio:
 
     def _aim_rtcp(self) -> None:
         to = self._to
-        if to is None or self._mux:
+        if to is None or not self._rtcp_wanted:
+            self._rtcp_to = None
+        elif self._mux:
             self._rtcp_to = to
         elif to == self._remote and self._sdp_rtcp is not None:
             self._rtcp_to = self._sdp_rtcp

@@ -67,8 +67,8 @@ def format_event(event: TelephoneEvent) -> bytes:
 
 def check_digits(digits: str) -> None:
     """Raise ValueError for a digit that does not exist, or for more than can be queued."""
-    for digit in digits.upper():
-        if digit not in DIGITS:
+    for digit in digits:
+        if digit.upper() not in DIGITS:
             raise ValueError(f"no such digit: {digit!r}; there are {DIGITS}")
     if len(digits) > MAX_QUEUED:
         raise ValueError(f"{len(digits)} digits at once, {MAX_QUEUED} can be sent")

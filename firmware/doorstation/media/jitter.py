@@ -33,7 +33,7 @@ _MAX_PACKETS: Final = 128
 """Bounds memory against a sender of one-sample packets."""
 
 _MAX_HOLD: Final = 12
-"""Periods waited at a start after bad experience."""
+"""Periods of delay that reordering, or a start after a pause, may ask for."""
 
 _RESET_SECONDS: Final = 2
 """A timestamp this far from the cursor is a new time base, not jitter."""
@@ -69,6 +69,7 @@ class JitterBuffer:
         "_smallest",
         "_smallest_before",
         "_ticks",
+        "_usual",
         "_waited",
         "clock",
         "concealed",
@@ -104,6 +105,7 @@ class JitterBuffer:
         self._smallest: float = math.inf
         self._smallest_before: float = math.inf
         self._at_start = 0
+        self._usual = 0.0
         self._since_trouble = 0
         self._patience = _PATIENCE
 
@@ -125,10 +127,13 @@ class JitterBuffer:
         if count == 0:
             return
         packets = self._packets
-        if not packets and not self._playing:
-            self._begin(timestamp)
         at = self._cursor + ((timestamp - self._cursor + 0x80000000) & 0xFFFFFFFF) - 0x80000000
         ahead = at - self._cursor
+        if not packets and not self._playing:
+            if -count < ahead < self._invented:
+                self._trouble()  # no pause of the far end: the line held everything back
+            self._begin(timestamp)
+            at, ahead = timestamp, 0
         if abs(ahead) > _RESET_SECONDS * self.clock:
             packets.clear()
             self._begin(timestamp)
@@ -138,8 +143,10 @@ class JitterBuffer:
             ahead = 0
         self._guard = max(self.clock // 250, int(3.0 * jitter))
         lead = ahead // self.period * self.period + int(age * self.clock)
-        if self._playing and lead < self._smallest:
-            self._smallest = lead
+        if self._playing:
+            self._usual += (lead - self._usual) / 16.0
+            if lead < self._smallest:
+                self._smallest = lead
         if ahead + count <= 0:
             self.late += 1
             if not self._grow():
@@ -185,20 +192,16 @@ class JitterBuffer:
             self._smallest = math.inf
             self._at_start = self._ticks
         self._since_trouble += 1
-        if packets:
-            at, pcm = packets[0]
-            if at == self._cursor and len(pcm) == 2 * self.period and not self._invented:
-                del packets[0]
-                self._cursor += self.period
-                if self._since_trouble > self._patience and self._too_much(pcm):
-                    return self._cut(pcm)
-                return self._concealer.real(pcm)
-        return self._assemble()
+        pcm = self._next()
+        if self._since_trouble > self._patience and self._too_much(pcm):
+            return self._cut(pcm)
+        return pcm
 
     def restart(self) -> None:
         """Another source, or the same one afresh: forget what waits, keep the delay learned."""
         self._packets.clear()
         self._playing = False
+        self._invented = 0
 
     # The cursor's bookkeeping.
 
@@ -219,7 +222,6 @@ class JitterBuffer:
             self._patience = min(2 * self._patience, _MAX_PATIENCE)
         else:
             self._patience = _PATIENCE
-        self._hold = min(self._hold + 1, _MAX_HOLD)
         self._forget_leads()
 
     def _grow(self) -> bool:
@@ -227,7 +229,9 @@ class JitterBuffer:
 
         Everything on its way now is late by the same, so once is enough for it.
         """
-        if not self._packets or self._ticks - self._last_growth <= 5 or self._hold >= _MAX_HOLD:
+        if not self._packets or self._ticks - self._last_growth <= 5:
+            return False
+        if self._usual > _MAX_HOLD * self.period:
             return False
         self._last_growth = self._ticks
         self._cursor -= self.period
@@ -254,21 +258,29 @@ class JitterBuffer:
         spare = min(self._smallest, self._smallest_before) - self._guard
         if spare < self.period or not self._packets or math.isinf(spare):
             return False
-        at, following = self._packets[0]
-        if at != self._cursor or len(following) != len(pcm):
-            return False
-        loud = audioop.rms(pcm, 2) > _QUIET
-        return not loud or self._since_trouble > self._patience + _WINDOW or spare > 5 * self.period
+        if spare > 5 * self.period or self._since_trouble > self._patience + _WINDOW:
+            return True
+        return audioop.rms(pcm, 2) <= _QUIET
 
     def _cut(self, pcm: bytes) -> bytes:
-        _, following = self._packets.pop(0)
-        self._cursor += self.period
+        """The next two periods as one."""
+        following = self._next()
         self._smallest -= self.period
         self._smallest_before -= self.period
-        self._hold = max(0, self._hold - 1)
+        self._usual -= self.period
         self._since_trouble = self._patience - 10  # the next cut 200 ms later at the earliest
         self.cuts += 1
-        return self._concealer.real(crossfade(pcm, following))
+        return crossfade(pcm, following)
+
+    def _next(self) -> bytes:
+        packets = self._packets
+        if packets and not self._invented:
+            at, pcm = packets[0]
+            if at == self._cursor and len(pcm) == 2 * self.period:
+                del packets[0]
+                self._cursor += self.period
+                return self._concealer.real(pcm)
+        return self._assemble()
 
     def _assemble(self) -> bytes:
         """A period out of parts of packets, gaps and invented sound."""
@@ -316,4 +328,5 @@ class JitterBuffer:
                 self.concealed += 1
             if not packets and self._concealer.exhausted:
                 self._playing = False
+                self._hold = min(_MAX_HOLD, int(self._usual // self.period))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

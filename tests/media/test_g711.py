@@ -1,0 +1,29 @@
+"""G.711 (ITU-T G.711): known values, any length."""
+
+import pytest
+from doorstation.media import g711
+
+
+def pcm(*samples: int) -> bytes:
+    return b"".join(sample.to_bytes(2, "little", signed=True) for sample in samples)
+
+
+def test_known_values_of_a_law() -> None:
+    assert g711.encode_pcma(pcm(0, 8, -8, 32767, -32768)) == bytes.fromhex("d5d555aa2a")
+    assert g711.decode_pcma(bytes.fromhex("d5 55 aa 2a")) == pcm(8, -8, 32256, -32256)
+
+
+def test_known_values_of_mu_law() -> None:
+    assert g711.encode_pcmu(pcm(0, 32767, -32768)) == bytes.fromhex("ff8000")
+    assert g711.decode_pcmu(bytes.fromhex("ff 80 00")) == pcm(0, 32124, -32124)
+
+
+@pytest.mark.parametrize("name", ["PCMA", "PCMU"])
+@pytest.mark.parametrize("length", [0, 1, 37, 80, 160, 240, 1440])
+def test_any_length_comes_back_within_the_laws_error(name: str, length: int) -> None:
+    samples = pcm(*((i * 517) % 65536 - 32768 for i in range(length)))
+    payload = g711.ENCODERS[name](samples)
+    assert len(payload) == length
+    back = memoryview(g711.DECODERS[name](payload)).cast("h")
+    for one, other in zip(memoryview(samples).cast("h"), back, strict=True):
+        assert abs(one - other) <= max(16, abs(one) // 24)
