@@ -294,6 +294,27 @@ async def test_the_connection_idle_longest_makes_room() -> None:
             writer.close()
 
 
+async def test_strangers_never_displace_a_connection_of_ours() -> None:
+    async with (
+        side(everything(TCP)) as (registrar, _),
+        side(everything(TCP), limits=Limits(connections=2)) as (sockets, notes),
+    ):
+        sockets.open(Target(TCP, "127.0.0.1", port_of(registrar, TCP, "127.0.0.1")))
+        ours = await notes.flow()
+        address = ("127.0.0.1", port_of(sockets, TCP, "127.0.0.1"))
+        writers = []
+        for _ in range(3):
+            _, writer = await asyncio.open_connection(*address)
+            writer.write(b"x")
+            await notes.data()
+            writers.append(writer)
+        assert sockets.counters["connections_displaced"] == 2
+        for _ in range(2):
+            assert (await notes.next("closed"))[0] != ours
+        for writer in writers:
+            writer.close()
+
+
 async def test_a_burst_of_connections_stays_within_the_limit() -> None:
     limits = Limits(connections=4, per_stranger=1000)
     async with side(everything(TCP), limits=limits) as (sockets, _):

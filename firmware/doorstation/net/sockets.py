@@ -537,7 +537,9 @@ class SipSockets:
         if handshakes:
             handshakes[0].cancel()
         else:
-            self._end(streams[0], "made room for another connection")
+            # Strangers before the registrar's connection, which may well be idle for longer.
+            oldest = next((stream for stream in streams if stream.stranger), streams[0])
+            self._end(oldest, "made room for another connection")
 
     def connected(self, stream: "_Stream", transport: asyncio.Transport) -> None:
         """A stream is there, its handshake done."""
