@@ -55,6 +55,7 @@ from doorstation.door.policy import (
 from doorstation.settings import Settings
 
 TONE_SECONDS: Final = 1.5  # a single tone is heard this long before a repeating sound goes on
+BUSY_SECONDS: Final = 3.0  # a visitor who is not answered hears the country's busy tone this long
 FAULT_SECONDS: Final = 5.0  # a call that nothing could reach shows its fault this long
 
 
@@ -154,6 +155,8 @@ class Timer(enum.Enum):
     DIGITS = enum.auto()
     LOOP = enum.auto()
     """The tone is over, the repeating sound goes on."""
+    SILENCE = enum.auto()
+    """A repeating sound has been heard for long enough."""
     FAULT = enum.auto()
     RELAY = enum.auto()
     """One for each relay that is on."""
@@ -369,6 +372,8 @@ class Door:
                 self._handle_entry(self._talk, self._talk.entry.finish(), now)
         elif timer is Timer.LOOP:
             self._outputs.append(Play(self._loop, loop=True))
+        elif timer is Timer.SILENCE:
+            self._silence()
         elif timer is Timer.RELAY:
             del self._relay_since[name]
         elif timer is Timer.LEFT_OPEN:
@@ -723,7 +728,8 @@ class Door:
         self._record("call_failed", button=attempt.plan.name if attempt else "", rule=result)
         self._end(result, now)
         if result in RESULTS:
-            self._play_once("busy", now)
+            self._play_loop("busy", now)
+            self._timers[Timer.SILENCE, ""] = now + BUSY_SECONDS
         else:
             self._show_fault(FAULT_SECONDS, now)
             self._play_once("error", now)
@@ -780,6 +786,7 @@ class Door:
 
     def _play_loop(self, sound: str, now: float) -> None:
         """Repeat a sound, after a tone that is still heard."""
+        self._timers.pop((Timer.SILENCE, ""), None)
         if self._loop == sound:
             return
         self._loop = sound
@@ -790,6 +797,7 @@ class Door:
 
     def _silence(self) -> None:
         self._timers.pop((Timer.LOOP, ""), None)
+        self._timers.pop((Timer.SILENCE, ""), None)
         if self._loop:
             self._loop = ""
             self._outputs.append(StopSound())
