@@ -443,7 +443,10 @@ class Relay(Section, frozen=True, kw_only=True):
         ),
     ] = 10.0
     codes: Annotated[
-        tuple[Secret, ...], Option(help="What a resident presses to open.", check=_digits)
+        tuple[Secret, ...],
+        Option(
+            help="What a resident presses to open; `*` clears, `#` ends an entry.", check=_digits
+        ),
     ] = ()
 
 
