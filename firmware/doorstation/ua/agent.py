@@ -27,7 +27,7 @@ from doorstation.sip.headers import NameAddr
 from doorstation.sip.message import Request, Response, make_response
 from doorstation.sip.transport import DnsQuery, DnsResult, Flow, Target, Wire
 from doorstation.sip.uri import SipUri, parse_uri
-from doorstation.ua.call import Call, Line, base_headers, send_ack
+from doorstation.ua.call import Call, Line, base_headers, refusal, send_ack
 from doorstation.ua.config import Account, AgentConfig
 from doorstation.ua.events import (
     CallArrived,
@@ -322,9 +322,9 @@ class UserAgent:
         return [call for call in self.calls.values() if call.matches(request)]
 
     def _request_received(self, server: int, request: Request, flow: Flow, now: float) -> None:
-        refusal = inspect(request)
-        if refusal is not None:
-            self._refuse(server, request, flow, refusal, "inspection", now)
+        unfit = inspect(request)
+        if unfit is not None:
+            self._refuse(server, request, flow, unfit, "inspection", now)
             return
         if request.to.tag:
             calls = self._in_dialog(request)
@@ -377,8 +377,8 @@ class UserAgent:
                     challenge.headers.add("WWW-Authenticate", value)
                 self._respond(server, challenge, now)
             case Verdict.REFUSE:
-                refusal = make_response(request, 403)
-                self._refuse(server, request, flow, refusal, decision.rule, now)
+                forbidden = make_response(request, 403)
+                self._refuse(server, request, flow, forbidden, decision.rule, now)
 
     def _decide(self, request: Request, flow: Flow, now: float) -> Decision:
         registered: Flow | None = None
@@ -412,8 +412,8 @@ class UserAgent:
         try:
             call = IncomingCall(self._name(), self._line, server, request, flow, now)
         except ProtocolError as fault:
-            refusal = make_response(request, fault.status, fault.reason)
-            self._refuse(server, request, flow, refusal, fault.reason, now)
+            answer = refusal(request, fault, self._line)
+            self._refuse(server, request, flow, answer, fault.reason, now)
             return
         self.calls[call.id] = call
         self._servers[server] = call
@@ -464,12 +464,12 @@ class UserAgent:
         server: int,
         request: Request,
         flow: Flow,
-        refusal: Response,
+        response: Response,
         rule: str,
         now: float,
     ) -> None:
-        self._respond(server, refusal, now)
-        self._tell(Refused(request.method, flow.remote[0], refusal.status, rule))
+        self._respond(server, response, now)
+        self._tell(Refused(request.method, flow.remote[0], response.status, rule))
 
     # -- parts
 

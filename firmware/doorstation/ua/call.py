@@ -33,7 +33,7 @@ from doorstation.ua.events import (
 )
 from doorstation.ua.inspect import METHODS, SUPPORTED, add_capabilities
 from doorstation.ua.requester import Requester, Ticket
-from doorstation.ua.session_timer import SessionTimer
+from doorstation.ua.session_timer import MIN_SE, SessionTimer
 
 T1: Final = 0.5
 T2: Final = 4.0
@@ -113,7 +113,6 @@ class Call:
         self._flow: Flow | None = None
         self._repeat: Repeat | None = None
         self._answer_in_ack = False
-        self._reinvite_server: int | None = None
         self._direction = "sendrecv"
         """What we want: "sendonly" holds the peer."""
         self._agreed_direction = "sendrecv"
@@ -202,12 +201,7 @@ class Call:
             self.dialog.request_received(request)
             self._handle(server, request, flow, now)
         except ProtocolError as fault:
-            refusal = make_response(request, fault.status, fault.reason)
-            if fault.status == 422:
-                refusal.headers.set("Min-SE", str(self.timer.minimum))
-            if fault.status == 500:
-                refusal.headers.set("Retry-After", str(int(10 * self._line.ids.fraction())))
-            self._respond(server, refusal, now)
+            self._respond(server, refusal(request, fault, self._line), now)
 
     def _handle(self, server: int, request: Request, flow: Flow, now: float) -> None:
         match request.method:
@@ -231,8 +225,6 @@ class Call:
 
     def _bye_received(self, server: int, request: Request, now: float) -> None:
         self._respond(server, make_response(request, 200), now)
-        if self._reinvite_server is not None:
-            self._reinvite_server = None
         self._repeat = None
         if self.phase in (Phase.ENDING, Phase.OVER):
             self.phase = Phase.OVER
@@ -246,7 +238,6 @@ class Call:
         if self._repeat is None or self.phase is Phase.OVER:
             return
         self._repeat = None
-        self._reinvite_server = None
         if self.phase is Phase.ENDING:
             self._send_bye(now)
             return
@@ -269,9 +260,9 @@ class Call:
             raise ProtocolError("Request Pending", status=491)
         if self._repeat is not None and self._answer_in_ack:
             raise ProtocolError("an offer of ours still waits for its answer", status=491)
+        self.timer.check_request(request)
         response = self._success(request, flow)
         self.timer.answer_request(request, response, now)
-        self._reinvite_server = server
         self._local_from(flow)
         if is_sdp(request):
             set_sdp(response, self._offers.answer(request.body, self._direction))
@@ -293,6 +284,7 @@ class Call:
                 raise ProtocolError("Request Pending", status=491)
             if not self._may_be_offered():
                 raise ProtocolError("an offer is not answered yet", status=500)
+        self.timer.check_request(request)
         response = self._success(request, flow)
         self.timer.answer_request(request, response, now)
         if is_sdp(request):
@@ -542,6 +534,18 @@ class Call:
             self._change = None
         self._line.report(MediaChanged(self.id, None))
         self._line.report(CallEnded(self.id, kind, status, why, by_peer))
+
+
+def refusal(request: Request, fault: ProtocolError, line: Line) -> Response:
+    """The response that a fault in a request asks for, with the header that goes with it."""
+    response = make_response(request, fault.status, fault.reason)
+    if fault.status == 422:
+        minimum = max(line.config.min_session_expires, MIN_SE)
+        response.headers.set("Min-SE", str(minimum))
+    if fault.status == 500:
+        # RFC 3261 §14.2: a random time apart, so that two offers do not meet again.
+        response.headers.set("Retry-After", str(int(10 * line.ids.fraction())))
+    return response
 
 
 def copy_record_route(request: Request, response: Response) -> None:

@@ -40,6 +40,7 @@ class IncomingCall(Call):
         self._waiting_prack: Repeat | None = None
         self._rseq_waiting = 0
         self._port_wanted: int | None = None
+        self.timer.check_request(request)
         if is_sdp(request):
             # Refused now, not when the resident lifts the receiver (RFC 3261 §13.3.1.3).
             OfferAnswer(line.ids, self._local_audio(flow.local[0], 9)).answer(request.body)
@@ -99,15 +100,7 @@ class IncomingCall(Call):
         server = self._server
         self._answered = True
         response = self._success(self._request, self._arrived_on)
-        try:
-            self.timer.answer_request(self._request, response, now)
-        except ProtocolError as fault:
-            refusal = make_response(self._request, fault.status, fault.reason)
-            refusal.headers.set("Min-SE", str(self.timer.minimum))
-            self._final(refusal, now)
-            self._end(OutcomeKind.FAILED, fault.status, fault.reason, by_peer=True)
-            self.phase = Phase.OVER
-            return
+        self.timer.answer_request(self._request, response, now)
         if not self._answer_acked:
             set_sdp(response, self._describe(port))
         self._server = None
@@ -210,10 +203,7 @@ class IncomingCall(Call):
         """The last word on the INVITE, with the tag that the ringing already used."""
         assert self._server is not None
         assert self.dialog is not None
-        if not response.to.tag:
-            response = make_response(
-                self._request, response.status, response.reason, self.dialog.local_tag
-            )
+        response.headers.set("To", f"{response.headers.get('To')};tag={self.dialog.local_tag}")
         self._waiting_prack = None
         self._respond(self._server, response, now)
         self._server = None

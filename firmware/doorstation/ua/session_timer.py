@@ -76,32 +76,28 @@ class SessionTimer:
         interval, refresher = agreed
         self._start(max(interval, MIN_SE), refresher != "uas", now)
 
-    def answer_request(self, request: Request, response: Response, now: float) -> None:
-        """Settle the timer in our 2xx to the peer's INVITE or UPDATE (RFC 4028 §9).
+    def check_request(self, request: Request) -> None:
+        """Raise ProtocolError(422) for too short an interval from a peer that can raise it."""
+        asked = _session_expires(request)
+        peer_can = "timer" in request.supported or "timer" in request.require
+        if asked is not None and asked[0] < self._minimum and peer_can:
+            raise ProtocolError("Session Interval Too Small", status=422)
 
-        Raises ProtocolError(422) for an interval below our minimum from a peer that can raise it.
-        """
+    def answer_request(self, request: Request, response: Response, now: float) -> None:
+        """Settle the timer in our 2xx to the peer's INVITE or UPDATE (RFC 4028 §9)."""
         asked = _session_expires(request)
         peer_can = "timer" in request.supported or "timer" in request.require
         if asked is None and not (peer_can and self._wanted):
             self._stop()
             return
         interval, refresher = asked if asked is not None else (self._wanted, "uas")
-        if interval < self._minimum:
-            if peer_can:
-                raise ProtocolError("Session Interval Too Small", status=422)
-            interval = self._minimum
-        interval = max(interval, _min_se(request))
+        interval = max(interval, self._minimum, _min_se(request))
         if not refresher:
             refresher = "uac" if peer_can else "uas"
         response.headers.set("Session-Expires", f"{interval};refresher={refresher}")
         if refresher == "uac":
             response.headers.set("Require", "timer")
         self._start(interval, refresher == "uas", now)
-
-    @property
-    def minimum(self) -> int:
-        return self._minimum
 
     def refresh_due(self, now: float) -> bool:
         if self._refresh_at is None or now < self._refresh_at:
