@@ -93,8 +93,9 @@ const only = (map) => Object.values(map ?? {})[0];
 const callOf = (side) => sides[side]?.calls?.[0] ?? null;
 
 function peerName(peer) {
-  const user = /^(?:"?([^"<]*?)"?\s*<)?sips?:(?:([^@;>]+)@)?([^;>]+)/.exec(peer ?? "");
-  const name = user ? user[1] || user[2] || user[3] : peer || "Somebody";
+  const display = /^\s*"([^"]+)"|^\s*([^"<]+?)\s*</.exec(peer ?? "");
+  const uri = /sips?:(?:([^@;>]+)@)?([^;>]+)/.exec(peer ?? "");
+  const name = display?.[1] || display?.[2] || uri?.[1] || uri?.[2] || peer || "Somebody";
   return name === "door" ? "Front door" : name;
 }
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-
 from doorstation.errors import DoorstationError
 from doorstation.net.control import KINDS, ControlClient, ControlServer
 from doorstation.web.try_page import create_app
@@ -140,10 +139,10 @@ async def trial(directory: Path) -> AsyncIterator[Trial]:
         ControlClient(str(door.path)) as door_client,
         ControlClient(str(phone.path)) as phone_client,
     ):
-        runner = web.AppRunner(create_app(door_client, phone_client, TOKEN), access_log=None)
+        runner = web.AppRunner(create_app(door_client, phone_client, TOKEN), shutdown_timeout=0.5)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.5)
+            site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
             yield Trial(door, phone, runner.addresses[0][1])
         finally:
