@@ -616,6 +616,37 @@ def test_port_unreachable_fails_only_what_has_no_answer_yet() -> None:
     assert (failed.request_id, failed.status) == (number, 503)
 
 
+def test_port_unreachable_is_recognised_whatever_local_address_it_names() -> None:
+    machine = endpoint()
+    machine.send_request(build(), UDP, 0.0)
+    other = Flow(UDP.id, Transport.UDP, ("0.0.0.0", 5060), UDP.remote)
+    [failed] = machine.send_failed(other, "port unreachable", 0.2)
+    assert isinstance(failed, RequestFailed)
+
+
+def test_connection_on_which_nothing_came_is_closed_with_the_request() -> None:
+    machine = endpoint()
+    flow = Flow(5, Transport.TCP, US, PEER)
+    machine.flow_opened(Target(Transport.TCP, *PEER), flow, 0.0)
+    number, _ = machine.send_request(build(), flow, 1.0)
+    close, lost, failed = settle(machine)
+    assert close == CloseFlow(flow, "silent")
+    assert lost == FlowLost(flow, "silent")
+    assert isinstance(failed, RequestFailed)
+    assert (failed.request_id, failed.status) == (number, 408)
+
+
+def test_connection_that_is_alive_outlasts_an_unanswered_request() -> None:
+    machine = endpoint()
+    flow = Flow(5, Transport.TCP, US, PEER)
+    machine.flow_opened(Target(Transport.TCP, *PEER), flow, 0.0)
+    machine.send_request(build(), flow, 1.0)
+    machine.data_received(flow, b"\r\n", 2.0)
+    [failed] = settle(machine)
+    assert isinstance(failed, RequestFailed)
+    assert machine.ping(flow) != []
+
+
 def test_request_is_resolved_sent_and_failed_when_there_is_no_address() -> None:
     machine = endpoint(ipv6=False)
     uri = SipUri(host="pbx.example", port=5060)

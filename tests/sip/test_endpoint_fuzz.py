@@ -21,6 +21,7 @@ PIECES = [
     b"Via: SIP/2.0/UDP 192.0.2.66;branch=z9hG4bKx;rport\r\n",
     b"Via: SIP/2.0/TCP host:0;received=;rport=a;branch\r\n",
     b'v: SIP / 2.0 / UDP [::1]:9;x="a,b" , SIP/2.0/UDP z\r\n',
+    b'Via: SIP/2.0/UDP a;branch=z9hG4bKq;z="\\\x00\\"\\\xff";rport\r\n',
     b"From: <sip:a@b>;tag=1\r\n",
     b'f: "a\\\x00b" <sip:a@b;x>;tag="\xff"\r\n',
     b"To: <sip:a@b>\r\n",
@@ -42,7 +43,7 @@ PIECES = [
 BYTES = st.one_of(
     st.binary(max_size=80),
     st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=6)), max_size=14).map(b"".join),
-    st.permutations(PIECES[5:18]).map(lambda lines: PIECES[0] + b"".join(lines[:7]) + b"\r\n"),
+    st.permutations(PIECES[5:19]).map(lambda lines: PIECES[0] + b"".join(lines[:7]) + b"\r\n"),
 )
 
 

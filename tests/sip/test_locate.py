@@ -146,6 +146,22 @@ def test_naptr_that_leads_nowhere_is_passed_over() -> None:
     assert targets(locator(), "sip:example.com", zone) == (Target(UDP, "192.0.2.1", 5060),)
 
 
+def test_naptr_that_cannot_be_used_is_left_out() -> None:
+    asked: list[DnsQuery] = []
+    zone = {
+        ("NAPTR", "example.com"): found(
+            NaptrRecord(1, 1, "s", "SIP+D2U", "", "."),
+            NaptrRecord(2, 1, "u", "SIP+D2U", "!^.*$!sip:x@y!", "."),
+            NaptrRecord(3, 1, "s", "SIP+D2S", "", "_sip._sctp.example.com"),
+            NaptrRecord(4, 1, "s", "E2U+sip", "", "_sip._udp.evil.example"),
+        ),
+        ("A", "example.com"): address("192.0.2.1"),
+    }
+    result = search(locator(UDP), "sip:example.com", zone, asked=asked)
+    assert result.targets == (Target(UDP, "192.0.2.1", 5060),)
+    assert [query.name for query in asked if query.kind == "SRV"] == ["_sip._udp.example.com"]
+
+
 def test_sips_uses_only_tls_services() -> None:
     zone = {
         ("NAPTR", "example.com"): found(

@@ -203,6 +203,7 @@ class _Client:
     key: tuple[str, str]
     transaction: ClientTransaction
     owner: _Outgoing | None
+    started: float
     wake: float | None = None
 
     @property
@@ -253,6 +254,7 @@ class _Question:
 class _Stream:
     flow: Flow
     target: Target | None  # None: the peer connected to us
+    heard: float  # when something last came
     reader: StreamReader = field(default_factory=StreamReader)
 
 
@@ -405,8 +407,9 @@ class Endpoint:
         stream = self._streams.pop(flow.id, None)
         if stream is None:
             outputs += self._make_room(now)
-            stream = _Stream(flow, None)
+            stream = _Stream(flow, None, now)
         self._streams[flow.id] = stream
+        stream.heard = now
         broken = ""
         try:
             received = stream.reader.receive(data)
@@ -431,7 +434,7 @@ class Endpoint:
         opening = self._opening.pop(target, None)
         outputs: list[Output] = []
         if flow.transport.reliable:
-            self._streams[flow.id] = _Stream(flow, target)
+            self._streams[flow.id] = _Stream(flow, target, now)
             self._by_target[target] = flow
             outputs += self._close_idle(now)
         if opening is not None:
@@ -484,7 +487,8 @@ class Endpoint:
             return self.flow_closed(flow, reason, now)
         outputs: list[Output] = []
         for client in list(self._clients.values()):
-            if client.transaction.flow == flow and not client.transaction.answered:
+            used = client.transaction.flow
+            if (used.id, used.remote) == (flow.id, flow.remote) and not client.transaction.answered:
                 outputs += self._client_lost(client, reason, now)
         return outputs
 
@@ -669,7 +673,7 @@ class Endpoint:
             outgoing.large = True
             return self._locate(outgoing, outgoing.next_hop, now)
         outgoing.request = request
-        client = _Client((branch, request.method), transaction, outgoing)
+        client = _Client((branch, request.method), transaction, outgoing, now)
         outgoing.client = client
         self._clients[client.key] = client
         return self._client_did(client, transaction.start(), now)
@@ -680,7 +684,7 @@ class Endpoint:
         self._alarms.arm(invite)
         cancel = make_cancel(invite.transaction.request, outgoing.cancel_reason)
         transaction = ClientTransaction(cancel, invite.transaction.flow, self._timing, now)
-        client = _Client((invite.key[0], "CANCEL"), transaction, None)
+        client = _Client((invite.key[0], "CANCEL"), transaction, None, now)
         self._clients[client.key] = client
         return self._client_did(client, transaction.start(), now)
 
@@ -752,7 +756,13 @@ class Endpoint:
             outgoing.targets.clear()
         elif outgoing.target is not None:
             self._locator.target_failed(outgoing.target, now)
-        return self._next_target(outgoing, now)
+        outputs: list[Output] = []
+        stream = self._streams.get(client.transaction.flow.id)
+        if stream is not None and stream.heard < client.started:
+            # Nothing at all came in 64 T1: a router forgot the connection, or the peer is gone
+            # without a word. Kept open it would swallow the next request as well.
+            outputs += self._close(stream, "silent", now)
+        return outputs + self._next_target(outgoing, now)
 
     def _unreachable(self, outgoing: _Outgoing, client: _Client, now: float) -> list[Output]:
         client.owner = None

@@ -255,6 +255,7 @@ class Locator:
             if (transport := _NAPTR_SERVICE.get(record.service.upper())) in usable
             and transport is not None
             and record.flags.lower() == "s"
+            and _name(record.replacement)
         ]
         records.sort(key=lambda pair: (pair[0].order, pair[0].preference))
         del records[MAX_RECORDS:]
@@ -283,7 +284,7 @@ class Locator:
             services += [
                 _Service(transport, _name(record.target), record.port)
                 for record in order_by_weight(records[:MAX_RECORDS], self._ids)
-                if _name(record.target)
+                if _name(record.target) and record.port
             ]
         return services if seen else None
 

@@ -452,7 +452,7 @@ class ServerTransaction:
         figure = INVITE_SERVER if self.invite else OTHER_SERVER
         self.machine = Machine(figure, timing, flow.transport.reliable, now)
         self.flow = flow
-        self.to_tag = ""  # of the last response
+        self.to_tag = ""  # of the last response to an INVITE, for its CANCEL and ACK
         self._request: Request | None = request  # until a response is there to repeat
         self._last = b""
 
@@ -493,7 +493,8 @@ class ServerTransaction:
         self.machine.stop(Trigger.TIMER_TRYING)
         self._last = format_message(response)
         self._request = None
-        self.to_tag = response.to.tag or ""
+        if self.invite:
+            self.to_tag = response.to.tag or ""
         return self._perform(action)
 
     def transport_failed(self, now: float) -> list[Outcome]:

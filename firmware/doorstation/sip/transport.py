@@ -47,12 +47,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A way to one peer; equal flows are the same way.
+    """A way to one peer.
 
-    Streams: `id` names the connection. UDP: `id` names the *socket*, and a flow is that socket
-    and one remote address; the shell keeps no table of UDP flows and sends to whatever `remote`
-    says. Ids are never used again. `local` is the address really used and the port really
-    listened on, what Via and Contact should say; IPv6 addresses have no brackets.
+    Streams: `id` names the connection. UDP: `id` names the *socket*, and `id` and `remote` the
+    way; the shell keeps no table of UDP flows and sends to whatever `remote` says. Ids are never
+    used again. `local` is the address really used and the port really listened on, what Via and
+    Contact should say; IPv6 addresses have no brackets.
     """
 
     id: int
