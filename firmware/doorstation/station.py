@@ -119,6 +119,7 @@ class Station:
         self._waiting: dict[str, asyncio.Future[str]] = {}
         self._state_due = False
         self._fault: asyncio.Future[None] = self._loop.create_future()
+        self._names = Resolver()
         self._shell: AgentShell
         self._control: ControlServer | None = None
 
@@ -140,13 +141,12 @@ class Station:
             stack.callback(self._events.close)
             stack.callback(self._media.close)
             await stack.enter_async_context(sockets)
-            names = Resolver()
-            stack.push_async_callback(names.aclose)
-            self._shell = AgentShell(self._agent, sockets, names, self._deliver)
+            stack.push_async_callback(self._names.aclose)
+            self._shell = AgentShell(self._agent, sockets, self._names, self._deliver)
             stack.push_async_callback(self._shell.aclose)
             if self._settings.control.socket:
                 self._control = ControlServer(
-                    self._settings.control.socket, self._command, kinds=KINDS | {"state"}
+                    self._settings.control.socket, self._command, kinds=KINDS | {"state", "message"}
                 )
                 await stack.enter_async_context(self._control)
             sockets.attach(self._shell)
@@ -202,6 +202,7 @@ class Station:
 
     def _network_changed(self) -> None:
         log.info("the network changed")
+        self._names.network_changed()
         self._shell.tell(self._agent.network_changed)
 
     def _release_relays(self) -> None:
@@ -251,8 +252,8 @@ class Station:
         if event.kind in ("card", "keys"):
             self._door_input(door.CardRead(name, event.value))
         else:
-            detail = event.value if event.kind == "bad_bytes" else None
-            self._record("reader", {"reader": name, "state": event.kind, "detail": detail})
+            # Never the bytes: half a card number is in them.
+            self._record("reader", {"reader": name, "state": event.kind})
 
     # -- the door
 
@@ -449,7 +450,10 @@ class Station:
             case ua.CallHeld(call, held, by_peer):
                 self._record("hold", {"call": call, "held": held, "by_peer": by_peer})
             case ua.MessageReceived(peer, text, rule):
-                self._record("message", {"peer": peer, "text": text, "rule": rule})
+                # The words are the followers' business; the log keeps that there were some.
+                self._record("message", {"peer": peer, "length": len(text), "rule": rule})
+                if self._control is not None:
+                    self._control.publish("message", {"peer": peer, "text": text})
             case ua.MessageResult(message, status, why):
                 self._resolve(f"message:{message}", "" if status < 300 else f"{status} {why}")
             case ua.CommandResult(call, command, ok, why):
