@@ -146,7 +146,10 @@ class Station:
             stack.push_async_callback(self._shell.aclose)
             if self._settings.control.socket:
                 self._control = ControlServer(
-                    self._settings.control.socket, self._command, kinds=KINDS | {"state", "message"}
+                    self._settings.control.socket,
+                    self._command,
+                    kinds=KINDS | {"state", "message"},
+                    wanted_changed=self._followers_changed,
                 )
                 await stack.enter_async_context(self._control)
             sockets.attach(self._shell)
@@ -598,10 +601,12 @@ class Station:
             return
         if control.wanted("state"):
             control.publish("state", self.status())
-        self._watch_for_followers(control)
 
-    def _watch_for_followers(self, control: ControlServer) -> None:
+    def _followers_changed(self) -> None:
         """Levels, frames and the wire cost something: only while somebody looks."""
+        control = self._control
+        if control is None:
+            return
         self._shell.on_wire = self._on_wire if control.wanted("sip") else None
         self._media.watch_levels(self._levels if control.wanted("levels") else None)
         listening = control.wanted("audio:microphone") or control.wanted("audio:speaker")

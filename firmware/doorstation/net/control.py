@@ -56,9 +56,18 @@ class ControlServer:
     rises from `run`.
     """
 
-    def __init__(self, path: str, handle: Handler, *, kinds: frozenset[str] = KINDS) -> None:
+    def __init__(
+        self,
+        path: str,
+        handle: Handler,
+        *,
+        kinds: frozenset[str] = KINDS,
+        wanted_changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`wanted_changed` hears when a follower comes or goes."""
         self._path = path
         self._handle = handle
+        self._wanted_changed = wanted_changed
         self._kinds = kinds
         self._requests = msgspec.json.Decoder(_Request)
         self._encoder = msgspec.json.Encoder()
@@ -218,7 +227,10 @@ class ControlServer:
         return {"kinds": sorted(client.kinds)}
 
     def _count_wanted(self) -> None:
-        self._wanted = frozenset().union(*(client.kinds for client in self._clients))
+        wanted = frozenset[str]().union(*(client.kinds for client in self._clients))
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._wanted_changed()
 
 
 class _Client:
