@@ -372,13 +372,12 @@ class UserAgent:
                 self._tell(MessageReceived(peer, text, decision.rule))
             case Verdict.CHALLENGE:
                 assert self._guard is not None
-                challenge = make_response(request, 401)
-                for value in self._guard.challenge(now):
-                    challenge.headers.add("WWW-Authenticate", value)
-                self._respond(server, challenge, now)
+                challenges = [("WWW-Authenticate", v) for v in self._guard.challenge(now)]
+                self._queue.extend(self._endpoint.refuse(server, request, 401, challenges))
             case Verdict.REFUSE:
-                forbidden = make_response(request, 403)
-                self._refuse(server, request, flow, forbidden, decision.rule, now)
+                # Without state: a scanner gets its answer and nothing of ours.
+                self._queue.extend(self._endpoint.refuse(server, request, 403))
+                self._tell(Refused(request.method, flow.remote[0], 403, decision.rule))
 
     def _decide(self, request: Request, flow: Flow, now: float) -> Decision:
         registered: Flow | None = None
