@@ -90,3 +90,74 @@ def _fake(settings: Settings) -> Parts:
             {name: presenting(name) for name in readers},
         ),
     )
+
+
+def _real(settings: Settings, stack: contextlib.ExitStack) -> Parts:
+    from doorboard.gpio import GpioButton, GpioContact, GpioIndicator, GpioRelay
+
+    # Relays first: nothing that fails later may leave one undecided.
+    relays = {
+        name: stack.enter_context(
+            GpioRelay(_pin(relay.pin), active_high=relay.active_high, hold_limit=relay.hold_limit)
+        )
+        for name, relay in settings.relays.items()
+    }
+    buttons = {
+        name: stack.enter_context(
+            GpioButton(
+                _pin(button.pin),
+                pull=button.pull,
+                active_high=button.pull == "down",
+                debounce=button.debounce,
+                hold=button.long_press,
+                stuck=button.stuck_after,
+            )
+        )
+        for name, button in settings.buttons.items()
+    }
+    leds = {
+        name: stack.enter_context(GpioIndicator(_pin(led.pin), active_high=led.active_high))
+        for name, led in settings.leds.items()
+    }
+    contacts = {
+        name: stack.enter_context(
+            GpioContact(
+                _pin(contact.pin),
+                pull=contact.pull,
+                active_high=contact.closed_when == "high",
+                debounce=contact.debounce,
+            )
+        )
+        for name, contact in settings.contacts.items()
+    }
+    return Parts(
+        buttons=buttons,
+        relays=relays,
+        leds=leds,
+        contacts=contacts,
+        readers=_serial_readers(settings, stack),
+        open_audio=lambda: _alsa(settings),
+    )
+
+
+def _serial_readers(settings: Settings, stack: contextlib.ExitStack) -> Mapping[str, Reader]:
+    if not settings.readers:
+        return {}
+    from doorboard.serial_reader import SerialReader
+
+    return {
+        name: stack.enter_context(SerialReader(reader.port, baud_rate=reader.baud))
+        for name, reader in settings.readers.items()
+    }
+
+
+def _alsa(settings: Settings) -> AudioPort:
+    # In the media thread, when sound is first needed: alsa-lib costs memory and time.
+    from doorboard.alsa import AlsaAudioPort
+
+    return AlsaAudioPort(settings.audio.device, rate=settings.audio.rate)
+
+
+def _pin(pin: int | None) -> int:
+    assert pin is not None  # `settings` asks for it unless the board is fake
+    return pin

@@ -47,6 +47,8 @@ STOP_WITHIN: Final = 2.0
 """Seconds that hanging up and un-registering may take at the end."""
 RECENT: Final = 200
 """Events kept for `ctl events`."""
+REFUSALS_EVERY: Final = 10.0
+"""Seconds between records of strangers turned away: bounds what a scanner writes into the log."""
 REGISTER_WITHIN: Final = 40.0
 CHANGE_WITHIN: Final = 40.0
 
@@ -118,6 +120,8 @@ class Station:
         self._registration = ua.RegistrationChanged(ua.RegistrationState.OFF, "", "")
         self._waiting: dict[str, asyncio.Future[str]] = {}
         self._state_due = False
+        self._refusals = 0
+        self._refusals_due = 0.0
         self._fault: asyncio.Future[None] = self._loop.create_future()
         self._names = Resolver()
         self._shell: AgentShell
@@ -462,10 +466,8 @@ class Station:
             case ua.CommandResult(call, command, ok, why):
                 self._resolve(f"{command}:{call}", "" if ok else why or "refused")
             case ua.Refused(method, source, status, rule):
-                log.info("refused %s from %s: %d %s", method, source, status, rule)
-                self._record(
-                    "refused", {"method": method, "source": source, "status": status, "rule": rule}
-                )
+                log.debug("refused %s from %s: %d %s", method, source, status, rule)
+                self._refused(event)
             case _:
                 pass
         self._state_changed()
@@ -505,6 +507,24 @@ class Station:
             self._talking = ""
             self._end_session_if_unused()
         self._door_input(door.CallEnded(event.call, event.why))
+
+    def _refused(self, event: ua.Refused) -> None:
+        """Record the first of a flood and how many went before it: the log is not theirs to fill."""
+        self._refusals += 1
+        now = self._loop.time()
+        if now < self._refusals_due:
+            return
+        self._refusals_due = now + REFUSALS_EVERY
+        self._record(
+            "refused",
+            {
+                "method": event.method,
+                "source": event.source,
+                "status": event.status,
+                "rule": event.rule,
+                "so_far": self._refusals,
+            },
+        )
 
     # -- the log
 
