@@ -509,7 +509,7 @@ class Station:
         self._door_input(door.CallEnded(event.call, event.why))
 
     def _refused(self, event: ua.Refused) -> None:
-        """Record the first of a flood and how many went before it: the log is not theirs to fill."""
+        """Record the first of a flood and how many went before it: the log is not theirs."""
         self._refusals += 1
         now = self._loop.time()
         if now < self._refusals_due:
