@@ -1,0 +1,1 @@
+"""Figures: Doorstation beside other SIP phones, measured in one run. `make bench`."""
