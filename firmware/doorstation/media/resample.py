@@ -1,7 +1,6 @@
 """Sample rate conversion by libspeexdsp, loaded only when two rates differ."""
 
 import ctypes
-import ctypes.util
 import functools
 import math
 from typing import Final
@@ -14,37 +13,33 @@ _QUALITY: Final = 4
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    for name in ("libspeexdsp.so.1", ctypes.util.find_library("speexdsp")):
-        if name is None:
-            continue
-        try:
-            library = ctypes.CDLL(name)
-        except OSError:
-            continue
-        library.speex_resampler_init.restype = ctypes.c_void_p
-        library.speex_resampler_init.argtypes = [
-            ctypes.c_uint32,
-            ctypes.c_uint32,
-            ctypes.c_uint32,
-            ctypes.c_int,
-            ctypes.POINTER(ctypes.c_int),
-        ]
-        library.speex_resampler_process_int.restype = ctypes.c_int
-        library.speex_resampler_process_int.argtypes = [
-            ctypes.c_void_p,
-            ctypes.c_uint32,
-            ctypes.c_char_p,
-            ctypes.POINTER(ctypes.c_uint32),
-            ctypes.c_void_p,
-            ctypes.POINTER(ctypes.c_uint32),
-        ]
-        library.speex_resampler_destroy.restype = None
-        library.speex_resampler_destroy.argtypes = [ctypes.c_void_p]
-        return library
-    raise DoorstationError(
-        "libspeexdsp is missing: it converts between the sound card's rate and the call's. "
-        "Install the package libspeexdsp1"
-    )
+    try:
+        library = ctypes.CDLL("libspeexdsp.so.1")
+    except OSError as error:
+        raise DoorstationError(
+            "libspeexdsp is missing: it converts between the sound card's rate and the call's. "
+            "Install the package libspeexdsp1"
+        ) from error
+    library.speex_resampler_init.restype = ctypes.c_void_p
+    library.speex_resampler_init.argtypes = [
+        ctypes.c_uint32,
+        ctypes.c_uint32,
+        ctypes.c_uint32,
+        ctypes.c_int,
+        ctypes.POINTER(ctypes.c_int),
+    ]
+    library.speex_resampler_process_int.restype = ctypes.c_int
+    library.speex_resampler_process_int.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_uint32,
+        ctypes.c_char_p,
+        ctypes.POINTER(ctypes.c_uint32),
+        ctypes.c_void_p,
+        ctypes.POINTER(ctypes.c_uint32),
+    ]
+    library.speex_resampler_destroy.restype = None
+    library.speex_resampler_destroy.argtypes = [ctypes.c_void_p]
+    return library
 
 
 def require() -> None:

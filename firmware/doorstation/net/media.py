@@ -688,6 +688,7 @@ class _Worker:
         self._idle_ticks = 0
         rate = card.rate
         while True:
+            period = card.capture()
             while not self.calls.empty():
                 self.calls.get()(self)
             if not self._legs and not self.sound.playing:
@@ -705,16 +706,15 @@ class _Worker:
             if card.rate != rate:
                 rate = card.rate
                 self._rate_changed(rate)
-            self._tick(rate)
+            self._tick(period, rate)
 
     def _rate_changed(self, rate: int) -> None:
         for leg in self._legs:
             leg.audio.card_opened(rate)
         self.sound.rate_changed(rate)
 
-    def _tick(self, rate: int) -> None:
+    def _tick(self, period: bytes, rate: int) -> None:
         card = self.card
-        period = card.capture()
         now = self._clock()
         legs = self._legs
         for leg in legs:

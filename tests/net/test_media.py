@@ -1,0 +1,636 @@
+"""The media thread over real loopback sockets, its card driven period by period by the test."""
+
+import asyncio
+import socket
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from doorstation.errors import TransportError
+from doorstation.ids import SeededIds
+from doorstation.media import rtcp, tones
+from doorstation.media.events import Digit
+from doorstation.media.g711 import encode_pcma
+from doorstation.media.pcm import audioop
+from doorstation.media.rtp import RtpPacket, format_rtp, parse_rtp
+from doorstation.media.wav import Wav
+from doorstation.net.media import (
+    CardBack,
+    CardLost,
+    DigitHeard,
+    FarEndResumed,
+    FarEndSilent,
+    FarEndStarted,
+    MediaEvent,
+    MediaFailed,
+    MediaSession,
+    MediaThread,
+    SessionEnded,
+    SoundEnded,
+    SoundFailed,
+)
+
+from tests.support.agreed import Codec, agreed
+from tests.support.audio_port import StepClock, SteppedPort
+
+LOUD = array("h", [8000, -8000] * 80).tobytes()
+PORTS = (23000, 23200)
+
+
+class Phone:
+    """The far end: an RTP and an RTCP socket on loopback."""
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.host = host
+        self.rtp = socket.socket(family, socket.SOCK_DGRAM)
+        self.rtcp = socket.socket(family, socket.SOCK_DGRAM)
+        for one in (self.rtp, self.rtcp):
+            one.bind((host, 0))
+            one.settimeout(5.0)
+        self.address: tuple[str, int] = self.rtp.getsockname()[:2]
+        self.rtcp_address: tuple[str, int] = self.rtcp.getsockname()[:2]
+        self._sequence = 0
+
+    def send(self, session: MediaSession, payload: bytes = encode_pcma(LOUD)) -> None:
+        packet = RtpPacket(8, self._sequence, self._sequence * 160, 0xFA, payload)
+        self._sequence += 1
+        self.rtp.sendto(format_rtp(packet), (self.host, session.rtp_port))
+
+    def press(self, session: MediaSession, payload: str) -> None:
+        packet = RtpPacket(101, self._sequence, 999, 0xFA, bytes.fromhex(payload))
+        self._sequence += 1
+        self.rtp.sendto(format_rtp(packet), (self.host, session.rtp_port))
+
+    def receive(self) -> RtpPacket:
+        return parse_rtp(self.rtp.recv(2048))
+
+    def close(self) -> None:
+        self.rtp.close()
+        self.rtcp.close()
+
+
+class Door:
+    """A media thread on a stepped card, and what it reported."""
+
+    def __init__(self, rate: int = 8000) -> None:
+        self.clock = StepClock()
+        self.port = SteppedPort(self.clock, rate)
+        self.events: list[MediaEvent] = []
+        self.opened = 0
+        self.media = MediaThread(
+            self._open_port,
+            asyncio.get_running_loop(),
+            self.events.append,
+            ids=SeededIds(1),
+            ports=PORTS,
+            clock=self.clock,
+            sleep=self.port.sleep,
+        )
+
+    def _open_port(self) -> SteppedPort:
+        self.opened += 1
+        return self.port
+
+    async def step(self, count: int = 1) -> None:
+        """Let the thread run `count` periods, and the loop hear of it."""
+        self.port.step(count)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def until_idle(self) -> None:
+        """Step until the thread has ended by itself."""
+        for _ in range(200):
+            if not self.media.running:
+                return
+            self.port.step_if_running(lambda: self.media.running)
+        raise AssertionError("the media thread does not end")
+
+    def call(self, phone: Phone, name: str = "call", **changes: object) -> MediaSession:
+        session = self.media.start_session(phone.host, name)
+        session.configure(agreed(phone.address, remote_rtcp=phone.rtcp_address, **changes))
+        return session
+
+    def close(self) -> None:
+        self.port.release()
+        self.media.close()
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[Door]:
+    door = Door()
+    yield door
+    door.close()
+
+
+@pytest.fixture
+def phone() -> Iterator[Phone]:
+    phone = Phone()
+    yield phone
+    phone.close()
+
+
+def sent_by(session: MediaSession) -> int:
+    statistics = session.statistics()
+    return statistics.sent if statistics is not None else 0
+
+
+def heard(door: Door) -> list[int]:
+    """Levels of the periods written to the loudspeaker."""
+    return [audioop.rms(period, 2) for period in door.port.written]
+
+
+# Sessions and ports.
+
+
+async def test_a_port_pair_is_even_and_next_and_ready_before_the_call(door: Door) -> None:
+    session = door.media.start_session("127.0.0.1", "one")
+    assert session.rtp_port % 2 == 0
+    assert session.rtcp_port == session.rtp_port + 1
+    assert PORTS[0] <= session.rtp_port < PORTS[1]
+    assert session.statistics() is None
+    assert not door.media.running
+    assert door.opened == 0
+
+
+async def test_two_sessions_have_different_ports(door: Door) -> None:
+    ports = {door.media.start_session("127.0.0.1").rtp_port for _ in range(20)}
+    assert len(ports) == 20
+
+
+async def test_a_range_that_is_full_says_so() -> None:
+    loop = asyncio.get_running_loop()
+    port = SteppedPort(StepClock())
+    media = MediaThread(lambda: port, loop, lambda _: None, ports=(23300, 23303))
+    media.start_session("127.0.0.1")
+    media.start_session("127.0.0.1")
+    with pytest.raises(TransportError, match=r"no media port pair on 127\.0\.0\.1 in 23300"):
+        media.start_session("127.0.0.1")
+    media.close()
+
+
+async def test_an_address_that_is_not_ours_says_so(door: Door) -> None:
+    with pytest.raises(TransportError, match=r"192\.0\.2\.1"):
+        door.media.start_session("192.0.2.1")
+
+
+async def test_packets_are_marked_as_expedited_forwarding(door: Door) -> None:
+    session = door.media.start_session("127.0.0.1")
+    assert session._leg.sockets.rtp.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 0xB8
+    session = door.media.start_session("::1")
+    rtp = session._leg.sockets.rtp
+    assert rtp.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS) == 0xB8
+
+
+async def test_a_session_stopped_before_its_call_gives_its_ports_back(door: Door) -> None:
+    session = door.media.start_session("127.0.0.1", "early")
+    session.stop()
+    session.stop()
+    await asyncio.sleep(0)
+    assert door.events == [SessionEnded("early", None)]
+    again = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    again.bind(("127.0.0.1", session.rtp_port))
+    again.close()
+
+
+async def test_an_unknown_codec_is_refused_at_once(door: Door) -> None:
+    session = door.media.start_session("127.0.0.1")
+    with pytest.raises(ValueError, match="opus"):
+        session.configure(agreed(("127.0.0.1", 9), codec=Codec("opus", 48000)))
+    assert not door.media.running
+
+
+# A call.
+
+
+async def test_one_period_in_one_packet_out(door: Door, phone: Phone) -> None:
+    door.port.microphone.extend([LOUD, bytes(320), LOUD])
+    door.call(phone)
+    await door.step(3)
+    packets = [phone.receive() for _ in range(3)]
+    assert [packet.payload for packet in packets] == [
+        encode_pcma(LOUD),
+        encode_pcma(bytes(320)),
+        encode_pcma(LOUD),
+    ]
+
+
+async def test_the_far_end_is_on_the_loudspeaker(door: Door, phone: Phone) -> None:
+    session = door.call(phone)
+    await door.step()
+    for _ in range(10):
+        phone.send(session)
+        await door.step()
+    assert max(heard(door)[:2]) == 0
+    assert min(heard(door)[-5:]) > 7000
+    assert door.events == [FarEndStarted("call", phone.address)]
+    statistics = session.statistics()
+    assert statistics is not None
+    assert (statistics.received, statistics.lost, statistics.concealed) == (10, 0, 0)
+
+
+async def test_a_call_over_ipv6(door: Door) -> None:
+    phone = Phone("::1")
+    session = door.call(phone)
+    await door.step()
+    phone.receive()
+    for _ in range(5):
+        phone.send(session)
+        await door.step()
+    assert door.events == [FarEndStarted("call", phone.address)]
+    phone.close()
+
+
+async def test_what_came_before_the_answer_is_no_delay(door: Door, phone: Phone) -> None:
+    session = door.media.start_session("127.0.0.1", "call")
+    for _ in range(200):
+        phone.send(session)
+    session.configure(agreed(phone.address))
+    await door.step()
+    for _ in range(5):
+        phone.send(session)
+        await door.step()
+    statistics = session.statistics()
+    assert statistics is not None
+    assert statistics.received == 5
+    assert statistics.delay_ms <= 20
+
+
+async def test_digits_come_as_events_once(door: Door, phone: Phone) -> None:
+    session = door.call(phone)
+    await door.step()
+    for payload in ("050a00a0", "050a0140", "058a01e0", "058a01e0", "058a01e0"):
+        phone.press(session, payload)
+        await door.step()
+    digits = [event for event in door.events if isinstance(event, DigitHeard)]
+    assert len(digits) == 1
+    assert digits[0].session == "call"
+    assert digits[0].digit.value == "5"
+    assert isinstance(digits[0].digit, Digit)
+
+
+async def test_digits_go_out_as_telephone_events(door: Door, phone: Phone) -> None:
+    session = door.call(phone)
+    assert session.can_send_events
+    session.send_digits("5#", duration_ms=40)
+    await door.step(20)
+    packets = [phone.receive() for _ in range(20)]
+    events = [packet for packet in packets if packet.payload_type == 101]
+    assert [packet.payload[0] for packet in events if packet.marker] == [5, 11]
+
+
+async def test_digits_are_refused_where_they_cannot_go(door: Door, phone: Phone) -> None:
+    session = door.call(phone, event_payload_type=None)
+    assert not session.can_send_events
+    with pytest.raises(ValueError, match="send INFO"):
+        session.send_digits("5")
+    with pytest.raises(ValueError, match="no such digit"):
+        session.send_digits("x")
+    await door.step()
+
+
+async def test_a_reinvite_changes_the_running_call(door: Door, phone: Phone) -> None:
+    session = door.call(phone)
+    await door.step(2)
+    session.configure(agreed(phone.address, direction="recvonly"))
+    await door.step(5)
+    session.configure(agreed(phone.address, payload_type=0, codec=Codec("PCMU")))
+    await door.step()
+    assert [phone.receive().payload_type for _ in range(3)] == [8, 8, 0]
+
+
+async def test_a_sound_goes_to_the_far_end(door: Door, phone: Phone) -> None:
+    session = door.call(phone)
+    session.play(tones.named("ringback"))
+    await door.step(3)
+    session.stop_sound()
+    await door.step(2)
+    levels = [audioop.rms(audioop.alaw2lin(phone.receive().payload, 2), 2) for _ in range(5)]
+    assert min(levels[:3]) > 2000
+    assert max(levels[3:]) < 20
+
+
+async def test_the_end_says_bye_and_tells_the_numbers(door: Door, phone: Phone) -> None:
+    session = door.call(phone)
+    await door.step(4)
+    session.stop()
+    session.stop()
+    await door.step()
+    (ended,) = door.events
+    assert isinstance(ended, SessionEnded)
+    assert ended.statistics is not None
+    assert ended.statistics.sent == 4
+    assert session.statistics() == ended.statistics
+    packets = rtcp.parse_rtcp(phone.rtcp.recv(2048))
+    assert isinstance(packets[-1], rtcp.Bye)
+
+
+async def test_a_silent_far_end_is_an_event(door: Door, phone: Phone) -> None:
+    session = door.call(phone)
+    await door.step(50 * 31)
+    assert [type(event) for event in door.events] == [FarEndSilent]
+    phone.send(session)
+    await door.step()
+    assert [type(event) for event in door.events[1:]] == [FarEndStarted, FarEndResumed]
+
+
+async def test_a_flood_takes_no_more_than_its_share_of_a_tick(door: Door, phone: Phone) -> None:
+    session = door.call(phone)
+    await door.step()
+    for _ in range(150):
+        phone.rtp.sendto(b"x" * 12, ("127.0.0.1", session.rtp_port))
+    await door.step()
+    statistics = session.statistics()
+    assert statistics is not None
+    assert statistics.dropped == 64
+
+
+async def test_two_calls_are_mixed_and_both_hear_the_microphone(door: Door, phone: Phone) -> None:
+    other = Phone()
+    one = door.call(phone, "one")
+    two = door.call(other, "two")
+    door.port.microphone.extend([LOUD] * 10)
+    await door.step()
+    for _ in range(6):
+        phone.send(one, encode_pcma(audioop.mul(LOUD, 2, 0.25)))
+        other.send(two, encode_pcma(audioop.mul(LOUD, 2, 0.25)))
+        await door.step()
+    assert heard(door)[-1] == pytest.approx(4000, rel=0.05)
+    assert phone.receive().payload == other.receive().payload == encode_pcma(LOUD)
+    one.stop()
+    await door.step(3)
+    two.stop()
+    await door.step(3)
+    assert {e.session for e in door.events if isinstance(e, SessionEnded)} == {"one", "two"}
+    other.close()
+
+
+# Sounds without a call.
+
+
+async def test_a_sound_plays_without_a_call_and_then_all_is_idle(door: Door) -> None:
+    sound = tones.named("opened")
+    door.media.play(sound)
+    await door.step(5)
+    assert door.media.running
+    assert door.media.card == "running"
+    assert min(heard(door)[:5]) > 2000
+    await door.until_idle()
+    await asyncio.sleep(0)
+    assert door.events == [SoundEnded(sound)]
+    assert door.media.card == "closed"
+    assert not door.port.is_open.is_set()
+
+
+async def test_the_tail_of_a_sound_is_played_before_the_card_closes(door: Door) -> None:
+    door.media.play(tones.named("key"))
+    await door.until_idle()
+    silent = [level == 0 for level in heard(door)]
+    assert silent[3:] == [True] * len(silent[3:])
+    assert len(silent) >= 20
+
+
+async def test_a_loop_plays_until_it_is_stopped(door: Door) -> None:
+    door.media.play(tones.named("key"), loop=True)
+    await door.step(200)
+    assert heard(door)[-1] > 2000
+    door.media.stop_sound()
+    await door.until_idle()
+    assert door.events == []
+
+
+async def test_another_sound_takes_the_place_of_the_first(door: Door) -> None:
+    door.media.play(tones.named("ringback"))
+    await door.step(2)
+    door.media.play(tones.Tone((tones.Segment(0.1),)))
+    await door.step(2)
+    assert heard(door)[-1] == 0
+
+
+async def test_a_sound_is_heard_over_the_voice(door: Door, phone: Phone) -> None:
+    session = door.call(phone)
+    await door.step()
+    door.media.play(tones.named("warning"))
+    for _ in range(6):
+        phone.send(session, encode_pcma(audioop.mul(LOUD, 2, 0.1)))
+        await door.step()
+    assert heard(door)[-1] > 3000
+
+
+async def test_the_thread_starts_again_after_idle(door: Door) -> None:
+    for _ in range(3):
+        door.media.play(tones.named("key"))
+        await door.step(2)
+        assert heard(door)[-1] > 2000
+        await door.until_idle()
+    assert door.opened == 1
+    assert door.port.opened == 3
+
+
+async def test_a_sound_that_cannot_be_played_is_an_event(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from doorstation.errors import DoorstationError
+
+    def missing(*_: object) -> None:
+        raise DoorstationError("libspeexdsp is missing")
+
+    monkeypatch.setattr(tones, "Resampler", missing)
+    sound = Wav(44100, bytes(8820))
+    door.media.play(sound)
+    await door.step()
+    assert door.events == [SoundFailed(sound, "libspeexdsp is missing")]
+
+
+# The card.
+
+
+async def test_a_lost_card_is_reported_and_the_call_goes_on_with_silence(
+    door: Door, phone: Phone
+) -> None:
+    session = door.call(phone)
+    door.port.microphone.extend([LOUD] * 3)
+    await door.step(3)
+    door.port.fault = "USB Audio is unplugged"
+    await door.step(20)
+    assert door.events == [CardLost("USB Audio is unplugged")]
+    assert door.media.card == "lost"
+    packets = [phone.receive() for _ in range(22)]
+    assert packets[-1].payload == encode_pcma(bytes(320))
+    assert packets[-1].timestamp - packets[0].timestamp == 21 * 160
+    assert session.statistics() is not None
+
+
+async def test_a_card_that_comes_back_is_used_again(door: Door, phone: Phone) -> None:
+    door.call(phone)
+    await door.step(2)
+    door.port.fault = "gone"
+    await door.step(40)
+    door.port.fault = ""
+    await door.step(200)
+    assert door.events == [CardLost("gone"), CardBack()]
+    assert door.media.card == "running"
+    assert door.port.opened == 2
+
+
+async def test_a_card_that_stays_away_is_tried_ever_more_rarely(door: Door, phone: Phone) -> None:
+    door.call(phone)
+    await door.step(2)
+    door.port.fault = "gone"
+    await door.step(50 * 30)
+    # 0.5, 1, 2, 4, 4, ... seconds apart.
+    assert 7 <= door.port.refused <= 10
+
+
+async def test_a_card_missing_at_the_start_is_reported(door: Door, phone: Phone) -> None:
+    door.port.fault = "no card named Door; there are: default"
+    door.call(phone)
+    await door.step(5)
+    assert door.events == [CardLost("no card named Door; there are: default")]
+    assert phone.receive().payload == encode_pcma(bytes(320))
+
+
+async def test_without_a_card_and_a_call_nothing_polls(door: Door) -> None:
+    door.port.fault = "gone"
+    door.media.play(tones.named("key"))
+    await door.until_idle()
+    refused = door.port.refused
+    await asyncio.sleep(0)
+    assert refused <= 2
+    assert not door.media.running
+
+
+async def test_a_card_that_returns_with_another_rate_is_followed(door: Door, phone: Phone) -> None:
+    session = door.call(phone)
+    await door.step(2)
+    door.port.fault = "gone"
+    await door.step(2)
+    door.port.change_rate(48000)
+    door.port.fault = ""
+    await door.step(50)
+    for _ in range(10):
+        phone.send(session, encode_pcma(array("h", ([8000] * 4 + [-8000] * 4) * 20).tobytes()))
+        await door.step()
+    assert len(door.port.written[-1]) == 1920
+    assert heard(door)[-1] > 2000
+
+
+async def test_a_missing_converter_counts_as_a_missing_card(
+    phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from doorstation.errors import DoorstationError
+    from doorstation.media import resample
+
+    def missing() -> None:
+        raise DoorstationError("Install the package libspeexdsp1")
+
+    monkeypatch.setattr(resample, "require", missing)
+    door = Door(rate=48000)
+    door.call(phone)
+    await door.step(2)
+    assert door.events == [CardLost("Install the package libspeexdsp1")]
+    door.close()
+
+
+async def test_an_overrun_moves_the_timestamps_on(door: Door, phone: Phone) -> None:
+    door.call(phone)
+    await door.step(2)
+    door.clock.now += 0.2
+    door.port.overruns += 1
+    await door.step()
+    stamps = [phone.receive().timestamp for _ in range(3)]
+    assert stamps[1] - stamps[0] == 160
+    assert stamps[2] - stamps[1] == 11 * 160
+
+
+async def test_late_wake_ups_catch_up_without_drift(door: Door, phone: Phone) -> None:
+    session = door.call(phone)
+    await door.step(2)
+    door.port.fault = "gone"
+    await door.step(5)
+    before, sent = door.clock.now, sent_by(session)
+    door.clock.now += 0.1  # the process was held up for five periods
+    await door.step(6)
+    assert sent_by(session) - sent == round((door.clock.now - before) / 0.02) == 11
+
+
+async def test_a_stall_beyond_catching_up_is_skipped(door: Door, phone: Phone) -> None:
+    session = door.call(phone)
+    await door.step(2)
+    door.port.fault = "gone"
+    await door.step(5)
+    sent = sent_by(session)
+    stamps = [phone.receive().timestamp for _ in range(sent)]
+    door.clock.now += 3.0
+    await door.step(6)
+    assert sent_by(session) - sent <= 8
+    stamps += [phone.receive().timestamp for _ in range(6)]
+    assert stamps[-1] - stamps[sent - 1] == pytest.approx(3.1 * 8000, abs=161)
+
+
+# Taps.
+
+
+async def test_levels_are_reported_while_somebody_looks(door: Door, phone: Phone) -> None:
+    levels: list[tuple[float, float]] = []
+    door.call(phone)
+    door.port.microphone.extend([LOUD] * 100)
+    await door.step(10)
+    assert levels == []
+    door.media.watch_levels(lambda microphone, speaker: levels.append((microphone, speaker)), 10)
+    await door.step(50)
+    door.media.watch_levels(None)
+    await door.step(10)
+    assert len(levels) == 10
+    assert levels[-1] == pytest.approx((-12.2, -100.0), abs=0.1)
+
+
+async def test_both_directions_can_be_listened_to(door: Door, phone: Phone) -> None:
+    frames: list[tuple[bytes, bytes, int]] = []
+    door.media.listen(lambda *frame: frames.append(frame))
+    door.call(phone)
+    door.port.microphone.extend([LOUD] * 3)
+    await door.step(3)
+    door.media.listen(None)
+    await door.step(3)
+    assert frames == [(LOUD, bytes(320), 8000)] * 3
+
+
+# Ends and faults.
+
+
+async def test_close_ends_sessions_and_joins_the_thread(phone: Phone) -> None:
+    door = Door()
+    door.call(phone)
+    await door.step(2)
+    door.port.release()
+    door.media.close()
+    door.media.close()
+    assert not door.media.running
+    assert door.media.card == "closed"
+    packets = rtcp.parse_rtcp(phone.rtcp.recv(2048))
+    assert isinstance(packets[-1], rtcp.Bye)
+    door.media.play(tones.named("key"))
+    assert not door.media.running
+
+
+async def test_a_fault_of_ours_in_the_thread_reaches_the_loop(door: Door, phone: Phone) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    session = door.call(phone)
+    await door.step()
+    session._leg.audio.microphone = broken  # type: ignore[assignment, method-assign]
+    door.port.release()
+    await eventually(lambda: bool(door.events))
+    (failed,) = door.events
+    assert isinstance(failed, MediaFailed)
+    assert isinstance(failed.error, ZeroDivisionError)
+    assert door.media.card == "closed"
+    assert not door.media.running
+
+
+async def eventually(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5.0):
+        while not true():
+            await asyncio.sleep(0.001)
