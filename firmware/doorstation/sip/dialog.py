@@ -73,8 +73,13 @@ class Dialog:
 
     @classmethod
     def from_request(cls, request: Request, local_tag: str) -> "Dialog":
-        """The called side's dialog (RFC 3261 §12.1.1). Raises ProtocolError without a Contact."""
+        """The called side's dialog (RFC 3261 §12.1.1). Raises ProtocolError with nowhere to send to.
+
+        An RFC 2543 caller may leave Contact out; From is then where it is reached.
+        """
         target = _sip_target(request)
+        if "Contact" not in request.headers and isinstance(request.from_.uri, SipUri):
+            target = request.from_.uri
         if target is None:
             raise ProtocolError(f"{request.method} without a usable Contact")
         return cls(

@@ -815,8 +815,8 @@ class Endpoint:
                 check_response(item)
                 return self._response_received(item, flow, now)
             via_text = item.headers.get("Via") or ""
-            _stamp(item, flow)
             check_request(item)
+            _stamp(item, flow)
             return self._request_received(item, via_text, flow, now)
         except MalformedMessage as fault:
             return self._malformed_received(fault, flow)
