@@ -13,7 +13,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -74,10 +74,28 @@ async def _run(settings: Settings) -> None:
         raise DoorstationError(str(error)) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """By what the station reaches the world; a simulation brings its own of the same shape."""
+
+    sockets: Callable[..., SipSockets] = SipSockets
+    names: Callable[[], Resolver] = Resolver
+    media: Callable[..., media.MediaThread] = media.MediaThread
+
+
+REAL: Final = Outside()
+
+
 class Station:
     """One running door."""
 
-    def __init__(self, settings: Settings, board: parts.Parts, ids: Ids | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        board: parts.Parts,
+        ids: Ids | None = None,
+        outside: Outside = REAL,
+    ) -> None:
         self._settings = settings
         self._board = board
         self._ids = ids if ids is not None else SystemIds()
@@ -102,7 +120,8 @@ class Station:
             on_fault=self._log_fault,
         )
         self._recent: deque[dict[str, object]] = deque(maxlen=RECENT)
-        self._media = media.MediaThread(
+        self._outside = outside
+        self._media = outside.media(
             board.open_audio,
             self._loop,
             self._media_event,
@@ -123,7 +142,7 @@ class Station:
         self._refusals = 0
         self._refusals_due = 0.0
         self._fault: asyncio.Future[None] = self._loop.create_future()
-        self._names = Resolver()
+        self._names = outside.names()
         self._shell: AgentShell
         self._control: ControlServer | None = None
 
@@ -131,7 +150,7 @@ class Station:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Everything up, until `stop` is set or a fault of ours rises."""
-        sockets = SipSockets(
+        sockets = self._outside.sockets(
             self._listen(),
             tls=TlsFiles(
                 self._settings.tls.ca_file,
