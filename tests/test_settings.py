@@ -152,7 +152,7 @@ def test_every_problem_is_reported_together() -> None:
         ("[audio]\nrtp_ports = '16384-16385'", "audio.rtp_ports: '16384-16385' is not a range"),
         ("[audio]\ncountry = 'Germany'", "audio.country: 'Germany' is none of the choices"),
         ("[door]\nmax_call = 10\nwarning = 10", "door.warning: not before the call's end"),
-        ("[peers.Kitchen]\nuri='sip:a'", "peers.Kitchen: not a name"),
+        ("[peers.Kitchen]\nuri='sip:10.0.0.2'", "peers.Kitchen: not a name"),
         ("[peers.x]\n", "peers.x.uri: missing; a text in quotes"),
         ("[peers.x]\nuri='192.168.1.2'", "peers.x.uri: '192.168.1.2' is not a SIP URI; write sip:"),
         ("[peers.x]\nuri='sip:a b@c'", "peers.x.uri: ' ' cannot stand in a SIP URI"),
@@ -430,3 +430,10 @@ def test_import_is_free_of_network_and_loop() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout == "0\n"
+
+
+def test_a_peers_name_alone_lets_nobody_in() -> None:
+    peer = '[board]\nkind = "fake"\n[peers.office]\nuri = "sip:door@office.example"\n'
+    assert "does not prove who calls" in only(peer)
+    assert problems(peer + "may_call = false\n") == []
+    assert problems(peer + 'password = "long enough"\n') == []

@@ -911,6 +911,14 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
         if reader.opens not in settings.relays:
             known = _nearest(reader.opens, list(settings.relays))
             yield f"readers.{name}.opens", f'no relay "{reader.opens}"; {known}'
+    for name, peer in settings.peers.items():
+        host = _bare_host(split_uri(peer.uri)[2])
+        if peer.may_call and not peer.password and host and not is_address(host):
+            yield (
+                f"peers.{name}.uri",
+                f"{host!r} does not prove who calls; an IP address, a password, "
+                "or may_call = false",
+            )
     for name, relay in settings.relays.items():
         if relay.pulse > relay.hold_limit:
             yield (
