@@ -500,7 +500,7 @@ class Station:
             self._door_input(door.RegistrationChanged(True))
         elif state in (ua.RegistrationState.RETRYING, ua.RegistrationState.REFUSED):
             self._resolve("register", event.why)
-            self._door_input(door.RegistrationChanged(False))
+            self._door_input(door.RegistrationChanged(False, event.why))
         elif state is ua.RegistrationState.OFF:
             self._resolve("unregister", "")
 

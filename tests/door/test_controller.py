@@ -397,8 +397,19 @@ def test_led_shows_registering_then_idle_then_fault() -> None:
     assert house.outputs == [Show("registering")]
     assert house.tell(RegistrationChanged(True)) == [Show("idle")]
     assert house.tell(RegistrationChanged(True)) == []
-    assert house.tell(RegistrationChanged(False)) == [Show("fault")]
-    assert house.last("registration") == {"registered": False}
+    assert house.tell(RegistrationChanged(False, "no answer")) == [Show("fault")]
+    assert house.last("registration") == {"registered": False, "why": "no answer"}
+
+
+def test_another_reason_for_being_unregistered_is_news_the_same_one_is_not() -> None:
+    house = House(registered=None)
+    house.tell(RegistrationChanged(False, "no answer"))
+    house.tell(RegistrationChanged(False, "no answer"))
+    house.tell(RegistrationChanged(False, "wrong password"))
+    assert [r.fields["why"] for r in house.records if r.kind == "registration"] == [
+        "no answer",
+        "wrong password",
+    ]
 
 
 def test_door_without_account_is_idle_at_once() -> None:

@@ -248,6 +248,7 @@ class Door:
         self._talk: _Talk | None = None
         self._groups = 0
         self._registered: bool | None = None
+        self._registration_fault = ""
         self._stuck: set[str] = set()
         self._contacts: dict[str, bool] = {}
         self._left_open: set[str] = set()
@@ -339,9 +340,11 @@ class Door:
             case DigitReceived():
                 self._handle_digit(event, now)
             case RegistrationChanged():
-                if event.registered is not self._registered:
-                    self._registered = event.registered
-                    self._record("registration", registered=event.registered)
+                told = (event.registered, "" if event.registered else event.why)
+                if told != (self._registered, self._registration_fault):
+                    # From "no answer" to "wrong password" is news, too.
+                    self._registered, self._registration_fault = told
+                    self._record("registration", registered=told[0], why=told[1])
             case ContactChanged():
                 self._handle_contact(event, now)
             case CardRead():

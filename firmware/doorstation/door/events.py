@@ -129,6 +129,7 @@ class RegistrationChanged:
     """False when it failed or was lost, not while the first attempt is under way."""
 
     registered: bool
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
