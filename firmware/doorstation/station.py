@@ -31,6 +31,7 @@ from doorstation.net import media
 from doorstation.net.agent_shell import AgentShell, Direction, masked
 from doorstation.net.control import KINDS, ControlServer
 from doorstation.net.dns import Resolver
+from doorstation.net.media import MediaThread
 from doorstation.net.sockets import Listen, SipSockets, TlsFiles
 from doorstation.sdp.negotiation import AudioSession
 from doorstation.settings import Settings, parse_port_range
@@ -80,7 +81,7 @@ class Outside:
 
     sockets: Callable[..., SipSockets] = SipSockets
     names: Callable[[], Resolver] = Resolver
-    media: Callable[..., media.MediaThread] = media.MediaThread
+    media: Callable[..., MediaThread] = MediaThread
 
 
 REAL: Final = Outside()
