@@ -79,6 +79,11 @@ class Process:
             os.killpg(self._popen.pid, signal.SIGKILL)
             self._popen.wait()
 
+    def kill(self) -> None:
+        """End it and all its children at once."""
+        os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
+
     def ready(self, condition: Callable[[], T], what: str, seconds: float = 10.0) -> T:
         """As `eventually`, but fails at once, with the log, when the program ends before."""
 
