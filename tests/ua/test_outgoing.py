@@ -289,6 +289,27 @@ def test_reliable_provisional_is_acknowledged_in_order() -> None:
     assert w.request("PRACK").headers.get("RAck") == f"8 {invite.cseq.number} INVITE"
 
 
+def test_update_changes_early_media_that_a_reliable_response_settled() -> None:
+    """RFC 3311: before anybody answers."""
+    w, [invite] = calling()
+    w.answer(invite, 183, ("Require", "100rel"), ("RSeq", "1"), body=SDP)
+    w.sent()
+    w.receive(bye_from_peer(w, invite, "UPDATE", body=SDP.replace(b"4000", b"4010")))
+    assert w.response().status == 200
+    assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4010)
+    w.answer(invite, 200)
+    assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4010)
+
+
+def test_update_with_an_offer_before_ours_is_settled_gets_500() -> None:
+    w, [invite] = calling()
+    w.answer(invite, 180)
+    w.receive(bye_from_peer(w, invite, "UPDATE", body=SDP))
+    refusal = w.response()
+    assert refusal.status == 500
+    assert "Retry-After" in refusal.headers
+
+
 def test_bye_uses_the_route_set_of_the_200_in_reverse() -> None:
     """interop 13: two Record-Routes."""
     w, [invite] = calling()

@@ -195,6 +195,21 @@ def test_registers_again_when_the_learned_port_changes() -> None:
     assert [m.headers.get("Contact") for m in bound] == [f"<sip:door@{LOCAL}:7777>"]
 
 
+def test_a_router_with_a_new_port_for_each_request_is_no_loop() -> None:
+    w = started()
+    port = 50000
+    rounds = 0
+    while found := [m for m in w.sent() if m.method == "REGISTER"]:
+        for message in found:
+            port += 1
+            via = (message.headers.get("Via") or "").replace(";rport", f";rport={port}")
+            message.headers.set("Via", via)
+            w.answer(message, 200, ("Contact", f"{message.headers.get('Contact')};expires=300"))
+        rounds += 1
+        assert rounds < 10
+    assert states(w)[-1] is RegistrationState.REGISTERED
+
+
 def test_an_own_binding_left_out_of_the_200_falls_back_to_expires() -> None:
     """interop 6: chan_sip leaves Contact out."""
     w = started()

@@ -58,6 +58,8 @@ class _Branch:
     dialog: Dialog
     rseq: int = 0
     answer: bytes | None = None
+    settled: bool = False
+    """The answer came in a reliable response: the peer may make an offer of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class OutgoingCall(Call):
         self._cseq = 0
         self._invite: Ticket | None = None
         self._branches: dict[str, _Branch] = {}
+        self._session_of = ""
+        """The To tag of the phone whose answer the early media follows."""
         self._extra: set[str] = set()
         self._redirects: list[SipUri] = []
         self._tried = {str(destination.uri)}
@@ -105,6 +109,30 @@ class OutgoingCall(Call):
         if self._invite is not None:
             self._invite.cancel(now, reason)
         self._end(OutcomeKind.CANCELLED, 487, "cancelled", by_peer=False)
+
+    # -- requests of phones that still ring
+
+    def matches(self, request: Request) -> bool:
+        return super().matches(request) or self._ringing(request) is not None
+
+    def _ringing(self, request: Request) -> _Branch | None:
+        branch = self._branches.get(request.from_.tag or "")
+        if self.phase is not Phase.SETTING_UP or branch is None:
+            return None
+        return branch if branch.dialog.matches(request, ours_in_to=True) else None
+
+    def request_received(self, server: int, request: Request, flow: Flow, now: float) -> None:
+        branch = self._ringing(request)
+        if branch is not None:
+            self.dialog = branch.dialog
+        super().request_received(server, request, flow, now)
+
+    def _may_be_offered(self) -> bool:
+        """An UPDATE may change early media that a reliable response settled (RFC 3311 §5.1)."""
+        if self.phase is Phase.SETTING_UP and self.dialog is not None:
+            branch = self._branches.get(self.dialog.remote_tag)
+            return branch is not None and branch.settled
+        return super()._may_be_offered()
 
     # -- the INVITE
 
@@ -212,7 +240,9 @@ class OutgoingCall(Call):
         except ProtocolError:
             # Only the 200 decides; a phone that rings with odd SDP still rings.
             return False
+        self._session_of = branch.dialog.remote_tag
         branch.answer = response.body
+        branch.settled = "100rel" in response.require
         if self.dialog is None or not self.dialog.confirmed:
             self.dialog = branch.dialog
         self._line.report(MediaChanged(self.id, self._offers.session, early=True))
@@ -239,9 +269,10 @@ class OutgoingCall(Call):
         body = response.body if is_sdp(response) else (branch.answer if branch else None)
         self.phase = Phase.CONFIRMED
         try:
-            if body is None:
-                raise ProtocolError("the 200 carries no answer", status=488)
-            self._offers.answer_received(body)
+            if branch is None or not branch.settled or self._session_of != tag:
+                if body is None:
+                    raise ProtocolError("the 200 carries no answer", status=488)
+                self._offers.answer_received(body)
         except ProtocolError as fault:
             self._end(OutcomeKind.FAILED, 488, fault.reason, by_peer=False)
             self._send_bye(now)

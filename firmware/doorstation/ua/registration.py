@@ -24,6 +24,8 @@ RETRY_LIMIT: Final = 120.0
 """A visitor should not stand at a dumb door for longer than this after the router is back."""
 REFUSED_LIMIT: Final = 600.0
 """A wrong password is repeated slowly: many PBXs ban an address after a few."""
+MOST_MOVES: Final = 2
+"""Registrations in a row for a changed address: some routers choose a port for each request."""
 LONGEST_INTERVAL: Final = 86400
 
 
@@ -68,6 +70,7 @@ class Registration:
         self._flow_is_to = 0
         self._stopping = False
         self._again = False
+        self._moves = 0
         self.state = RegistrationState.OFF
         self.flow: Flow | None = None
         """The flow that the registration is on; calls leave on the same one."""
@@ -282,7 +285,8 @@ class Registration:
         self._failures = 0
         bound = request.contacts[0].uri
         self._bound = bound if isinstance(bound, SipUri) else None
-        if moved and not same_uri(bound, self.contact_uri(flow)):
+        self._moves = self._moves + 1 if moved else 0
+        if 0 < self._moves <= MOST_MOVES and not same_uri(bound, self.contact_uri(flow)):
             # The registrar sees us elsewhere than this Contact says: take it back, bind the other.
             if isinstance(bound, SipUri):
                 self._send(now, NOBODY, 0, bound)
