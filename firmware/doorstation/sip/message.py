@@ -271,7 +271,7 @@ class _Typed:
 
 @dataclass(slots=True)
 class Request(_Typed):
-    """A request; `method` in its own case, `headers` without Content-Length being kept for us."""
+    """A request; the case of `method` counts. Content-Length is the writer's: set `body` alone."""
 
     method: str
     uri: Uri
@@ -285,7 +285,7 @@ class Request(_Typed):
 
 @dataclass(slots=True)
 class Response(_Typed):
-    """A response."""
+    """A response; `reason` is for people."""
 
     status: int
     reason: str
