@@ -130,6 +130,7 @@ class Station:
             ports=parse_port_range(settings.audio.rtp_ports),
         )
         self._session: media.MediaSession | None = None
+        self._sessions = 0
         self._talking = ""
         self._early = ""
         self._digits = DigitMerger()
@@ -396,7 +397,9 @@ class Station:
     def _open_session(self) -> media.MediaSession:
         """The one audio call's ports; made when a call is placed or answered."""
         if self._session is None:
-            self._session = self._media.start_session("0.0.0.0")  # noqa: S104 - phones are outside
+            self._sessions += 1
+            name = f"session-{self._sessions}"
+            self._session = self._media.start_session("0.0.0.0", name)  # noqa: S104 - phones are outside
             self._digits = DigitMerger()
             self._early = ""
         return self._session
@@ -409,9 +412,10 @@ class Station:
 
     def _media_event(self, event: media.MediaEvent) -> None:
         match event:
-            case media.DigitHeard(_, digit):
+            # The thread may still tell of a session that has ended since: never the next call.
+            case media.DigitHeard(session, digit) if self._is_current(session):
                 self._digit(self._talking, digit, 0.0)
-            case media.FarEndSilent(_, seconds):
+            case media.FarEndSilent(session, seconds) if self._is_current(session):
                 self._far_end_silent(seconds)
             case media.CardLost(reason):
                 log.warning("sound card: %s", reason)
@@ -429,6 +433,9 @@ class Station:
             case _:
                 pass
         self._state_changed()
+
+    def _is_current(self, session: str) -> bool:
+        return self._session is not None and session == self._session.name
 
     def _far_end_silent(self, seconds: float) -> None:
         """A far end that is gone without a BYE: a router restarted, a phone lost its power."""
@@ -473,7 +480,7 @@ class Station:
                 self._call_ended(event)
             case ua.InfoDigit(call, value, duration_ms):
                 held = duration_ms / 1000
-                self._digit(call, Digit(value, "info", time.monotonic()), held)
+                self._digit(call, Digit(value, "info", self._loop.time()), held)
             case ua.CallHeld(call, held, by_peer):
                 self._record("hold", {"call": call, "held": held, "by_peer": by_peer})
             case ua.MessageReceived(peer, text, rule):
