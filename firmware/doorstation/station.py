@@ -612,7 +612,7 @@ class Station:
             "contacts": {
                 name: {"closed": contact.closed} for name, contact in self._board.contacts.items()
             },
-            "buttons": list(self._board.buttons),
+            "buttons": {name: {} for name in self._board.buttons},
             "card": self._media.card,
             "log": {"fault": self._events.fault, "lost": self._events.lost},
             "counters": {k: v for k, v in self._endpoint.counters.items() if v},
