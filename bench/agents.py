@@ -57,6 +57,10 @@ class Running:
         """Have it call the far end, as a press of its button would; when it was told."""
         raise NotImplementedError
 
+    def hang_up(self) -> None:
+        """Have it end the call."""
+        raise NotImplementedError
+
     def __str__(self) -> str:
         return self.process.tail()
 
@@ -272,6 +276,9 @@ class RunningBaresip(Running):
     def place_call(self) -> int:
         return self.command("dial", self.callee)
 
+    def hang_up(self) -> None:
+        self.command("hangup")
+
     def command(self, name: str, params: str = "") -> int:
         text = json.dumps({"command": name, "params": params, "token": "1"}).encode()
         at = time.time_ns()
@@ -315,3 +322,6 @@ statmode_default off
 
 
 AGENTS: Final[tuple[Agent, ...]] = (Doorstation(), Baresip())
+
+OTHERS: Final = {"pjsua": "pjsua", "linphone": "linphone-daemon"}
+"""Phones that would be worth a column, and their programs."""

@@ -225,6 +225,8 @@ class Call:
     heard: dict[int, int] = field(default_factory=dict)
     """When each status came first."""
     ended: int = 0
+    invite: Sip | None = None
+    """Theirs, while it may still be cancelled."""
 
 
 class FarEnd:
@@ -467,6 +469,8 @@ class FarEnd:
                 self._respond(request, "200 OK")
                 call = self.calls.pop(request.call_id, None)
                 if call is not None:
+                    if request.method == "CANCEL" and call.invite is not None:
+                        self._respond(call.invite, "487 Request Terminated")
                     call.ended = request.at
                     self._drop(call.media)
             case "ACK":
@@ -485,6 +489,7 @@ class FarEnd:
             remote=request.header("from"),
             target=request.contact(),
             sent=request.at,
+            invite=request,
         )
         self.calls[call.id] = call
         self.incoming.append(call)

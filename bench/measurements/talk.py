@@ -1,0 +1,142 @@
+"""In a call.
+
+A G.711 call over ALSA, the far end sending 20 ms packets at an exact cadence. *CPU*: median of
+whole minutes, card not recording; once with an 8 kHz card, once with one at 48 kHz, which has to be
+converted. *Packet to loudspeaker*: from the far end's system call to the instant at which the card
+puts the packet's first sample out, median over all packets of several calls, so that every phase
+between the far end's clock and the card's comes in. *Gaps*: places in one long call where the
+loudspeaker's next sound was not the next packet, in time. *Microphone to packet*: from the instant
+at which the card has taken a packet's last sample in to the kernel's receive stamp at the far end.
+*Cadence*: gaps between these stamps, standard deviation and 99.9 % percentile.
+"""
+
+import statistics
+import time
+
+from bench.agents import Agent, Setup
+from bench.card import listen, microphone_delays
+from bench.process import Watched
+from bench.run import Bench, Values
+from bench.table import Row, Target, median, percentile
+
+SETTLING = 3.0
+"""Seconds in which a jitter buffer may find its place before anything is measured."""
+
+
+def measure(bench: Bench) -> tuple[list[Row], list[str]]:
+    def one(agent: Agent) -> Values:
+        return {
+            **_cost(bench, agent, 8000, bench.count(3, 1)),
+            **{f"{name}48": v for name, v in _cost(bench, agent, 48000, 1).items()},
+            **_long_call(bench, agent),
+            **_phases(bench, agent, 8000),
+            **{f"{name}48": v for name, v in _phases(bench, agent, 48000).items()},
+        }
+
+    found = bench.each(one)
+    row = {name: found.get(name, found["cpu"]) for name in NAMES}
+    minutes = f"{bench.minutes:g} minutes"
+    return [
+        Row("CPU in a call", "s a minute", row["cpu"], Target(times=1.0)),
+        Row("CPU in a call, card at 48 kHz", "s a minute", row["cpu48"], Target(times=1.0)),
+        Row("wake-ups in a call", "a second", row["wakeups"]),
+        Row("RSS in a call", "MB", row["memory"], Target(34)),
+        Row("packet in to loudspeaker, median", "ms", row["delay"], Target(80)),
+        Row("packet in to loudspeaker, 99 %", "ms", row["delay99"]),
+        Row("the same, card at 48 kHz, median", "ms", row["delay48"], Target(80)),
+        Row(f"gaps in {minutes}", "", row["gaps"], Target(0)),
+        Row("xruns of the card meanwhile", "", row["xruns"]),
+        Row("microphone to packet, median", "ms", row["microphone"], Target(1)),
+        Row("microphone to packet, 99 %", "ms", row["microphone99"]),
+        Row("the same, card at 48 kHz, median", "ms", row["microphone48"], Target(1)),
+        Row("cadence, standard deviation", "ms", row["cadence"], Target(0.3)),
+        Row("cadence, 99.9 % gap", "ms", row["cadence999"], Target(22)),
+    ], []
+
+
+NAMES = (
+    "cpu", "cpu48", "wakeups", "memory", "delay", "delay99", "delay48", "gaps", "xruns",
+    "microphone", "microphone99", "microphone48", "cadence", "cadence999",
+)  # fmt: skip
+
+
+def _cost(bench: Bench, agent: Agent, rate: int, minutes: int) -> Values:
+    far_end = bench.far_end
+    with bench.start(agent, Setup(rate=rate, record=False)) as running:
+        call = far_end.connected(far_end.call(running.peer))
+        time.sleep(SETTLING)
+        watched = Watched(running.pid)
+        costs = []
+        for _ in range(minutes):
+            time.sleep(bench.seconds(60, 5))
+            costs.append(watched.cost())
+        memory = watched.memory()
+        far_end.hang_up(call)
+    return {
+        "cpu": median([cost.cpu / cost.seconds * 60 for cost in costs]),
+        "wakeups": median([cost.wakeups / cost.seconds for cost in costs]),
+        "memory": memory,
+    }
+
+
+def _long_call(bench: Bench, agent: Agent) -> Values:
+    far_end = bench.far_end
+    with bench.start(agent, Setup()) as running:
+        call = far_end.connected(far_end.call(running.peer))
+        time.sleep(SETTLING)
+        begin = time.time_ns()
+        time.sleep(bench.minutes * 60)
+        end = time.time_ns()
+        far_end.hang_up(call)
+        time.sleep(0.5)
+    heard = listen(bench.card.folder, call.media.sent, begin, end)
+    if heard.packets < (end - begin) / 20e6 / 2:
+        raise AssertionError(f"only {heard.packets} packets were heard")
+    gaps = cadence([at for at in call.media.packets.arrivals if begin < at < end])
+    marks = [mark for mark in call.media.packets.marks if begin < mark[0] < end]
+    delays = [1e3 * delay for delay in microphone_delays(bench.card.folder, marks)]
+    return {
+        "gaps": heard.gaps,
+        "xruns": xruns_between(bench, begin, end),
+        "microphone": median(delays),
+        "microphone99": percentile(delays, 0.99),
+        "cadence": statistics.pstdev(gaps),
+        "cadence999": percentile(gaps, 0.999),
+    }
+
+
+def xruns_between(bench: Bench, begin: int, end: int) -> int:
+    from bench.card import streams
+
+    found = (*streams(bench.card.folder, "play"), *streams(bench.card.folder, "capt"))
+    return sum(begin < at < end for stream in found for at in stream.xruns)
+
+
+def cadence(arrivals: list[int]) -> list[float]:
+    """Milliseconds from each packet to the next."""
+    return [(b - a) / 1e6 for a, b in zip(arrivals, arrivals[1:], strict=False)]
+
+
+def _phases(bench: Bench, agent: Agent, rate: int) -> Values:
+    far_end = bench.far_end
+    delays: list[float] = []
+    microphone: list[float] = []
+    with bench.start(agent, Setup(rate=rate)) as running:
+        for number in range(bench.count(10, 2)):
+            call = far_end.connected(far_end.call(running.peer))
+            time.sleep(SETTLING)
+            begin = time.time_ns()
+            time.sleep(3)
+            end = time.time_ns()
+            far_end.hang_up(call)
+            time.sleep(0.7 + 0.0037 * number)  # the card closes; another phase
+            delays += listen(bench.card.folder, call.media.sent, begin, end).delays
+            marks = [mark for mark in call.media.packets.marks if begin < mark[0] < end]
+            microphone += microphone_delays(bench.card.folder, marks)
+    if not delays or not microphone:
+        raise AssertionError("nothing was heard")
+    return {
+        "delay": 1e3 * median(delays),
+        "delay99": 1e3 * percentile(delays, 0.99),
+        "microphone": 1e3 * median(microphone),
+    }
