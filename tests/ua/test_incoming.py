@@ -67,6 +67,14 @@ def test_allowed_call_rings_and_is_answered() -> None:
     assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4000)
 
 
+def test_ringing_after_the_answer_says_nothing() -> None:
+    w, call = arrived()
+    w.do(w.agent.answer(call, PORT, w.now))
+    w.sent()
+    w.do(w.agent.ring(call, w.now))
+    assert w.sent() == []
+
+
 def test_200_is_repeated_until_ack_and_then_given_up_with_bye() -> None:
     """RFC 3261 §13.3.1.4."""
     w, call = arrived()

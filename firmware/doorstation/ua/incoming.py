@@ -76,6 +76,8 @@ class IncomingCall(Call):
 
     def ring(self, now: float) -> None:
         """180. Where only reliable responses count and we make the offer, it waits for media."""
+        if self.phase is not Phase.SETTING_UP or self._server is None:
+            return
         if self.reliable_only and not is_sdp(self._request):
             return
         self._provisional(180, "Ringing", None, now)
