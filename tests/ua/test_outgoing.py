@@ -71,6 +71,14 @@ def test_repeated_200_is_acknowledged_again() -> None:
     assert w.told(GroupAnswered)[1:] == []
 
 
+def test_a_call_that_is_over_leaves_no_request_behind() -> None:
+    w, _ = talking()
+    w.do(w.agent.hang_up(only_call(w), w.now))
+    w.answer(w.request("BYE"), 200)
+    assert w.agent.calls == {}
+    assert len(w.agent._requester) == 0
+
+
 def test_401_then_407_inside_a_call_are_both_answered() -> None:
     """2: ACK, then new branch, higher CSeq, same Call-ID and From tag."""
     account = Account(user="door", domain="pbx.test", registrar=SipUri(host=REMOTE), password="x")

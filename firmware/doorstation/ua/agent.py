@@ -270,7 +270,7 @@ class UserAgent:
         while self._queue:
             self._act(self._queue.popleft(), now)
         for name in [name for name, call in self.calls.items() if call.over]:
-            del self.calls[name]
+            self.calls.pop(name).forget()
         for name in [
             n for n, g in self._groups.items() if g.over and not g.calls.keys() & self.calls
         ]:

@@ -135,6 +135,9 @@ class Call:
     def over(self) -> bool:
         return self.phase is Phase.OVER
 
+    def forget(self) -> None:
+        """The call is over: no answer to it is waited for any more."""
+
     def matches(self, request: Request) -> bool:
         return self.dialog is not None and self.dialog.matches(request, ours_in_to=True)
 

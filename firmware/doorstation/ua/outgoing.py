@@ -334,6 +334,9 @@ class OutgoingCall(Call):
 
     def _over(self) -> None:
         self.phase = Phase.OVER
+
+    def forget(self) -> None:
+        # An answered INVITE stays in the requester's books for the 200s of other forks.
         if self._invite is not None:
             self._invite.forget()
 
