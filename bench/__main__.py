@@ -54,7 +54,7 @@ def _measure(options: argparse.Namespace) -> int:
         far_end = FarEnd(network.station)
         minutes = options.minutes or (0.25 if options.quick else 10)
         bench = Bench(
-            network, far_end, card.Card(library, folder / "card"), folder, present, minutes,
+            network, far_end, card.Card(library, folder / "card"), folder, ROOT, present, minutes,
             options.quick, rivals.python(ROOT),
         )  # fmt: skip
         try:

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from doorstation.net import control_client
 from tests.support.lab import Lab, Process, eventually
+from tests.support.tls import Authority, CertificateFiles
 
 from bench.card import Card
 from bench.far_end import FarEnd
@@ -40,6 +41,8 @@ class Setup:
     peers: int = 0
     """How many other phones it knows."""
     calls: int = 1
+    tls: bool = False
+    """Whether it listens for TLS, on port 5061."""
 
 
 class Running:
@@ -81,7 +84,7 @@ class Agent(Protocol):
         ...
 
 
-def _program_id(process: Process) -> int:
+def program_id(process: Process) -> int:
     """The process below the wrapper that entered the network for it."""
     outer = process._popen.pid
     children = Path(f"/proc/{outer}/task/{outer}/children")
@@ -106,7 +109,7 @@ def _started(
             far_end.wait(lambda: far_end.registered, "a REGISTER", REGISTERED_WITHIN)
         except AssertionError as fault:
             raise AssertionError(f"{fault}\n{process.tail()}") from None
-        yield process, _program_id(process), at
+        yield process, program_id(process), at
 
 
 def _last_core() -> int:
@@ -205,6 +208,7 @@ auto_answer = {"true" if setup.auto_answer else "false"}
 
 [sip]
 listen = ["{address}"]
+{_tls(address, folder) if setup.tls else ""}
 
 [audio]
 device = "vcard"
@@ -219,6 +223,18 @@ events = "{folder}/events.jsonl"
 [control]
 socket = "{folder}/control.sock"
 """
+
+
+def _tls(address: str, folder: Path) -> str:
+    files = _certificate(address, folder)
+    return (
+        'transports = ["udp", "tcp", "tls"]\n'
+        f'[tls]\ncertificate = "{files.certificate}"\nkey = "{files.key}"'
+    )
+
+
+def _certificate(address: str, folder: Path) -> CertificateFiles:
+    return Authority(folder).issue(address)
 
 
 # baresip
@@ -295,6 +311,7 @@ def _baresip_config(address: str, folder: Path, setup: Setup) -> str:
 poll_method epoll
 sip_listen {address}:5060
 net_interface {address}
+{_baresip_tls(address, folder) if setup.tls else ""}
 call_max_calls {max(4, 2 * setup.calls)}
 call_hold_other_calls no
 audio_player alsa,vcard
@@ -307,7 +324,6 @@ auplay_channels 1
 rtp_tos 184
 rtp_ports 16384-16482
 jitter_buffer_delay 5-10
-snd_path {folder}
 ctrl_tcp_listen {address}:4444
 module_path {modules[0]}
 module g711.so
@@ -319,6 +335,13 @@ module_app contact.so
 module_app menu.so
 statmode_default off
 """
+
+
+def _baresip_tls(address: str, folder: Path) -> str:
+    files = _certificate(address, folder)
+    both = folder / "both.pem"
+    both.write_bytes(Path(files.certificate).read_bytes() + Path(files.key).read_bytes())
+    return f"sip_certificate {both}"
 
 
 AGENTS: Final[tuple[Agent, ...]] = (Doorstation(), Baresip())

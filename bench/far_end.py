@@ -279,7 +279,7 @@ class FarEnd:
 
     def call(self, peer: tuple[str, int], user: str = "door") -> Call:
         """Send an INVITE; `call.heard` says what came back."""
-        media = self._new_media()
+        media = self.new_media()
         call = self._new_call(peer, user)
         call.media = media
         self.calls[call.id] = call
@@ -298,14 +298,14 @@ class FarEnd:
         call.cseq += 1
         self._send(call.peer, self._request(call, "BYE"))
         self.wait(lambda: call.ended, "200 to the BYE")
-        self._drop(call.media)
+        self.drop(call.media)
         self.calls.pop(call.id, None)
 
     def cancel(self, call: Call) -> None:
         """Send CANCEL, wait for the 487."""
         self._send(call.peer, self._request(call, "CANCEL", branch_of="INVITE"))
         self.wait(lambda: call.ended, "487 to the INVITE")
-        self._drop(call.media)
+        self.drop(call.media)
         self.calls.pop(call.id, None)
 
     def info_digit(self, call: Call, digit: str) -> int:
@@ -326,7 +326,7 @@ class FarEnd:
 
     def short_calls(self, peer: tuple[str, int], seconds: float, user: str = "door") -> "ShortCalls":
         """INVITE, ACK, BYE, and again, as fast as the program answers."""
-        run = ShortCalls(self, peer, user, self._new_media().port)
+        run = ShortCalls(self, peer, user, self.new_media().port)
         self._short = run
         run.begin()
         time.sleep(seconds)
@@ -336,13 +336,15 @@ class FarEnd:
 
     # The wire
 
-    def _new_media(self) -> Media:
+    def new_media(self) -> Media:
+        """A port of its own for one call's sound; `start` it when the other end is known."""
         media = Media(self.address)
         self._media[media.link.fileno()] = media
         self._poll.register(media.link, select.EPOLLIN)
         return media
 
-    def _drop(self, media: Media) -> None:
+    def drop(self, media: Media) -> None:
+        """Stop sending, close the port."""
         number = media.link.fileno()
         if number in self._media:
             self._poll.unregister(media.link)
@@ -472,7 +474,7 @@ class FarEnd:
                     if request.method == "CANCEL" and call.invite is not None:
                         self._respond(call.invite, "487 Request Terminated")
                     call.ended = request.at
-                    self._drop(call.media)
+                    self.drop(call.media)
             case "ACK":
                 pass
             case _:
@@ -484,7 +486,7 @@ class FarEnd:
         call = Call(
             id=request.call_id,
             peer=request.source,
-            media=self._new_media(),
+            media=self.new_media(),
             local=request.header("to") + f";tag=far{request.call_id[:8]}",
             remote=request.header("from"),
             target=request.contact(),

@@ -20,6 +20,16 @@ from bench.table import Section
 Values = dict[str, float | str]
 
 
+class Found(dict[str, Values]):
+    """{figure: {program: value}}; a figure that no program gave holds why."""
+
+    def __init__(self) -> None:
+        self.failed: Values = {}
+
+    def __missing__(self, name: str) -> Values:
+        return self.failed
+
+
 @dataclass(slots=True)
 class Bench:
     """One run."""
@@ -28,6 +38,8 @@ class Bench:
     far_end: FarEnd
     card: Card
     folder: Path
+    root: Path
+    """Of the checkout."""
     agents: tuple[Agent, ...]
     minutes: float
     """Length of the long call."""
@@ -49,29 +61,36 @@ class Bench:
         with agent.run(self.lab, self.far_end, self.card, folder, setup) as running:
             yield running
 
-    def each(self, measure: Callable[[Agent], Mapping[str, float | str]]) -> dict[str, Values]:
-        """Measure every program: {figure: {program: value}}. One that fails gets the reason."""
-        found: dict[str, Values] = {}
+    def each(self, measure: Callable[[Agent], Mapping[str, float | str]]) -> Found:
+        """Measure every program. One that fails has the reason for a value."""
+        found = Found()
         for agent in self.agents:
             try:
                 measured = measure(agent)
             except (AssertionError, OSError, RuntimeError, ValueError) as fault:
-                reason = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
                 print(f"  {agent.name}: {fault}", file=sys.stderr, flush=True)
-                measured = {"": f"failed: {reason}"}
+                found.failed[agent.name] = f"failed: {_first_line(fault)}"
+                continue
             for name, value in measured.items():
                 found.setdefault(name, {})[agent.name] = value
-        failed = found.pop("", {})
         for values in found.values():
-            values.update(failed)
+            values.update(found.failed)
         return found
+
+
+def _first_line(fault: BaseException) -> str:
+    return next(iter(str(fault).splitlines()), type(fault).__name__)
 
 
 def section(module: ModuleType, bench: Bench) -> Section:
     """Carry one measurement out. Its module's docstring is the page's text."""
     title, _, method = (inspect.getdoc(module) or "").partition("\n")
     print(title.rstrip("."), flush=True)
-    rows, notes = module.measure(bench)
+    try:
+        rows, notes = module.measure(bench)
+    except (AssertionError, OSError, RuntimeError, ValueError) as fault:
+        print(f"  {fault}", file=sys.stderr, flush=True)
+        rows, notes = [], [f"failed: {_first_line(fault)}"]
     return Section(title.rstrip("."), method, rows, notes)
 
 

@@ -16,12 +16,12 @@ class Target:
     times: float | None = None
     at_least: bool = False
 
-    def text(self, unit: str) -> str:
+    def text(self) -> str:
         word = "at least" if self.at_least else "at most"
         if self.times is not None:
             return f"{word} {self.times:g} x {YARDSTICK}"
         assert self.limit is not None
-        return f"{word} {self.limit:g} {unit}".rstrip()
+        return f"{word} {number(self.limit)}"
 
     def met(self, ours: float, yardstick: float | None) -> bool | None:
         """None when there is nothing to compare with."""
@@ -83,9 +83,9 @@ def number(value: float | str | None) -> str:
         return "0"
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    if abs(value) >= 10:
-        return f"{value:.1f}"
-    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
+    if float(value).is_integer():
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -119,7 +119,7 @@ def page(facts: Mapping[str, str], programs: Sequence[str], sections: Sequence[S
     for section in sections:
         for row in section.rows:
             values = " | ".join(number(row.values.get(name)) for name in programs)
-            target = row.target.text("") if row.target is not None else ""
+            target = row.target.text() if row.target is not None else ""
             ratio = number(row.ratio)
             lines.append(
                 f"| {row.name} | {row.unit} | {values} | {ratio} | {target} | {row.verdict} |"

@@ -1,8 +1,8 @@
 """Short calls.
 
 INVITE, 200, ACK, BYE, 200, and the next call at once, the program kept on one core and the far end
-on the others. Each opens and closes the sound card. *A core could*: calls done for each second of
-CPU that the program used.
+on the others. Each opens and closes the sound card, and baresip waits for that. *A core could*:
+calls done for each second of CPU that the program used.
 """
 
 import os

@@ -33,8 +33,7 @@ def measure(bench: Bench) -> tuple[list[Row], list[str]]:
             **{f"{name}48": v for name, v in _phases(bench, agent, 48000).items()},
         }
 
-    found = bench.each(one)
-    row = {name: found.get(name, found["cpu"]) for name in NAMES}
+    row = bench.each(one)
     minutes = f"{bench.minutes:g} minutes"
     return [
         Row("CPU in a call", "s a minute", row["cpu"], Target(times=1.0)),
@@ -52,12 +51,6 @@ def measure(bench: Bench) -> tuple[list[Row], list[str]]:
         Row("cadence, standard deviation", "ms", row["cadence"], Target(0.3)),
         Row("cadence, 99.9 % gap", "ms", row["cadence999"], Target(22)),
     ], []
-
-
-NAMES = (
-    "cpu", "cpu48", "wakeups", "memory", "delay", "delay99", "delay48", "gaps", "xruns",
-    "microphone", "microphone99", "microphone48", "cadence", "cadence999",
-)  # fmt: skip
 
 
 def _cost(bench: Bench, agent: Agent, rate: int, minutes: int) -> Values:
