@@ -1,6 +1,5 @@
 """Where tags, branches, nonces and jitter come from: a source handed in, so tests know the bytes."""
 
-import random
 import secrets
 from typing import Protocol
 
@@ -36,6 +35,8 @@ class SeededIds:
     """The same sequence every time: for tests and simulations, never for a real door."""
 
     def __init__(self, seed: int = 0) -> None:
+        import random
+
         self._random = random.Random(seed)
 
     def token(self) -> str:

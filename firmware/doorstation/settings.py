@@ -6,7 +6,6 @@ The sections below are the only place that knows an option. Loading, `doorstatio
 default while the other checks go on; the tree is thrown away if there was any problem.
 """
 
-import difflib
 import hmac
 import ipaddress
 import math
@@ -718,6 +717,8 @@ def _without_none(kind: Any) -> Any:
 
 
 def _nearest(word: str, known: list[str]) -> str:
+    import difflib  # for people's mistakes only: a door that starts needs none
+
     close = difflib.get_close_matches(word, known, 1, 0.6)
     return f'did you mean "{close[0]}"?' if close else f"known here: {', '.join(known) or 'none'}"
 

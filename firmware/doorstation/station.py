@@ -8,8 +8,8 @@ import asyncio
 import contextlib
 import gc
 import logging
-import platform
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -616,7 +616,7 @@ class Station:
             "card": self._media.card,
             "log": {"fault": self._events.fault, "lost": self._events.lost},
             "counters": {k: v for k, v in self._endpoint.counters.items() if v},
-            "versions": {"doorstation": __version__, "python": platform.python_version()},
+            "versions": {"doorstation": __version__, "python": ".".join(map(str, sys.version_info[:3]))},
         }
 
     def _call_status(self, name: str) -> dict[str, object]:

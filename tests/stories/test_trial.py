@@ -1,0 +1,124 @@
+"""`doorstation try` as a newcomer meets it: a browser, two stations, one call."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from doorstation.net.control_client import Refused, call, follow
+from playwright.async_api import expect
+
+from tests.support.browser import chromium
+from tests.support.lab import eventually
+
+VISITOR_DBFS = -40.0
+"""The spoken sample is louder than this at the indoor phone; silence is far below."""
+
+
+class Trial:
+    def __init__(self, folder: Path, process: "subprocess.Popen[str]", address: str) -> None:
+        self.folder = folder
+        self.process = process
+        self.address = address
+
+    def ask(self, side: str, command: str, **args: object) -> object:
+        return call(str(self.folder / f"{side}.sock"), command, args)
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Iterator[Trial]:
+    command = [sys.executable, "-m", "doorstation", "try", "--no-browser", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--runtime", str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        found = re.search(r"http://127\.0\.0\.1:\d+/\?t=\S+", process.stdout.readline())
+        assert found is not None
+        yield Trial(tmp_path, process, found.group())
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(15) == 0
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+async def test_press_answer_five_and_the_lamp_is_on(trial: Trial) -> None:
+    async with chromium() as browser:
+        page = await browser.new_page()
+        faults: list[str] = []
+        page.on("pageerror", lambda fault: faults.append(str(fault)))
+        await page.goto(trial.address)
+        await expect(page.locator("#connection")).to_have_text("Running")
+        await page.click("#call-button")
+        await expect(page.locator("#phone-state")).to_have_text("Front door is ringing")
+        await page.click("#answer")
+        await expect(page.locator("#phone-state")).to_have_text("Talking to Front door")
+        for method in ("INVITE", "180 Ringing", "200 OK", "ACK"):
+            await expect(page.locator("#ladder")).to_contain_text(method)
+        await page.click("#key-5")
+        await expect(page.locator("#relay-lamp")).to_have_attribute("data-on", "true")
+        await page.click("#hangup")
+        await expect(page.locator("#phone-state")).to_have_text("Ready")
+        await expect(page.locator("#ladder")).to_contain_text("BYE")
+        assert faults == []
+    assert trial.ask("door", "status")["relays"]["door"]["pulses"] == 1  # type: ignore[index]
+
+
+def test_the_visitor_is_heard_at_the_indoor_phone(trial: Trial) -> None:
+    trial.ask("door", "press", name="call")
+    ring(trial)
+    trial.ask("phone", "answer")
+    for event in follow(str(trial.folder / "phone.sock"), ["levels"]):
+        level = event["speaker_db"]
+        assert isinstance(level, float)
+        if level > VISITOR_DBFS:
+            break
+
+
+def ring(trial: Trial) -> None:
+    eventually(lambda: trial.ask("phone", "status")["calls"], "the phone rings")  # type: ignore[index]
+
+
+def test_commands_that_cannot_work_say_why_and_fail(trial: Trial) -> None:
+    for command, args, why in (
+        ("answer", {}, "no call rings"),
+        ("hangup", {}, "no call"),
+        ("hold", {}, "no call"),
+        ("press", {"name": "back"}, "there are: call"),
+        ("register", {}, "no account"),
+        ("contact", {"name": "gate", "state": "open"}, "there are: door"),
+        ("dance", {}, "no command"),
+    ):
+        with pytest.raises(Refused, match=why):
+            trial.ask("door", command, **args)
+
+
+def test_fake_inputs_are_driven_by_ctl(trial: Trial) -> None:
+    ctl = [sys.executable, "-m", "doorstation", "ctl", "--socket", str(trial.folder / "door.sock")]
+    assert subprocess.run([*ctl, "contact", "door", "open"], check=False).returncode == 0
+    status = trial.ask("door", "status")
+    assert status["contacts"]["door"] == {"closed": False}  # type: ignore[index]
+    assert subprocess.run([*ctl, "reader", "gate", "0A00F8D3C5"], check=False).returncode == 0
+    assert trial.ask("door", "status")["relays"]["door"]["pulses"] == 1  # type: ignore[index]
+    assert subprocess.run([*ctl, "reader", "gate", "0A00000000"], check=False).returncode == 0
+    assert trial.ask("door", "status")["relays"]["door"]["pulses"] == 1  # type: ignore[index]
+    wrong = subprocess.run([*ctl, "answer"], check=False, capture_output=True, text=True)
+    assert (wrong.returncode, wrong.stderr) == (1, "doorstation: no call rings here\n")
+
+
+def test_nothing_secret_stays_on_the_disk(trial: Trial) -> None:
+    trial.ask("door", "press", name="call")
+    ring(trial)
+    trial.ask("phone", "answer")
+    trial.ask("phone", "dtmf", digits="5")
+    log = trial.folder / "door-events.jsonl"
+    eventually(lambda: "release" in log.read_text(), "the release is recorded")
+    lines = log.read_text()
+    assert '"5"' not in lines
+    for name in ("door.sock", "phone.sock", "door.toml", "door-events.jsonl"):
+        assert os.stat(trial.folder / name).st_mode & 0o077 == 0, name
