@@ -349,7 +349,7 @@ class Station:
             log.warning("the call cannot be answered: %s", error)
             self._shell.tell(lambda now: self._agent.reject(call, 500, now))
             return
-        self._talking = call
+        self._start_talking(call)
         self._shell.tell(lambda now: self._agent.answer(call, port, now))
 
     def _later(self, event: door.Input) -> None:
@@ -400,7 +400,6 @@ class Station:
             self._sessions += 1
             name = f"session-{self._sessions}"
             self._session = self._media.start_session("0.0.0.0", name)  # noqa: S104 - phones are outside
-            self._digits = DigitMerger()
             self._early = ""
         return self._session
 
@@ -446,10 +445,15 @@ class Station:
         self._record("dead_call", {"call": call.id, "why": why})
         self._shell.tell(lambda now: self._agent.hang_up(call.id, now, why))
 
+    def _start_talking(self, call: str) -> None:
+        self._talking = call
+        # A key pressed while it rang, perhaps on another phone, repeats none in the call.
+        self._digits = DigitMerger()
+
     def _digit(self, call: str, digit: Digit, held: float) -> None:
-        heard = self._digits.heard(digit, held)
-        if heard is not None and call:
-            self._door_input(door.DigitReceived(call, heard.value, heard.source))
+        if not call or (call == self._talking and self._digits.heard(digit, held) is None):
+            return
+        self._door_input(door.DigitReceived(call, digit.value, digit.source))
 
     # -- the user agent
 
@@ -464,7 +468,7 @@ class Station:
             case ua.GroupRinging(group, _, early_media):
                 self._door_input(door.StepRinging(group, early_media))
             case ua.GroupAnswered(group, call, peer):
-                self._talking = call
+                self._start_talking(call)
                 self._door_input(door.StepAnswered(group, call, peer))
             case ua.GroupFailed(group, outcomes):
                 self._end_session_if_unused()
@@ -616,7 +620,10 @@ class Station:
             "card": self._media.card,
             "log": {"fault": self._events.fault, "lost": self._events.lost},
             "counters": {k: v for k, v in self._endpoint.counters.items() if v},
-            "versions": {"doorstation": __version__, "python": ".".join(map(str, sys.version_info[:3]))},
+            "versions": {
+                "doorstation": __version__,
+                "python": ".".join(map(str, sys.version_info[:3])),
+            },
         }
 
     def _call_status(self, name: str) -> dict[str, object]:
