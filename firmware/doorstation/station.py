@@ -133,6 +133,7 @@ class Station:
         self._sessions = 0
         self._talking = ""
         self._early = ""
+        self._progressing = ""
         self._digits = DigitMerger()
         self._codecs: dict[str, str] = {}
         self._statistics: dict[str, object] | None = None
@@ -339,6 +340,7 @@ class Station:
             self._shell.tell(lambda now: self._agent.place(wish.group, wish.targets, port, now))
         except (ProtocolError, TransportError) as error:
             log.warning("the call cannot be placed: %s", error)
+            self._end_session_if_unused()
             outcomes = tuple(door.Outcome(target, "failed") for target in wish.targets)
             self._later(door.StepFailed(wish.group, outcomes))
 
@@ -518,6 +520,9 @@ class Station:
 
     def _media_agreed(self, call: str, session: AudioSession | None, *, early: bool) -> None:
         if session is None:
+            if call == self._early:
+                # This phone gave up; another one that rings may be heard instead.
+                self._early = ""
             return
         if early and not self._talking and self._early in ("", call):
             self._early = call
@@ -534,8 +539,9 @@ class Station:
         self._codecs.pop(event.call, None)
         for command in ("hold", "resume"):
             self._resolve(f"{command}:{event.call}", "the call ended")
-        if event.call == self._talking:
-            self._talking = ""
+        if event.call in (self._talking, self._progressing):
+            # Heard before it was answered, or in talk: a caller that is refused leaves both alone.
+            self._talking = self._progressing = ""
             self._end_session_if_unused()
         self._door_input(door.CallEnded(event.call, event.why))
 
@@ -756,6 +762,7 @@ class Station:
     def _progress(self) -> object:
         call = self._ringing_call()
         port = self._open_session().rtp_port
+        self._progressing = call
         self._shell.tell(lambda now: self._agent.progress(call, port, now))
         return {}
 
