@@ -69,14 +69,16 @@ def test_a_registrar_that_died_and_came_back_has_the_door_again(town: Lab, tmp_p
 
 
 def test_a_registrar_that_lost_its_connection_has_the_door_again(town: Lab, tmp_path: Path) -> None:
-    with kamailio(town, tmp_path / "proxy", USERS) as first:
-        with station(town, tmp_path / "door", account(first, "tcp")) as door:
+    with (
+        kamailio(town, tmp_path / "proxy", USERS) as first,
+        station(town, tmp_path / "door", account(first, "tcp")) as door,
+    ):
+        door.wait_registered()
+        first.stop()
+        door.wait_registration("retrying")
+        with kamailio(town, tmp_path / "proxy", USERS, address=first.address) as second:
+            second.wait_registered("door", 20)
             door.wait_registered()
-            first.stop()
-            door.wait_registration("retrying")
-            with kamailio(town, tmp_path / "proxy", USERS, address=first.address) as second:
-                second.wait_registered("door", 20)
-                door.wait_registered()
 
 
 def test_the_owner_unregisters_and_registers_by_hand(

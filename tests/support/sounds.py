@@ -1,15 +1,17 @@
 """Sound that is known, and how much of it arrived: correlation with a search for the delay."""
 
 import random
-import struct
 import wave
 from array import array
 from collections.abc import Sequence
+from operator import mul
 from pathlib import Path
+from statistics import median
 
 from doorstation.media.pcm import audioop
 
 RATE = 8000
+PIECE = 2 * 2000  # octets: a quarter of a second
 
 
 def write_speech(path: Path, seconds: float, seed: int, rate: int = RATE) -> Path:
@@ -45,36 +47,31 @@ def at_8k(pcm: bytes, rate: int) -> bytes:
     return bytes(audioop.ratecv(pcm, 2, 1, rate, RATE, None)[0])
 
 
-def likeness(said: bytes, heard: bytes, window: float = 0.6) -> list[float]:
-    """Correlation of each whole window of `heard` with what was said, at its best delay.
+def likeness(said: bytes, heard: bytes, pieces: int = 4) -> float:
+    """Median correlation of the last loud pieces of `heard` with `said`; both S16 mono at 8 kHz.
 
-    Both mono S16 at 8 kHz. Each window looks for its own place in `said`, which may repeat. Silent
-    windows (nothing had been said yet) are left out.
+    Each piece finds its own place in what was said, so a gap or a drifting clock costs the piece
+    it falls in and not everything behind it. 0.0 when nothing loud was heard.
     """
-    size = 2 * int(window * RATE)
-    found = []
-    for at in range(0, len(heard) - size + 1, size):
-        piece = heard[at : at + size]
-        if audioop.rms(piece, 2) < 100:
-            continue
-        found.append(_best(piece, said))
-    return found
+    found: list[float] = []
+    end = len(heard) // 2 * 2
+    while end >= PIECE and len(found) < pieces:
+        piece = heard[end - PIECE : end]
+        if audioop.rms(piece, 2) > 300:
+            place, _ = audioop.findfit(said, piece)
+            found.append(correlation(said[2 * place : 2 * place + PIECE], piece))
+        end -= PIECE
+    return median(found) if found else 0.0
 
 
-def _best(piece: bytes, said: bytes) -> float:
-    """The highest correlation of `piece` with any part of `said`."""
-    place, _ = audioop.findfit(said, piece)
-    return correlation(said[2 * place : 2 * place + len(piece)], piece)
-
-
-def correlation(a: bytes, b: bytes) -> float:
-    x, y = _centred(a), _centred(b)
-    energy = sum(v * v for v in x) * sum(v * v for v in y)
-    product = sum(v * w for v, w in zip(x, y, strict=True))
-    return product / energy**0.5 if energy else 0.0
+def correlation(one: bytes, other: bytes) -> float:
+    """Pearson's, of two sounds of one length: 1.0 for the same shape, whatever the loudness."""
+    x, y = _centred(one), _centred(other)
+    energy = sum(map(mul, x, x)) * sum(map(mul, y, y))
+    return sum(map(mul, x, y)) / energy**0.5 if energy else 0.0
 
 
 def _centred(pcm: bytes) -> Sequence[float]:
-    values = struct.unpack(f"<{len(pcm) // 2}h", pcm)
+    values = array("h", pcm)
     mean = sum(values) / len(values)
-    return [v - mean for v in values]
+    return [value - mean for value in values]

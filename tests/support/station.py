@@ -1,6 +1,6 @@
 """A whole door station in a process of its own, driven as its owner drives it.
 
-    with lab() as network, station(network, tmp_path / "door", {"peers.indoor.uri": phone.uri}) as door:
+    with lab() as network, station(network, tmp_path, {"peers.indoor.uri": phone.uri}) as door:
         door.command("press", name="call")
         door.wait_call("connected")
         door.wait_event("release", relay="door")
@@ -16,15 +16,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from doorstation.errors import TransportError
 from doorstation.net import control_client
 
 from tests.support.lab import Lab, Process
 from tests.support.peers import Kamailio
+
+T = TypeVar("T")
 
 CODE = "4711"
 WRONG = "9876"
@@ -56,7 +59,7 @@ class Station:
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"sip:{user}@{host}"
 
-    def command(self, name: str, **args: object) -> Any:
+    def command(self, name: str, /, **args: object) -> Any:
         """One command of the control socket; raises control_client.Refused with why not."""
         return control_client.call(str(self.socket), name, args, 45)
 
@@ -174,7 +177,7 @@ class Station:
         self.process.send(signal.SIGTERM)
         return self.process.wait(seconds)
 
-    def _ready(self, condition: Any, what: str, seconds: float) -> Any:
+    def _ready(self, condition: Callable[[], T], what: str, seconds: float) -> T:
         return self.process.ready(condition, what, seconds)
 
 
@@ -253,6 +256,6 @@ def _answers(running: Station) -> bool:
         return False
     try:
         running.status()
-    except control_client.TransportError:
+    except TransportError:
         return False
     return True
