@@ -335,7 +335,8 @@ class AlsaAudioPort(Closing):
             for name in names:
                 mixer = alsaaudio.Mixer(control=name, device=control_device)
                 try:
-                    if any(f"{direction} Volume" in cap for cap in mixer.volumecap()):
+                    # "Volume" alone is one scale for both directions.
+                    if {"Volume", f"{direction} Volume"} & set(mixer.volumecap()):
                         mixer.setvolume(percent, pcmtype=pcm_type)
                         return
                 finally:

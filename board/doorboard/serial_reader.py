@@ -128,5 +128,6 @@ class SerialReader(Closing):
             callback(ReaderEvent(kind, value, self._clock()))
 
     def _why(self, error: Exception) -> str:
-        there = ", ".join(sorted(port.device for port in list_ports.comports()))
-        return f"{error}; serial ports there are: {there or 'none'}"
+        # Ports of which the system knows nothing ("n/a") are numbers without hardware.
+        there = sorted(port.device for port in list_ports.comports() if port.hwid != "n/a")
+        return f"{error}; serial ports there are: {', '.join(there) or 'none'}"

@@ -19,7 +19,7 @@ def likeness(said: bytes, heard: bytes) -> float:
     """
     original, received = array("h", said), array("h", heard)
     shape = _envelope(original)
-    found = []
+    found: list[float] = []
     for start in range(0, len(received) - WINDOW + 1, WINDOW):
         piece = received[start : start + WINDOW]
         if sum(map(abs, piece)) / WINDOW < 300:
@@ -50,7 +50,8 @@ def correlation(one: Sequence[float], other: Sequence[float]) -> float:
     other_energy: float = sum(map(mul, other, other)) - count * other_mean * other_mean
     if energy <= 0 or other_energy <= 0:
         return 0.0
-    return (sum(map(mul, one, other)) - count * mean * other_mean) / sqrt(energy * other_energy)
+    common: float = sum(map(mul, one, other)) - count * mean * other_mean
+    return common / sqrt(energy * other_energy)
 
 
 def _envelope(samples: Sequence[int]) -> list[int]:
