@@ -1,7 +1,9 @@
 """The media thread over real loopback sockets, its card driven period by period by the test."""
 
 import asyncio
+import os
 import socket
+import time
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -9,6 +11,7 @@ import pytest
 from doorstation.errors import TransportError
 from doorstation.ids import SeededIds
 from doorstation.media import rtcp, tones
+from doorstation.media.engine import CallAudio
 from doorstation.media.events import Digit
 from doorstation.media.g711 import encode_pcma
 from doorstation.media.pcm import audioop
@@ -135,6 +138,11 @@ def sent_by(session: MediaSession) -> int:
     return statistics.sent if statistics is not None else 0
 
 
+def received_by(session: MediaSession) -> int:
+    statistics = session.statistics()
+    return statistics.received if statistics is not None else 0
+
+
 def heard(door: Door) -> list[int]:
     """Levels of the periods written to the loudspeaker."""
     return [audioop.rms(period, 2) for period in door.port.written]
@@ -213,6 +221,32 @@ async def test_one_period_in_one_packet_out(door: Door, phone: Phone) -> None:
         encode_pcma(bytes(320)),
         encode_pcma(LOUD),
     ]
+
+
+async def test_without_the_right_to_real_time_the_call_runs_all_the_same(
+    door: Door, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refused)
+    door.call(phone)
+    await door.step()
+    assert phone.receive().payload == encode_pcma(bytes(320))
+
+
+async def test_packets_left_behind_in_one_tick_are_read_in_the_next(
+    door: Door, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = door.call(phone)
+    await door.step()
+    for _ in range(4):
+        phone.send(session)
+    await door.step()
+    assert received_by(session) == 1  # fresh, and a whole period: enough for this tick
+    monkeypatch.setattr(time, "time", lambda: time.time_ns() / 1e9 + 0.03)
+    await door.step()
+    assert received_by(session) == 4
 
 
 async def test_the_far_end_is_on_the_loudspeaker(door: Door, phone: Phone) -> None:
@@ -614,13 +648,15 @@ async def test_close_ends_sessions_and_joins_the_thread(phone: Phone) -> None:
     assert not door.media.running
 
 
-async def test_a_fault_of_ours_in_the_thread_reaches_the_loop(door: Door, phone: Phone) -> None:
+async def test_a_fault_of_ours_in_the_thread_reaches_the_loop(
+    door: Door, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("ours")
 
-    session = door.call(phone)
+    door.call(phone)
     await door.step()
-    session._leg.audio.microphone = broken  # type: ignore[assignment, method-assign]
+    monkeypatch.setattr(CallAudio, "microphone", broken)
     door.port.release()
     await eventually(lambda: bool(door.events))
     (failed,) = door.events

@@ -18,7 +18,7 @@ import ipaddress
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from doorstation.errors import MalformedPacket
 from doorstation.ids import Ids
@@ -69,9 +69,11 @@ class AgreedAudio(Protocol):
     def ptime_ms(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Datagram:
-    """To be sent: from the RTCP socket if `rtcp`, else from the RTP socket."""
+class Datagram(NamedTuple):
+    """To be sent: from the RTCP socket if `rtcp`, else from the RTP socket.
+
+    A tuple and no dataclass, since one is made in every tick.
+    """
 
     data: bytes
     to: Address
@@ -129,33 +131,30 @@ class CallStatistics:
 
 SILENT_AFTER: Final = 30.0
 
+_LEVEL_TICKS: Final = 5
+"""One period in five is measured: enough for an average."""
+
 _SOURCE_GONE: Final = 2.0
 """Seconds of silence after which another address may take the place of one not in the SDP, and in
 which packets still under way from before a re-INVITE do not pull us back."""
 
 
 class Level:
-    """Root mean square of what passed: now and on average."""
+    """Average level of what passed."""
 
-    __slots__ = ("_count", "_squares", "rms")
+    __slots__ = ("_count", "_squares")
 
     def __init__(self) -> None:
-        self.rms = 0
         self._squares = 0.0
         self._count = 0
 
     def passed(self, pcm: bytes) -> None:
-        rms = self.rms = audioop.rms(pcm, 2)
+        rms = audioop.rms(pcm, 2)
         self._squares += rms * rms
         self._count += 1
 
     @property
     def dbfs(self) -> float:
-        """Of the last period."""
-        return dbfs(self.rms)
-
-    @property
-    def average_dbfs(self) -> float:
         return dbfs(math.sqrt(self._squares / self._count)) if self._count else SILENCE_DBFS
 
 
@@ -186,6 +185,72 @@ def check_agreed(session: AgreedAudio) -> None:
 class CallAudio:
     """Drives one call. `rate`: Hz of the sound card, which need not be the codec's."""
 
+    __slots__ = (
+        "_began",
+        "_buffer",
+        "_candidate",
+        "_captured",
+        "_clock",
+        "_cname",
+        "_codec_name",
+        "_collected",
+        "_conflict",
+        "_decoders",
+        "_digits_waiting",
+        "_down",
+        "_dropped",
+        "_encode",
+        "_event_payload_type",
+        "_event_receiver",
+        "_event_sender",
+        "_event_types",
+        "_heard",
+        "_ids",
+        "_marker",
+        "_mux",
+        "_outbox",
+        "_packet_samples",
+        "_past_duplicates",
+        "_past_lost",
+        "_past_received",
+        "_payload_type",
+        "_period",
+        "_previous",
+        "_previous_until",
+        "_rate",
+        "_rates",
+        "_receiving",
+        "_reception",
+        "_remote",
+        "_remote_jitter",
+        "_remote_lost",
+        "_report_due",
+        "_round_trip",
+        "_rtcp_to",
+        "_rtcp_wanted",
+        "_sdp_heard",
+        "_sdp_rtcp",
+        "_sending",
+        "_sent",
+        "_sent_at_reports",
+        "_sent_octets",
+        "_sequence",
+        "_silent",
+        "_silent_after",
+        "_sound",
+        "_sound_mixed",
+        "_source",
+        "_source_heard",
+        "_ssrc",
+        "_ticks",
+        "_timestamp",
+        "_to",
+        "_up",
+        "loudspeaker_level",
+        "microphone_level",
+        "occurred",
+    )
+
     def __init__(
         self,
         ids: Ids,
@@ -205,6 +270,7 @@ class CallAudio:
         self._silent_after = silent_after
 
         self._clock = 8000
+        self._period = 160
         self._codec_name = ""
         self._receiving = False
         self._sending = False
@@ -228,6 +294,9 @@ class CallAudio:
         self._sent_octets = 0
         self._sent_at_reports = (0, 0)
         self._outbox: list[Datagram] = []
+        self._captured = b""
+        self._ticks = 0
+        self._digits_waiting = False
         self._event_sender = EventSender()
         self._sound: tones.Player | None = None
         self._sound_mixed = False
@@ -338,6 +407,7 @@ class CallAudio:
         if self._event_payload_type is None:
             raise ValueError("the far end takes no telephone-events: send INFO")
         self._event_sender.send(digits, duration_ms, gap_ms)
+        self._digits_waiting = True
 
     def play(self, sound: tones.Sound, loop: bool | None = None, mix: bool = False) -> None:
         """Play towards the far end, in place of the microphone or mixed with it."""
@@ -355,31 +425,25 @@ class CallAudio:
 
     def microphone(self, period: bytes, now: float) -> list[Datagram]:
         """One captured period of 20 ms at the card's rate; what is to be sent now."""
-        out = self._outbox
-        self._outbox = []
+        out: list[Datagram] = []
+        if self._outbox:
+            out, self._outbox = self._outbox, out
         timestamp = self._timestamp
-        step = self._clock // 50
+        step = self._period
         self._timestamp = (timestamp + step) & 0xFFFFFFFF
         pcm = period if self._down is None else self._down.process(period)
         if len(pcm) != 2 * step:
             pcm = pcm[: 2 * step].ljust(2 * step, b"\0")
-        self.microphone_level.passed(pcm)
+        self._captured = pcm
         to = self._to
         if to is not None and self._sending:
             if self._sound is not None:
                 pcm = self._with_sound(pcm)
-            events: list[tuple[int, bool, bytes]] = []
-            if self._event_payload_type is not None and self._event_sender.active:
-                events = self._event_sender.tick(timestamp)
-            if events:
-                for start, marker, payload in events:
-                    out.append(self._packet(self._event_payload_type, start, marker, payload, to))
-                self._collected = b""
-                self._marker = True
+            if self._digits_waiting and self._send_events(timestamp, to, out):
+                pass
             elif self._packet_samples == step:
-                out.append(
-                    self._packet(self._payload_type, timestamp, self._marker, self._encode(pcm), to)
-                )
+                payload = self._encode(pcm)
+                out.append(self._packet(self._payload_type, timestamp, self._marker, payload, to))
                 self._marker = False
             else:
                 self._collect(pcm, timestamp, step, to, out)
@@ -398,7 +462,10 @@ class CallAudio:
             if self._mux and is_rtcp(data):
                 self._rtcp_received(data, source, now)
                 return
-            start, end = payload_bounds(data)
+            if data[:1] == b"\x80" and len(data) > 12:
+                start, end = 12, len(data)  # what nearly every packet is
+            else:
+                start, end = payload_bounds(data)
         except MalformedPacket:
             self._dropped += 1
             return
@@ -429,7 +496,7 @@ class CallAudio:
         if decode is None:
             self._event(ssrc, timestamp, data[start:end], now)
             return
-        age = min(max(age, 0.0), 0.02)
+        age = min(max(age, 0.0), 0.1)
         reception.timed(timestamp, now - age)
         if self._receiving:
             self._buffer.put(timestamp, decode(data[start:end]), age, reception.jitter)
@@ -443,18 +510,27 @@ class CallAudio:
 
     def loudspeaker(self, now: float) -> bytes | None:
         """The next period for the loudspeaker at the card's rate; None when we do not listen."""
-        if now - self._heard > self._silent_after and self._receiving and not self._silent:
+        if not self._receiving:
+            self._measure(None)
+            return None
+        if now - self._heard > self._silent_after and not self._silent:
             self._silent = True
             self.occurred.append(MediaSilent(now - self._heard))
-        if not self._receiving:
-            return None
         pcm = self._buffer.get()
-        self.loudspeaker_level.passed(pcm)
+        self._measure(pcm)
         if self._up is None:
             return pcm
         need = self._rate // 50 * 2
         pcm = self._up.process(pcm)
         return pcm if len(pcm) == need else pcm[:need].ljust(need, b"\0")
+
+    def _measure(self, heard: bytes | None) -> None:
+        """Levels, at the end of a tick: nothing waits for them."""
+        self._ticks += 1
+        if self._ticks % _LEVEL_TICKS == 1:
+            self.microphone_level.passed(self._captured)
+            if heard is not None:
+                self.loudspeaker_level.passed(heard)
 
     def tick(
         self, period: bytes, datagrams: Iterable[tuple[bytes, Address]], now: float
@@ -497,8 +573,8 @@ class CallAudio:
             dropped=self._dropped,
             jitter_ms=round(reception.jitter * 1000 / self._clock, 2) if reception else 0.0,
             delay_ms=round(buffer.delay * 1000, 1),
-            microphone_dbfs=round(self.microphone_level.average_dbfs, 1),
-            loudspeaker_dbfs=round(self.loudspeaker_level.average_dbfs, 1),
+            microphone_dbfs=round(self.microphone_level.dbfs, 1),
+            loudspeaker_dbfs=round(self.loudspeaker_level.dbfs, 1),
             round_trip_ms=None if self._round_trip is None else round(self._round_trip * 1000, 1),
             remote_lost=self._remote_lost,
             remote_jitter_ms=None
@@ -541,6 +617,19 @@ class CallAudio:
         if sound.finished:
             self.stop_sound()
         return tones.mixed(pcm, played) if self._sound_mixed else played
+
+    def _send_events(self, timestamp: int, to: Address, out: list[Datagram]) -> bool:
+        """Digits in place of this period's audio, if it is their turn."""
+        self._digits_waiting = self._event_sender.active
+        if self._event_payload_type is None:
+            return False
+        events = self._event_sender.tick(timestamp)
+        for start, marker, payload in events:
+            out.append(self._packet(self._event_payload_type, start, marker, payload, to))
+        if events:
+            self._collected = b""
+            self._marker = True
+        return bool(events)
 
     # Receiving.
 
