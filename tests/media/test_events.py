@@ -18,7 +18,7 @@ from doorstation.media.events import (
     parse_event,
     parse_info,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 SSRC = 0x1234
@@ -138,6 +138,7 @@ def test_a_payload_that_is_too_short_says_so() -> None:
         EventReceiver().received(SSRC, 0, b"\x05\x0a\x00", 0.0)
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         TelephoneEvent,
@@ -151,6 +152,7 @@ def test_an_event_written_is_read_back(event: TelephoneEvent) -> None:
     assert parse_event(format_event(event)) == event
 
 
+@settings(deadline=None)
 @given(
     st.text(alphabet=DIGITS, min_size=1, max_size=12),
     st.lists(st.booleans(), min_size=40, max_size=40),
@@ -307,6 +309,7 @@ def test_info_bodies_that_are_refused(
     assert caught.value.status == status
 
 
+@settings(deadline=None)
 @given(st.sampled_from(DIGITS), st.integers(1, 9999))
 def test_an_info_written_is_read_back(value: str, duration: int) -> None:
     digit = InfoDigit(value, duration)
@@ -314,6 +317,7 @@ def test_an_info_written_is_read_back(value: str, duration: int) -> None:
     assert parse_info(PLAIN, format_info(digit, PLAIN)) == [InfoDigit(value)]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.binary(max_size=600))
 def test_any_info_gives_digits_or_our_own_error(content_type: str, body: bytes) -> None:
     try:
