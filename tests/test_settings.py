@@ -7,6 +7,7 @@ from typing import get_args
 
 import msgspec
 import pytest
+from doorboard.profile import profile_names
 from doorstation import settings as tree
 from doorstation.errors import SettingsError
 from doorstation.media.tones import COUNTRIES
@@ -437,3 +438,8 @@ def test_a_peers_name_alone_lets_nobody_in() -> None:
     assert "does not prove who calls" in only(peer)
     assert problems(peer + "may_call = false\n") == []
     assert problems(peer + 'password = "long enough"\n') == []
+
+
+def test_every_board_profile_can_be_chosen() -> None:
+    known = tree.Board.__annotations__["profile"]
+    assert set(get_args(get_args(known)[0])) == {"", *profile_names()}

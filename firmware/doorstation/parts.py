@@ -93,8 +93,18 @@ def _fake(settings: Settings) -> Parts:
 
 
 def _real(settings: Settings, stack: contextlib.ExitStack) -> Parts:
-    from doorboard.gpio import GpioButton, GpioContact, GpioIndicator, GpioRelay
+    from doorboard.gpio import (
+        GpioButton,
+        GpioContact,
+        GpioIndicator,
+        GpioRelay,
+        ensure_pin_factory,
+    )
+    from doorboard.profile import detect_profile, load_profile
 
+    name = settings.board.profile
+    profile = load_profile(name) if name else detect_profile()
+    ensure_pin_factory(profile.chip if profile is not None else None)
     # Relays first: nothing that fails later may leave one undecided.
     relays = {
         name: stack.enter_context(

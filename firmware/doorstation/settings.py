@@ -598,7 +598,8 @@ class Board(Section, frozen=True, kw_only=True):
         Literal["pi", "fake"], Option(help="`fake`: no hardware, driven by `doorstation ctl`.")
     ] = "pi"
     profile: Annotated[
-        str, Option(help="Board profile, for example `pi-4`.", absent="found out by itself")
+        Literal["", "pi-3", "pi-4", "pi-5", "pi-zero-2w"],
+        Option(help="Board profile.", absent="found out by itself"),
     ] = ""
 
 
