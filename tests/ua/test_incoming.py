@@ -97,6 +97,18 @@ def test_hanging_up_before_the_ack_waits_for_it() -> None:
     assert w.request("BYE")
 
 
+def test_call_lost_before_the_ack_sends_no_bye_until_it() -> None:
+    w, call = arrived()
+    w.do(w.agent.answer(call, PORT, w.now))
+    w.do(w.agent.send_info_digit(call, "5", w.now))
+    _, info = w.sent()
+    w.answer(info, 481)
+    assert len(w.told(CallEnded)) == 1
+    assert w.sent() == []
+    w.receive(ack(w, call))
+    assert w.request("BYE")
+
+
 def test_cancel_gets_200_and_the_invite_487() -> None:
     """16."""
     w, _ = arrived()

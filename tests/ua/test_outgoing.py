@@ -79,6 +79,54 @@ def test_a_call_that_is_over_leaves_no_request_behind() -> None:
     assert len(w.agent._requester) == 0
 
 
+def test_change_of_a_call_that_ends_does_not_wait_for_ever() -> None:
+    w, _ = talking()
+    w.do(w.agent.hold(only_call(w), w.now))
+    hold = w.request("INVITE")
+    w.answer(hold, 100)
+    w.do(w.agent.hang_up(only_call(w), w.now))
+    w.answer(next(m for m in w.sent() if m.method == "BYE"), 200)
+    w.wait(80)
+    assert not any(w.endpoint.load.values())
+
+
+def from_the_phone(method: str, invite: Request) -> bytes:
+    tag = invite.from_.tag or ""
+    return request(method, call_id=invite.call_id, from_tag="peer", to_tag=tag)
+
+
+def test_bye_of_a_phone_whose_200_was_lost_ends_the_call_and_the_invite() -> None:
+    w, [invite] = calling()
+    w.answer(invite, 180)
+    w.receive(from_the_phone("BYE", invite))
+    ok, cancel = w.sent()
+    assert (ok.status, cancel.method) == (200, "CANCEL")
+    [failed] = w.told(GroupFailed)
+    assert failed.outcomes[0].kind is OutcomeKind.DECLINED
+    w.wait(80)
+    assert w.agent.calls == {}
+    assert not any(w.endpoint.load.values())
+
+
+def test_200_after_that_bye_is_acknowledged_and_ended() -> None:
+    w, [invite] = calling()
+    w.answer(invite, 180)
+    w.receive(from_the_phone("BYE", invite))
+    w.sent()
+    w.answer(invite, 200, body=SDP)
+    assert [m.method for m in w.sent()] == ["ACK", "BYE"]
+    assert w.told(GroupAnswered) == []
+
+
+def test_digit_that_overtakes_the_answer_gets_500_and_costs_no_call() -> None:
+    """481 would end it at the phone (RFC 5057)."""
+    w, [invite] = calling()
+    w.receive(from_the_phone("INFO", invite))
+    assert w.response().status == 500
+    w.answer(invite, 200, body=SDP)
+    assert len(w.told(GroupAnswered)) == 1
+
+
 def test_401_then_407_inside_a_call_are_both_answered() -> None:
     """2: ACK, then new branch, higher CSeq, same Call-ID and From tag."""
     account = Account(user="door", domain="pbx.test", registrar=SipUri(host=REMOTE), password="x")

@@ -321,6 +321,11 @@ class UserAgent:
     def _in_dialog(self, request: Request) -> list[Call]:
         return [call for call in self.calls.values() if call.matches(request)]
 
+    def _too_early(self, request: Request) -> bool:
+        return any(
+            isinstance(call, OutgoingCall) and call.invited(request) for call in self.calls.values()
+        )
+
     def _request_received(self, server: int, request: Request, flow: Flow, now: float) -> None:
         unfit = inspect(request)
         if unfit is not None:
@@ -330,6 +335,11 @@ class UserAgent:
             calls = self._in_dialog(request)
             if calls:
                 calls[0].request_received(server, request, flow, now)
+                return
+            if request.method != "BYE" and self._too_early(request):
+                # Its 200 was lost or overtaken: a 481 would make the phone give the call up.
+                fault = ProtocolError("Not answered yet", status=500)
+                self._respond(server, refusal(request, fault, self._line), now)
                 return
             if request.method != "OPTIONS":
                 gone = make_response(request, 481)

@@ -163,7 +163,7 @@ class Call:
         if self.phase is Phase.ENDING:
             self._send_bye(now)
         else:
-            self._end(None, 408, "no ACK came", by_peer=False)
+            self._end(None, 408, "no ACK came", now=now, by_peer=False)
             self._send_bye(now)
 
     # -- commands
@@ -172,7 +172,7 @@ class Call:
         """End a confirmed call with BYE."""
         if self.phase is not Phase.CONFIRMED:
             return
-        self._end(None, 200, why, by_peer=False)
+        self._end(None, 200, why, now=now, by_peer=False)
         if self._repeat is None:
             self._send_bye(now)
 
@@ -233,7 +233,7 @@ class Call:
             self.phase = Phase.OVER
             return
         reason = request.headers.get("Reason") or ""
-        self._end(None, 200, f"the far end hung up {reason[:80]}".strip(), by_peer=True)
+        self._end(None, 200, f"the far end hung up {reason[:80]}".strip(), now=now, by_peer=True)
         self.phase = Phase.OVER
 
     def ack_received(self, request: Request, now: float) -> None:
@@ -404,8 +404,9 @@ class Call:
             self._change_finished(status, why, response, now)
         if status == 481 and self.phase is Phase.CONFIRMED:
             # RFC 3261 §12.2.1.2: the far end does not know the call any more.
-            self._end(None, status, f"the far end lost the call: {why}", by_peer=True)
-            self._send_bye(now)
+            self._end(None, status, f"the far end lost the call: {why}", now=now, by_peer=True)
+            if self._repeat is None:
+                self._send_bye(now)
 
     def _change_finished(
         self, status: int, why: str, response: Response | None, now: float
@@ -524,7 +525,9 @@ class Call:
         if self.phase is Phase.CONFIRMED and before is not self.state:
             self._line.report(CallHeld(self.id, held, held_by_peer))
 
-    def _end(self, kind: OutcomeKind | None, status: int, why: str, *, by_peer: bool) -> None:
+    def _end(
+        self, kind: OutcomeKind | None, status: int, why: str, *, now: float, by_peer: bool
+    ) -> None:
         """The call is over for the house; the dialog may still have a BYE to finish."""
         if self.state is CallState.ENDED:
             return
@@ -533,6 +536,8 @@ class Call:
             self.phase = Phase.ENDING
         self._change_at = None
         if self._change is not None:
+            # A re-INVITE that got a 100 and nothing more would otherwise wait for ever.
+            self._change.cancel(now)
             self._change.forget()
             self._change = None
         self._line.report(MediaChanged(self.id, None))

@@ -65,7 +65,7 @@ class IncomingCall(Call):
             # RFC 3262 §3: no PRACK for 64 x T1 ends the attempt with a 5xx.
             self._waiting_prack = None
             self._final(make_response(self._request, 504, "No PRACK"), now)
-            self._end(OutcomeKind.FAILED, 504, "no PRACK came", by_peer=False)
+            self._end(OutcomeKind.FAILED, 504, "no PRACK came", now=now, by_peer=False)
             self.phase = Phase.OVER
         elif now >= waiting.at:
             self._respond(waiting.server, waiting.response, now)
@@ -121,7 +121,7 @@ class IncomingCall(Call):
             return
         kind = OutcomeKind.BUSY if status in (486, 600) else OutcomeKind.DECLINED
         self._final(make_response(self._request, status, reason), now)
-        self._end(kind, status, reason or "declined here", by_peer=False)
+        self._end(kind, status, reason or "declined here", now=now, by_peer=False)
         self.phase = Phase.OVER
 
     # -- what comes in
@@ -131,7 +131,7 @@ class IncomingCall(Call):
         if self.phase is not Phase.SETTING_UP or self._server is None:
             return
         self._final(make_response(self._request, 487, "Request Terminated"), now)
-        self._end(OutcomeKind.CANCELLED, 487, "the caller gave up", by_peer=True)
+        self._end(OutcomeKind.CANCELLED, 487, "the caller gave up", now=now, by_peer=True)
         self.phase = Phase.OVER
 
     def _bye_received(self, server: int, request: Request, now: float) -> None:

@@ -6,8 +6,9 @@ from typing import Final
 
 from doorstation.errors import ProtocolError
 from doorstation.sip.dialog import Dialog
+from doorstation.sip.grammar import is_digits
 from doorstation.sip.headers import NameAddr, format_name_addr
-from doorstation.sip.message import Request, Response
+from doorstation.sip.message import Request, Response, make_response
 from doorstation.sip.transport import Flow
 from doorstation.sip.uri import SipUri
 from doorstation.ua.call import (
@@ -108,7 +109,7 @@ class OutgoingCall(Call):
         self.phase = Phase.CANCELLING
         if self._invite is not None:
             self._invite.cancel(now, reason)
-        self._end(OutcomeKind.CANCELLED, 487, "cancelled", by_peer=False)
+        self._end(OutcomeKind.CANCELLED, 487, "cancelled", now=now, by_peer=False)
 
     # -- requests of phones that still ring
 
@@ -126,6 +127,28 @@ class OutgoingCall(Call):
         if branch is not None:
             self.dialog = branch.dialog
         super().request_received(server, request, flow, now)
+
+    def invited(self, request: Request) -> bool:
+        """Whether a request comes of our INVITE, by a phone whose answer has not come yet."""
+        return (
+            self.phase is Phase.SETTING_UP
+            and request.call_id == self._call_id
+            and request.to.tag == self._tag
+        )
+
+    def _bye_received(self, server: int, request: Request, now: float) -> None:
+        """A phone may answer and hang up, and only its BYE get through."""
+        if self.phase is not Phase.SETTING_UP:
+            super()._bye_received(server, request, now)
+            return
+        self._respond(server, make_response(request, 200), now)
+        # Not over yet: an INVITE that rang ends by a final response or by CANCEL, never by itself.
+        self.phase = Phase.CANCELLING
+        if self._invite is not None:
+            self._invite.cancel(now)
+        self._end(
+            OutcomeKind.DECLINED, 487, "hung up before its answer came", now=now, by_peer=True
+        )
 
     def _may_be_offered(self) -> bool:
         """An UPDATE may change early media that a reliable response settled (RFC 3311 §5.1)."""
@@ -184,7 +207,7 @@ class OutgoingCall(Call):
     def request_failed(self, method: str, status: int, why: str, now: float) -> None:
         if method == "INVITE" and self.phase in (Phase.SETTING_UP, Phase.CANCELLING):
             kind = OutcomeKind.UNREACHABLE
-            self._end(kind, status, why, by_peer=False)
+            self._end(kind, status, why, now=now, by_peer=False)
             self._over()
         else:
             super().request_failed(method, status, why, now)
@@ -216,7 +239,7 @@ class OutgoingCall(Call):
     def _in_order(self, branch: _Branch, request: Request, response: Response, now: float) -> bool:
         """Acknowledge a reliable response once, and in order (RFC 3262 §4)."""
         rseq = (response.headers.get("RSeq") or "").strip()
-        if "100rel" not in response.require or not rseq.isdigit() or len(rseq) > 10:
+        if "100rel" not in response.require or not is_digits(rseq) or len(rseq) > 10:
             return True
         number = int(rseq)
         if branch.rseq and number != branch.rseq + 1:
@@ -256,7 +279,7 @@ class OutgoingCall(Call):
         try:
             dialog = Dialog.from_response(request, response)
         except ProtocolError as fault:
-            self._end(OutcomeKind.FAILED, 502, fault.reason, by_peer=False)
+            self._end(OutcomeKind.FAILED, 502, fault.reason, now=now, by_peer=False)
             self._over()
             return
         branch = self._branches.get(tag)
@@ -274,7 +297,7 @@ class OutgoingCall(Call):
                     raise ProtocolError("the 200 carries no answer", status=488)
                 self._offers.answer_received(body)
         except ProtocolError as fault:
-            self._end(OutcomeKind.FAILED, 488, fault.reason, by_peer=False)
+            self._end(OutcomeKind.FAILED, 488, fault.reason, now=now, by_peer=False)
             self._send_bye(now)
             return
         self.timer.answer_received(response, now)
@@ -309,7 +332,7 @@ class OutgoingCall(Call):
         if status in (401, 407):
             why = f"{status}: {self._line.requester.fault}"
         kind = _KINDS.get(status, OutcomeKind.FAILED)
-        self._end(kind, status, why, by_peer=True)
+        self._end(kind, status, why, now=now, by_peer=True)
         self._over()
 
     def _redirect(self, response: Response, now: float) -> bool:
