@@ -401,7 +401,7 @@ class Station:
         if self._session is None:
             self._sessions += 1
             name = f"session-{self._sessions}"
-            self._session = self._media.start_session("0.0.0.0", name)  # noqa: S104 - phones are outside
+            self._session = self._media.start_session("::", name)
             self._early = ""
         return self._session
 

@@ -1,6 +1,7 @@
 """The media thread over real loopback sockets, its card driven period by period by the test."""
 
 import asyncio
+import errno
 import os
 import socket
 import time
@@ -272,6 +273,55 @@ async def test_a_call_over_ipv6(door: Door) -> None:
         phone.send(session)
         await door.step()
     assert door.events == [FarEndStarted("call", phone.address)]
+    phone.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_session_on_every_address_speaks_the_family_that_was_agreed(
+    door: Door, host: str
+) -> None:
+    phone = Phone(host)
+    session = door.media.start_session("::", "call")
+    session.configure(agreed(phone.address, remote_rtcp=phone.rtcp_address))
+    await door.step()
+    phone.receive()
+    for _ in range(5):
+        phone.send(session)
+        await door.step()
+    assert door.events == [FarEndStarted("call", phone.address)]
+    phone.close()
+
+
+async def test_a_reinvite_may_move_a_call_to_the_other_family(door: Door) -> None:
+    old, new = Phone("127.0.0.1"), Phone("::1")
+    session = door.media.start_session("::", "call")
+    session.configure(agreed(old.address, remote_rtcp=old.rtcp_address))
+    await door.step()
+    old.receive()
+    session.configure(agreed(new.address, remote_rtcp=new.rtcp_address))
+    await door.step()
+    new.receive()
+    old.close()
+    new.close()
+
+
+async def test_without_ipv6_a_session_on_every_address_has_ipv4(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.socket
+
+    def without_ipv6(family: int = -1, *rest: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, *rest)
+
+    phone = Phone()
+    monkeypatch.setattr("doorstation.net.media.socket.socket", without_ipv6)
+    session = door.media.start_session("::", "call")
+    monkeypatch.undo()
+    session.configure(agreed(phone.address, remote_rtcp=phone.rtcp_address))
+    await door.step()
+    phone.receive()
     phone.close()
 
 

@@ -5,7 +5,8 @@ API, for the event loop's thread only:
     media = MediaThread(open_port, loop, on_event, ids=SystemIds(), ports=(10000, 20000))
         open_port: Callable[[], AudioPort]       in the media thread, when sound is first needed
         on_event:  Callable[[MediaEvent], None]  on the loop
-    session = media.start_session(local_address, name="")   "0.0.0.0", "::" or an address of ours
+    session = media.start_session(local_address, name="")   "::" (every address, IPv4 too),
+                                                            "0.0.0.0" or an address of ours
         session.rtp_port, session.rtcp_port, session.address, session.name
         raises TransportError when no port pair is free
     session.configure(agreed: sdp.negotiation.AudioSession)
@@ -57,7 +58,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -382,33 +383,46 @@ class MediaThread:
             self._loop.call_soon_threadsafe(callback, *arguments)
 
 
-class _Sockets:
-    """An RTP socket on an even port and an RTCP socket on the next."""
+_Pair = tuple[socket.socket, socket.socket]
 
-    def __init__(self, address: str, rtp: socket.socket, rtcp: socket.socket) -> None:
+
+class _Sockets:
+    """An RTP socket on an even port and an RTCP socket on the next, once for each IP family.
+
+    Which family a call needs shows when its offer is written or read, long after the port number
+    was wanted: so both are there, on one number, and `use` says which.
+    """
+
+    def __init__(self, address: str, pairs: Sequence[_Pair]) -> None:
         self.address = address
-        self.rtp = rtp
-        self.rtcp = rtcp
-        self.rtp_port: int = rtp.getsockname()[1]
-        self.ipv6 = rtp.family == socket.AF_INET6
-        for one in (rtp, rtcp):
-            one.setblocking(False)
-            with contextlib.suppress(OSError):  # marking is a wish; some containers refuse it
-                if self.ipv6:
-                    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _DSCP_EF)
-                else:
-                    one.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _DSCP_EF)
-        with contextlib.suppress(OSError):  # kernels before 5.1: the tick's time serves
-            rtp.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        self.rtp, self.rtcp = pairs[0]
+        self.rtp_port: int = self.rtp.getsockname()[1]
+        self._pairs = {pair[0].family == socket.AF_INET6: pair for pair in pairs}
+        self.ipv6 = self.rtp.family == socket.AF_INET6
+        for ipv6, pair in self._pairs.items():
+            for one in pair:
+                one.setblocking(False)
+                with contextlib.suppress(OSError):  # marking is a wish; some containers refuse it
+                    if ipv6:
+                        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _DSCP_EF)
+                    else:
+                        one.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _DSCP_EF)
+            with contextlib.suppress(OSError):  # kernels before 5.1: the tick's time serves
+                pair[0].setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+
+    def use(self, remote: str) -> None:
+        """Speak with an address: by the sockets of its family, where there are any."""
+        ipv6 = ":" in remote
+        if ipv6 in self._pairs:
+            self.ipv6 = ipv6
+            self.rtp, self.rtcp = self._pairs[ipv6]
 
     def close(self) -> None:
-        self.rtp.close()
-        self.rtcp.close()
+        for pair in self._pairs.values():
+            _close(pair)
 
 
 def _bind_pair(address: str, ports: tuple[int, int], ids: Ids) -> _Sockets:
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    family = socket.AF_INET6 if ip.version == 6 else socket.AF_INET
     first = ports[0] + (ports[0] & 1)
     pairs = (ports[1] - first + 1) // 2
     if pairs <= 0:
@@ -418,22 +432,46 @@ def _bind_pair(address: str, ports: tuple[int, int], ids: Ids) -> _Sockets:
     why = ""
     for i in range(pairs):
         port = first + 2 * ((begin + i) % pairs)
-        rtp = socket.socket(family, socket.SOCK_DGRAM)
-        rtcp = socket.socket(family, socket.SOCK_DGRAM)
         try:
-            for one, number in ((rtp, port), (rtcp, port + 1)):
-                if family == socket.AF_INET6:
-                    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                one.bind((address, number))
+            return _Sockets(address, _bind(address, port))
         except OSError as error:
-            rtp.close()
-            rtcp.close()
             why = error.strerror or str(error)
             if error.errno not in _IN_USE:
                 break
-            continue
-        return _Sockets(address, rtp, rtcp)
     raise TransportError(f"no media port pair on {address} in {ports[0]} to {ports[1]}: {why}")
+
+
+def _bind(address: str, port: int) -> list[_Pair]:
+    """Sockets on `port` and the next; "::" is every address of both families. Raises OSError."""
+    if address != "::":
+        ip = ipaddress.ip_address(address.partition("%")[0])
+        return [_bind_one(socket.AF_INET6 if ip.version == 6 else socket.AF_INET, address, port)]
+    pair = _bind_one(socket.AF_INET, "0.0.0.0", port)  # noqa: S104 - phones are outside
+    try:
+        return [pair, _bind_one(socket.AF_INET6, address, port)]
+    except OSError as error:
+        if error.errno in _IN_USE:
+            _close(pair)
+            raise
+        return [pair]  # IPv6 is switched off here
+
+
+def _bind_one(family: int, address: str, port: int) -> _Pair:
+    pair = socket.socket(family, socket.SOCK_DGRAM), socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        for one, number in zip(pair, (port, port + 1), strict=True):
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind((address, number))
+    except OSError:
+        _close(pair)
+        raise
+    return pair
+
+
+def _close(pair: _Pair) -> None:
+    for one in pair:
+        one.close()
 
 
 _IN_USE: Final = (98, 13)  # EADDRINUSE, EACCES: the next port may do
@@ -694,6 +732,7 @@ class _Worker:
     # Calls from the loop, carried out here.
 
     def configure(self, leg: _Leg, agreed: AgreedAudio, first: bool) -> None:
+        leg.sockets.use(agreed.remote[0])
         leg.audio.configure(agreed, self._clock())
         if first:
             leg.audio.card_opened(self.card.rate)
