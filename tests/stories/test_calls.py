@@ -9,29 +9,15 @@ import pytest
 from doorstation.net.control_client import Refused
 
 from tests.stories.conftest import USERS
+from tests.stories.sound import both_hear, door_hears, heard_by
 from tests.support.lab import Lab, eventually
 from tests.support.peers import Baresip, Kamailio, baresip, kamailio
-from tests.support.sounds import likeness, read_pcm, write_speech
+from tests.support.sounds import likeness, read_pcm
 from tests.support.station import CODE, WRONG, Station, account, station
 
 Transport = Literal["udp", "tcp", "tls"]
 
-# 16,000 octets are a second of sound.
-SECOND = 16000
-
 NOTHING: Mapping[str, Any] = {}
-
-
-@pytest.fixture(scope="module")
-def visitor(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is said at the door, again and again."""
-    return write_speech(tmp_path_factory.mktemp("visitor") / "visitor.wav", 6, seed=1)
-
-
-@pytest.fixture(scope="module")
-def resident(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is said indoors."""
-    return write_speech(tmp_path_factory.mktemp("resident") / "resident.wav", 12, seed=2)
 
 
 @contextmanager
@@ -65,33 +51,6 @@ def house(
     ):
         door.wait_registered()
         yield door, phone
-
-
-def heard_by(phone: Baresip, seconds: float) -> bytes:
-    """What the phone hears from now on, for some seconds."""
-    size = int(seconds * SECOND)
-    at_first = phone.heard()
-    before = {at_first: len(read_pcm(at_first))}
-
-    def heard() -> bytes:
-        file = phone.heard()  # it begins another one when a call is resumed
-        pcm = read_pcm(file)[before.get(file, 0) :]
-        return pcm if len(pcm) >= size else b""
-
-    return eventually(heard, f"{seconds:g} s of sound at the phone", seconds + 10)
-
-
-def both_hear(door: Station, phone: Baresip, visitor: Path, resident: Path) -> None:
-    """What each side says from now on reaches the other: correlation above 0.9."""
-    door_hears(door, resident)
-    said = read_pcm(visitor)
-    assert likeness(said + said, heard_by(phone, 1.5)) > 0.9
-
-
-def door_hears(door: Station, resident: Path) -> None:
-    with door.listening("speaker") as speaker:
-        eventually(lambda: len(speaker) > 1.5 * SECOND, "sound at the door", 12)
-    assert likeness(read_pcm(resident), bytes(speaker)) > 0.9
 
 
 def packets(door: Station) -> int:

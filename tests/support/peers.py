@@ -326,21 +326,24 @@ def baresip(
     source: Path | None = None,
     codecs: str = "PCMA/8000/1,PCMU/8000/1",
     expires: int = 60,
+    address: str | None = None,
 ) -> Iterator[Baresip]:
     """Run a phone as `user`; registered on return when there is a `registrar` (which knows `user`).
 
     `source`: what it says, a WAV of 8 kHz mono S16, ten minutes of 440 Hz where none is given; it
-    hangs up at the file's end. Without `auto_answer`, use `accept`.
+    hangs up at the file's end. Without `auto_answer`, use `accept`. `address`: one that
+    `lab.address` gave, IPv6 too.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    address = lab.address()
+    address = address or lab.address()
+    host = f"[{address}]" if ":" in address else address
     if source is None:
         source = write_tone(directory / "tone.wav", 440, 600)
     modules = _library("baresip/modules/g711.so", "baresip-core").parent
     (directory / "config").write_text(
         f"""\
 poll_method epoll
-sip_listen {address}:5060
+sip_listen {host}:5060
 net_interface {address}
 sip_verify_server no
 {f"sip_cafile {registrar.ca}" if registrar else ""}
@@ -356,7 +359,7 @@ rtp_ports 10000-10100
 rtp_stats yes
 jitter_buffer_delay 5-10
 snd_path {directory}
-ctrl_tcp_listen {address}:4444
+ctrl_tcp_listen {host}:4444
 module_path {modules}
 module g711.so
 module aufile.so
@@ -375,7 +378,7 @@ statmode_default off
         password = registrar.users[user]
         way = f';auth_user={user};auth_pass={password};outbound="{proxy}";regint={expires}'
     else:
-        uri = f"sip:{user}@{address}"
+        uri = f"sip:{user}@{host}"
         way = ";regint=0"
     answer = ";answermode=auto" if auto_answer else ""
     account = f"<{uri};transport={transport}>{way};audio_codecs={codecs}{answer}\n"
@@ -457,14 +460,16 @@ def sipp(
     pause_ms: int = 500,
     keys: Mapping[str, str] | None = None,
     port: int = 5060,
+    address: str | None = None,
 ) -> Iterator[Sipp]:
     """Run tests/support/sipp/`scenario`.xml for `calls` calls.
 
     `target` ("address:port") is whom a `uac_` scenario calls; a `uas_` scenario waits for calls and
-    is listening on return. `keys` fill [name] in the scenario; `pause_ms` is its <pause/>.
+    is listening on return. `keys` fill [name] in the scenario; `pause_ms` is its <pause/>;
+    `address` is one that `lab.address` gave.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    address = lab.address()
+    address = address or lab.address()
     flow = (HERE / f"sipp/{scenario}.xml").read_text()
     for name, value in (keys or {}).items():  # SIPp's own -key does not reach a status line
         flow = flow.replace(f"[{name}]", value)

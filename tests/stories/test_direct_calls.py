@@ -1,0 +1,154 @@
+"""Calls without a registrar: phones known by their address, over IPv4 and IPv6, and strangers."""
+
+from pathlib import Path
+
+import pytest
+from doorstation.net.control_client import Refused
+
+from tests.stories.sound import both_hear
+from tests.support.lab import Lab
+from tests.support.peers import baresip, sipp
+from tests.support.station import CODE, station
+
+
+@pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
+def test_visitor_rings_a_phone_by_its_address_both_talk_and_the_code_opens(
+    town: Lab, tmp_path: Path, visitor: Path, resident: Path, ipv6: bool
+) -> None:
+    address = town.address(ipv6)
+    with baresip(town, tmp_path / "indoor", "indoor", source=resident, address=address) as phone:
+        settings = {
+            "peers.indoor.uri": phone.uri,
+            "buttons.call.steps": [{"ring": ["indoor"]}],
+            "audio.microphone": visitor,
+        }
+        own = town.station6 if ipv6 else town.station
+        with station(town, tmp_path / "door", settings, address=own) as door:
+            door.press()
+            assert door.wait_call("connected")["codec"] == "PCMA"
+            phone.wait_event("CALL_ESTABLISHED")
+            both_hear(door, phone, visitor, resident)
+            phone.send_digits(CODE)
+            door.wait_event("release")
+            phone.hangup()
+            door.wait_idle()
+
+
+@pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
+def test_a_known_phone_calls_is_answered_at_once_and_opens(
+    town: Lab, tmp_path: Path, visitor: Path, resident: Path, ipv6: bool
+) -> None:
+    address = town.address(ipv6)
+    with baresip(town, tmp_path / "indoor", "indoor", source=resident, address=address) as phone:
+        settings = {
+            "peers.indoor.uri": phone.uri,
+            "peers.indoor.auto_answer": True,
+            "audio.microphone": visitor,
+        }
+        own = town.station6 if ipv6 else town.station
+        with station(town, tmp_path / "door", settings, address=own) as door:
+            phone.dial(door.uri())
+            phone.wait_event("CALL_ESTABLISHED")
+            assert door.wait_event("call_in")["let_in_by"] == "peer-address"
+            both_hear(door, phone, visitor, resident)
+            phone.send_digits(CODE)
+            door.wait_event("release")
+            door.command("hangup")
+            phone.wait_event("CALL_CLOSED")
+            door.wait_idle()
+
+
+def test_a_stranger_is_refused_and_recorded(town: Lab, tmp_path: Path) -> None:
+    settings = {"peers.indoor.uri": f"sip:indoor@{town.address()}"}
+    with station(town, tmp_path / "door", settings) as door:
+        target = f"{door.address}:5060"
+        keys = {"status": "403"}
+        with sipp(town, tmp_path / "sipp", "uac_refused", target=target, keys=keys) as run:
+            run.finish()
+            event = door.wait_event("refused")
+            assert (event["status"], event["rule"]) == (403, "stranger")
+            assert event["source"] == run.address
+            assert door.calls() == []
+
+
+def test_the_first_of_two_phones_that_answers_has_the_call(town: Lab, tmp_path: Path) -> None:
+    with (
+        baresip(town, tmp_path / "indoor", "indoor", auto_answer=False) as indoor,
+        baresip(town, tmp_path / "attic", "attic", auto_answer=False) as attic,
+    ):
+        settings = {
+            "peers.indoor.uri": indoor.uri,
+            "peers.attic.uri": attic.uri,
+            "buttons.call.steps": [{"ring": ["indoor", "attic"]}],
+        }
+        with station(town, tmp_path / "door", settings) as door:
+            door.press()
+            indoor.wait_event("CALL_INCOMING")
+            attic.wait_event("CALL_INCOMING")
+            attic.accept()
+            attic.wait_event("CALL_ESTABLISHED")
+            indoor.wait_event("CALL_CLOSED")
+            call = door.wait_call("connected")
+            assert call["peer"] == attic.uri
+            assert door.wait_event("answered")["peer"] == "attic"
+            indoor.dial(door.uri())
+            assert "486" in indoor.wait_event("CALL_CLOSED")["param"]
+
+
+def test_digits_of_a_phone_that_may_not_open_do_nothing(town: Lab, tmp_path: Path) -> None:
+    with baresip(town, tmp_path / "indoor", "indoor") as phone:
+        settings = {
+            "peers.indoor.uri": phone.uri,
+            "peers.indoor.may_open": False,
+            "buttons.call.steps": [{"ring": ["indoor"]}],
+        }
+        with station(town, tmp_path / "door", settings) as door:
+            door.press()
+            phone.wait_event("CALL_ESTABLISHED")
+            phone.send_digits(CODE)
+            assert door.wait_event("code")["allowed"] is False
+            assert door.pulses() == 0
+
+
+def test_codes_are_locked_out_after_too_many_wrong_ones(town: Lab, tmp_path: Path) -> None:
+    with baresip(town, tmp_path / "indoor", "indoor") as phone:
+        settings = {
+            "peers.indoor.uri": phone.uri,
+            "buttons.call.steps": [{"ring": ["indoor"]}],
+            "door.wrong_codes": 1,
+        }
+        with station(town, tmp_path / "door", settings) as door:
+            door.press()
+            phone.wait_event("CALL_ESTABLISHED")
+            phone.send_digits("0000#")
+            door.wait_event("lock_out")
+            phone.send_digits(f"{CODE}#")
+            assert door.wait_event("code")["rule"] == "locked_out"
+            assert door.pulses() == 0
+
+
+def test_only_one_call_at_a_time_is_placed_and_the_owner_is_told(town: Lab, tmp_path: Path) -> None:
+    with (
+        baresip(town, tmp_path / "indoor", "indoor") as phone,
+        station(town, tmp_path / "door", {"peers.indoor.uri": phone.uri}) as door,
+    ):
+        door.command("call", uri="indoor")
+        door.wait_call("connected")
+        with pytest.raises(Refused, match="busy"):
+            door.command("call", uri="indoor")
+
+
+def test_the_cable_is_pulled_in_a_call_and_the_door_comes_to_rest(
+    town: Lab, tmp_path: Path
+) -> None:
+    with baresip(town, tmp_path / "indoor", "indoor") as phone:
+        settings = {"peers.indoor.uri": phone.uri, "door.max_call": 10, "door.warning": 0}
+        with station(town, tmp_path / "door", settings) as door:
+            door.command("call", uri="indoor")
+            door.wait_call("connected")
+            town.cut()
+            try:
+                assert door.wait_event("call_ended", 15)["rule"] == "max_call"
+                assert door.status()["door"] == "idle"
+            finally:
+                town.mend()
