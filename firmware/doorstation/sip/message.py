@@ -205,22 +205,22 @@ class _Typed:
     @property
     def require(self) -> list[str]:
         """Option tags in lower case."""
-        return [value.lower() for value in self.headers.values("Require")]
+        return [value.lower() for value in self._tokens("require")]
 
     @property
     def proxy_require(self) -> list[str]:
         """Option tags in lower case."""
-        return [value.lower() for value in self.headers.values("Proxy-Require")]
+        return [value.lower() for value in self._tokens("proxy-require")]
 
     @property
     def supported(self) -> list[str]:
         """Option tags in lower case."""
-        return [value.lower() for value in self.headers.values("Supported")]
+        return [value.lower() for value in self._tokens("supported")]
 
     @property
     def allow(self) -> list[str]:
         """Method names: their case counts."""
-        return self.headers.values("Allow")
+        return self._tokens("allow")
 
     @property
     def challenges(self) -> list[Challenge]:
@@ -240,6 +240,11 @@ class _Typed:
         if len(lines) != 1:
             raise MalformedMessage(f"no {name}" if not lines else f"{len(lines)} {name} headers")
         return lines[0]
+
+    def _tokens(self, key: str) -> list[str]:
+        """The elements of a list of tokens, which have no quotes: whatever stands there is read."""
+        lines = self.headers.lines(key)
+        return [text for line in lines for part in line.split(",") if (text := part.strip())]
 
     def _addresses(self, name: str) -> list[NameAddr]:
         memo = self.headers.memo

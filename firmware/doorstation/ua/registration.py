@@ -7,10 +7,12 @@ so that a street of doors does not come back in one second after a power cut.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 from doorstation.ids import Ids
 from doorstation.sip.dialog import MAX_FORWARDS, loose_route
+from doorstation.sip.grammar import is_digits
 from doorstation.sip.headers import Headers, NameAddr, format_name_addr
 from doorstation.sip.message import Request, Response
 from doorstation.sip.transport import Flow
@@ -266,9 +268,11 @@ class Registration:
     def _learn(self, response: Response, flow: Flow) -> bool:
         """Take `received` and `rport` from our Via (RFC 3581 §4). True: they are news."""
         via = response.top_via
-        host = (via.received or flow.local[0]).strip("[]")
+        host = _address(via.received) or flow.local[0]
         # A stream's source port is not one that we listen on; the connection itself is re-used.
         port = via.rport if flow.transport == "UDP" and isinstance(via.rport, int) else None
+        if port is not None and not 0 < port < 65536:
+            port = None
         if host == flow.local[0] and port in (None, flow.local[1]):
             learned = None
         else:
@@ -365,6 +369,14 @@ class Registration:
             self._report(RegistrationChanged(state, str(self.registrar), why, granted, contacts))
 
 
+def _address(text: str | None) -> str:
+    """An IP literal as it is, "" for anything else: it is going to stand in our Contact."""
+    try:
+        return str(ip_address((text or "").partition("%")[0]))
+    except ValueError:
+        return ""
+
+
 def _granted(request: Request, response: Response, bound: Uri, asked: int) -> float:
     """Seconds granted: our Contact's own, else Expires, else what was asked (RFC 3261 §10.2.4).
 
@@ -373,8 +385,8 @@ def _granted(request: Request, response: Response, bound: Uri, asked: int) -> fl
     for contact in response.contacts:
         if same_uri(contact.uri, bound):
             text = contact.param("expires")
-            if text is not None and text.isdigit():
-                return float(min(int(text), LONGEST_INTERVAL))
+            if text is not None and is_digits(text):
+                return float(min(int(text[:20]), LONGEST_INTERVAL))
     if response.expires is not None:
         return float(min(response.expires, LONGEST_INTERVAL))
     return float(asked)
@@ -383,4 +395,4 @@ def _granted(request: Request, response: Response, bound: Uri, asked: int) -> fl
 def _retry_after(response: Response) -> float | None:
     """Seconds of a Retry-After, bounded to an hour (RFC 3261 §20.33)."""
     text = (response.headers.get("Retry-After") or "").split("(")[0].split(";")[0].strip()
-    return float(min(int(text), 3600)) if text.isdigit() and len(text) < 10 else None
+    return float(min(int(text), 3600)) if is_digits(text) and len(text) < 10 else None

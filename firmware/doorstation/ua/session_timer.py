@@ -1,6 +1,7 @@
 """Session timers (RFC 4028): a call whose far end died without a BYE does not stay up for ever."""
 
 from doorstation.errors import ProtocolError
+from doorstation.sip.grammar import is_digits
 from doorstation.sip.headers import Headers
 from doorstation.sip.message import Message, Request, Response
 
@@ -9,13 +10,14 @@ LONGEST = 86400
 
 
 def _session_expires(message: Message) -> tuple[int, str] | None:
-    """Seconds and refresher ("uac", "uas" or "") of Session-Expires, compact form `x`."""
-    value = message.headers.get("Session-Expires")
-    if value is None:
-        return None
+    """Seconds and refresher ("uac", "uas" or "") of Session-Expires; unreadable counts as absent.
+
+    A call is worth more than its timer (RFC 3261 §16.3: ignore what is not needed).
+    """
+    value = message.headers.get("Session-Expires") or ""
     seconds, *params = (part.strip() for part in value.split(";"))
-    if not seconds.isdigit() or len(seconds) > 10:
-        raise ProtocolError(f"Session-Expires: {seconds[:20]!r} is not a number of seconds")
+    if not is_digits(seconds) or len(seconds) > 10:
+        return None
     refresher = ""
     for param in params:
         name, _, text = param.partition("=")
@@ -26,7 +28,7 @@ def _session_expires(message: Message) -> tuple[int, str] | None:
 
 def _min_se(message: Message) -> int:
     value = (message.headers.get("Min-SE") or "").split(";")[0].strip()
-    return int(value) if value.isdigit() and len(value) < 10 else 0
+    return int(value) if is_digits(value) and len(value) < 10 else 0
 
 
 class SessionTimer:
