@@ -47,6 +47,9 @@ class Wire:
         self.zone = zone or {}
         self.refused: set[str] = set()
         """Addresses that cannot be reached."""
+        self.local = LOCAL
+        """Our address: what a flow that is opened from now on leaves from."""
+        self.opened: list[Target] = []
         self.events: list[Any] = []
         self.closed: list[Flow] = []
         self._sent: list[tuple[Flow, Request | Response]] = []
@@ -64,6 +67,7 @@ class Wire:
                     if data.strip():
                         self._sent.append((flow, parse_message(data)))
                 case OpenFlow(target):
+                    self.opened.append(target)
                     if target.host in self.refused:
                         queue += self.agent.flow_failed(target, "refused", self.now)
                     else:
@@ -79,9 +83,9 @@ class Wire:
     def flow_to(self, target: Target) -> Flow:
         port = target.transport.default_port
         if target.transport is Transport.UDP:
-            return Flow(1, target.transport, (LOCAL, port), (target.host, target.port))
+            return Flow(1, target.transport, (self.local, port), (target.host, target.port))
         self._flows += 1
-        return Flow(self._flows, target.transport, (LOCAL, port), (target.host, target.port))
+        return Flow(self._flows, target.transport, (self.local, port), (target.host, target.port))
 
     def _look_up(self, query: DnsQuery) -> DnsAnswer | DnsFailure:
         return self.zone.get((query.kind, query.name), DnsAnswer((), 60.0))

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from doorstation.sip.digest import Credential
-from doorstation.sip.transport import AddressRecord, DnsAnswer, SrvRecord
+from doorstation.sip.transport import AddressRecord, DnsAnswer, SrvRecord, Target, Transport
 from doorstation.sip.uri import SipUri
 from doorstation.ua.config import Account, AgentConfig
 from doorstation.ua.events import RegistrationChanged, RegistrationState
@@ -425,3 +425,166 @@ def test_udp_flow_is_the_one_of_the_registration() -> None:
     w = ok(started())
     assert w.agent.registration is not None
     assert w.agent.registration.flow == udp()
+
+
+def test_stop_while_a_register_is_under_way_takes_back_what_it_bound() -> None:
+    """RFC 3261 §10.2: one at a time; nothing stays bound that nobody listens for."""
+    w = started()
+    first = w.request("REGISTER")
+    w.do(w.agent.unregister(w.now))
+    assert w.sent() == []
+    assert not w.agent.idle
+    w.answer(first, 200, ("Contact", f"{first.headers.get('Contact')};expires=300"))
+    last = w.request("REGISTER")
+    assert (last.expires, last.headers.get("Contact")) == (0, first.headers.get("Contact"))
+    w.answer(last, 200)
+    assert w.agent.idle
+    assert states(w)[-1] is RegistrationState.OFF
+
+
+def test_start_while_unregistering_registers_after_its_answer() -> None:
+    w = ok(started())
+    w.do(w.agent.unregister(w.now))
+    leaving = w.request("REGISTER")
+    w.do(w.agent.register(w.now))
+    assert w.sent() == []
+    w.answer(leaving, 200)
+    assert states(w)[-1] is RegistrationState.REGISTERING
+    coming = w.request("REGISTER")
+    assert (coming.expires, coming.cseq.number) == (300, leaving.cseq.number + 1)
+    w.answer(coming, 200)
+    assert states(w)[-1] is RegistrationState.REGISTERED
+
+
+def test_stop_with_a_silent_registrar_is_idle_after_64_t1() -> None:
+    w = started()
+    w.do(w.agent.stop(w.now))
+    w.wait(33)
+    assert w.agent.idle
+    assert w.agent.deadline is None or w.agent.deadline > w.now
+
+
+def test_network_change_while_a_register_is_under_way_asks_anew_and_ignores_the_old_answer() -> (
+    None
+):
+    w = started()
+    old = w.request("REGISTER")
+    w.do(w.agent.network_changed(w.now))
+    new = w.request("REGISTER")
+    assert new.cseq.number > old.cseq.number
+    w.answer(old, 403)
+    assert RegistrationState.REFUSED not in states(w)
+    w.answer(new, 200)
+    assert states(w)[-1] is RegistrationState.REGISTERED
+
+
+def test_binding_of_the_address_before_is_taken_back_where_the_registrar_kept_it() -> None:
+    w = ok(started())
+    w.local = "192.0.2.77"
+    w.do(w.agent.network_changed(w.now))
+    moved = w.request("REGISTER")
+    old, new = f"<sip:door@{LOCAL}:5060>", moved.headers.get("Contact")
+    assert new == "<sip:door@192.0.2.77:5060>"
+    w.answer(moved, 200, ("Contact", f"{old};expires=200, {new};expires=300"))
+    back = w.request("REGISTER")
+    assert (back.expires, back.headers.get("Contact")) == (0, old)
+    assert states(w)[-1] is RegistrationState.REGISTERED
+
+
+def test_423_that_rises_for_ever_is_no_loop() -> None:
+    w = started()
+    for interval in range(301, 400):
+        found = w.sent()
+        if not found:
+            break
+        w.answer(found[0], 423, ("Min-Expires", str(interval)))
+    assert interval < 310
+    assert states(w)[-1] is RegistrationState.RETRYING
+
+
+def test_redirected_registration_comes_back_to_the_registrar_of_the_settings() -> None:
+    """RFC 3261 §8.1.3.4: a 3xx is about this request, not for ever."""
+    w = started()
+    w.answer(w.request("REGISTER"), 302, ("Contact", "<sip:192.0.2.9?Subject=x>"))
+    [(flow, moved)] = w.sent_with_flows()
+    assert (flow.remote[0], str(moved.uri)) == ("192.0.2.9", "sip:192.0.2.9")
+    w.answer(moved, 200, flow=flow)
+    assert states(w)[-1] is RegistrationState.REGISTERED
+    w.until_sent(290)
+    [(flow, refresh)] = w.sent_with_flows()
+    w.answer(refresh, 503, flow=flow)
+    w.until_sent(10)
+    [(flow, _)] = w.sent_with_flows()
+    assert flow.remote[0] == REMOTE
+
+
+def test_servers_of_one_domain_take_over_from_each_other_and_back() -> None:
+    """RFC 3263 §4.3 within and across requests."""
+    zone = {
+        ("SRV", "_sip._udp.pbx.test"): DnsAnswer(
+            (SrvRecord(1, 0, 5060, "a.pbx.test"), SrvRecord(2, 0, 5060, "b.pbx.test")), 300
+        ),
+        ("A", "a.pbx.test"): DnsAnswer((AddressRecord(REMOTE),), 300),
+        ("A", "b.pbx.test"): DnsAnswer((AddressRecord("192.0.2.2"),), 300),
+    }
+    w = started(replace(ACCOUNT, registrar=SipUri(host="pbx.test")), zone=zone)
+
+    def answering() -> str:
+        """Who answers next, with 200; the others say 503."""
+        for _ in range(20):
+            for flow, request in w.sent_with_flows():
+                host = str(flow.remote[0])
+                w.answer(request, 503 if host in dead else 200, flow=flow)
+                if host not in dead:
+                    return host
+            w.until_sent(300)
+        raise AssertionError("nobody")
+
+    dead: set[str] = set()
+    assert answering() == REMOTE
+    dead = {REMOTE}
+    assert answering() == "192.0.2.2"
+    assert answering() == "192.0.2.2"
+    dead = {"192.0.2.2"}
+    assert answering() == REMOTE
+
+
+def test_address_learned_over_tcp_keeps_the_port_listened_on() -> None:
+    """9, RFC 3581: a connection's source port is nobody's to call."""
+    account = replace(ACCOUNT, registrar=SipUri(host=REMOTE, params=(("transport", "tcp"),)))
+    w = started(account)
+    for _ in range(3):
+        for flow, request in w.sent_with_flows():
+            via = (request.headers.get("Via") or "").replace(
+                ";rport", ";rport=51000;received=198.51.100.7"
+            )
+            request.headers.set("Via", via)
+            w.answer(request, 200, flow=flow)
+            last = request
+    assert last.headers.get("Contact") == "<sip:door@198.51.100.7:5060;transport=tcp>"
+    assert states(w)[-1] is RegistrationState.REGISTERED
+
+
+def test_ipv6_is_bracketed_in_contact_and_via() -> None:
+    w = wire(replace(ACCOUNT, registrar=SipUri(host="2001:db8::1")))
+    w.local = "2001:db8::2"
+    w.do(w.agent.start(w.now))
+    register = w.request("REGISTER")
+    assert str(register.uri) == "sip:[2001:db8::1]"
+    assert register.headers.get("Contact") == "<sip:door@[2001:db8::2]:5060>"
+    assert (register.headers.get("Via") or "").startswith("SIP/2.0/UDP [2001:db8::2]:5060;")
+
+
+def test_tls_certificate_must_prove_the_domain_not_the_server_behind_it() -> None:
+    """6, RFC 5922."""
+    zone = {
+        ("SRV", "_sips._tcp.pbx.test"): DnsAnswer((SrvRecord(1, 0, 5061, "x.cloud.test"),), 300),
+        ("A", "x.cloud.test"): DnsAnswer((AddressRecord("192.0.2.9"),), 300),
+    }
+    tls = SipUri(host="pbx.test", params=(("transport", "tls"),))
+    w = wire(replace(ACCOUNT, registrar=tls), zone=zone)
+    w.do(w.agent.start(w.now))
+    assert w.opened == [Target(Transport.TLS, "192.0.2.9", 5061, "pbx.test")]
+    assert w.request("REGISTER").headers.get("Contact") == (
+        f"<sip:door@{LOCAL}:5061;transport=tls>"
+    )

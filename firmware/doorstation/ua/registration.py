@@ -6,7 +6,7 @@ so that a street of doors does not come back in one second after a power cut.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Final
 
@@ -26,6 +26,8 @@ RETRY_LIMIT: Final = 120.0
 """A visitor should not stand at a dumb door for longer than this after the router is back."""
 REFUSED_LIMIT: Final = 600.0
 """A wrong password is repeated slowly: many PBXs ban an address after a few."""
+MOST_RAISES: Final = 3
+"""423 in a row: each may be another registrar on the way, more are a loop."""
 MOST_MOVES: Final = 2
 """Registrations in a row for a changed address: some routers choose a port for each request."""
 LONGEST_INTERVAL: Final = 86400
@@ -72,7 +74,10 @@ class Registration:
         self._flow_is_to = 0
         self._stopping = False
         self._again = False
+        self._moved_to: SipUri | None = None
+        """Where a 3xx sent us; the registrar of the settings is asked again once that fails."""
         self._moves = 0
+        self._raises = 0
         self.state = RegistrationState.OFF
         self.flow: Flow | None = None
         """The flow that the registration is on; calls leave on the same one."""
@@ -91,7 +96,7 @@ class Registration:
 
     @property
     def registrar(self) -> SipUri:
-        return self._registrars[self._at]
+        return self._moved_to or self._registrars[self._at]
 
     def start(self, now: float) -> None:
         self._stopping = False
@@ -100,13 +105,10 @@ class Registration:
         self._register(now)
 
     def stop(self, now: float) -> None:
-        """Un-register (RFC 3261 §10.2.2)."""
+        """Un-register (RFC 3261 §10.2.2), after the answer to a REGISTER that is under way."""
         self._stopping = True
         self._next = self._next_probe = None
-        if self._ticket is not None:
-            self._ticket.forget()
-            self._ticket = None
-        if self.state is RegistrationState.REGISTERED:
+        if self.state is RegistrationState.REGISTERED and self._ticket is None:
             self._ticket = self._send(now, self, expires=0, contact=self._bound)
         self._set(RegistrationState.OFF, "stopped")
 
@@ -239,7 +241,8 @@ class Registration:
             self._plan_probe(now)
             return
         self._ticket = None
-        if self._stopping:
+        if request.expires == 0 or self._stopping:
+            self._turned_round(request, response, now)
             return
         moved = self._learn(response, flow)
         if 200 <= response.status < 300:
@@ -265,6 +268,13 @@ class Registration:
         if not self._stopping:
             self._failed("no answer" if status == 408 else why, now, None)
 
+    def _turned_round(self, request: Request, response: Response, now: float) -> None:
+        """An answer after `stop`, or after the `start` that followed it: now do what is wanted."""
+        if not self._stopping:
+            self._register(now)
+        elif request.expires and 200 <= response.status < 300:
+            self._ticket = self._send(now, self, expires=0, contact=_bound_by(request))
+
     def _learn(self, response: Response, flow: Flow) -> bool:
         """Take `received` and `rport` from our Via (RFC 3581 §4). True: they are news."""
         via = response.top_via
@@ -287,15 +297,19 @@ class Registration:
         self.flow = flow
         self._flow_is_to = self._at
         self._failures = 0
-        bound = request.contacts[0].uri
-        self._bound = bound if isinstance(bound, SipUri) else None
+        before, bound = self._bound, _bound_by(request)
+        self._bound = bound
         self._moves = self._moves + 1 if moved else 0
         if 0 < self._moves <= MOST_MOVES and not same_uri(bound, self.contact_uri(flow)):
             # The registrar sees us elsewhere than this Contact says: take it back, bind the other.
-            if isinstance(bound, SipUri):
-                self._send(now, NOBODY, 0, bound)
+            self._send(now, NOBODY, 0, bound)
             self._register(now)
             return
+        if before is not None and not same_uri(before, bound) and _lists(response, before):
+            # From before an address change; calls would ring there as well, until it expires.
+            self._send(now, NOBODY, 0, before)
+        self._again = False
+        self._raises = 0
         self.granted = _granted(request, response, bound, self._interval)
         if self.granted <= 0:
             self._failed("the registrar granted no time", now, None)
@@ -313,7 +327,12 @@ class Registration:
 
     def _interval_too_brief(self, response: Response, now: float) -> None:
         wanted = response.min_expires
-        if wanted is None or not self._interval < wanted <= LONGEST_INTERVAL:
+        self._raises += 1
+        if (
+            wanted is None
+            or not self._interval < wanted <= LONGEST_INTERVAL
+            or self._raises > MOST_RAISES
+        ):
             self._failed(f"423 with Min-Expires {wanted}", now, None)
             return
         self._interval = wanted
@@ -327,7 +346,7 @@ class Registration:
             if isinstance(contact.uri, SipUri):
                 self._again = True
                 self.flow = None
-                self._registrars[self._at] = contact.uri
+                self._moved_to = replace(contact.uri, headers=())
                 return True
         return False
 
@@ -345,6 +364,7 @@ class Registration:
         if self._at + 1 < len(self._registrars):
             # Still bound at the back-up, perhaps: what it has is kept until it too fails.
             self._at += 1
+            self._moved_to = None
             self._register(now)
             return
         self._forget_flow()
@@ -360,6 +380,8 @@ class Registration:
         self.granted = 0.0
         self._next_probe = None
         self._again = False
+        self._moved_to = None
+        self._raises = 0
 
     def _set(self, state: RegistrationState, why: str, contacts: int = 0) -> None:
         changed = state is not self.state
@@ -367,6 +389,17 @@ class Registration:
         if changed or state in (RegistrationState.RETRYING, RegistrationState.REFUSED):
             granted = self.granted if state is RegistrationState.REGISTERED else 0.0
             self._report(RegistrationChanged(state, str(self.registrar), why, granted, contacts))
+
+
+def _bound_by(request: Request) -> SipUri:
+    """The one Contact of a REGISTER of ours."""
+    bound = request.contacts[0].uri
+    assert isinstance(bound, SipUri)
+    return bound
+
+
+def _lists(response: Response, uri: SipUri) -> bool:
+    return any(same_uri(contact.uri, uri) for contact in response.contacts)
 
 
 def _address(text: str | None) -> str:
