@@ -16,7 +16,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -63,12 +63,18 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the program; nothing when it has ended."""
         pid = self._popen.pid
-        try:
-            if self._wrapped:  # nsenter waits for its child; ended by a signal it would not
-                pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+        if self._wrapped:
+            # The wrapper has to outlive its child, to reap it: an orphan's new parent may not,
+            # and a zombie keeps the whole namespace.
+            children = Path(f"/proc/{pid}/task/{pid}/children")
+            found = eventually(
+                lambda: self._popen.poll() is not None or children.read_text(), "it has started"
+            )
+            if found is True:
+                return
+            pid = int(found)
+        with suppress(ProcessLookupError):
             os.kill(pid, number)
-        except (OSError, ValueError):
-            return
 
     def stop(self, seconds: float = 5.0) -> None:
         """Ask it to end, then insist."""
@@ -76,13 +82,8 @@ class Process:
         try:
             self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(self._popen.pid, signal.SIGKILL)
+            self.send(signal.SIGKILL)
             self._popen.wait()
-
-    def kill(self) -> None:
-        """End it and all its children at once."""
-        os.killpg(self._popen.pid, signal.SIGKILL)
-        self._popen.wait()
 
     def ready(self, condition: Callable[[], T], what: str, seconds: float = 10.0) -> T:
         """As `eventually`, but fails at once, with the log, when the program ends before."""
