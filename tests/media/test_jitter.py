@@ -266,17 +266,34 @@ def test_sound_far_ahead_does_not_pile_up() -> None:
     assert buffer.dropped >= 80
 
 
+def tone(level: int) -> bytes:
+    return array("h", [level] * 160).tobytes()
+
+
 def test_a_cut_shortens_the_delay_by_one_period_and_clicks_not() -> None:
     buffer = JitterBuffer()
-    steady_tone = array("h", [1000] * 160).tobytes()
     for i in range(5):
-        buffer.put(i * 160, steady_tone, 0.01)
+        buffer.put(i * 160, tone(1000), 0.01)
     for i in range(5, 2000):
-        buffer.put(i * 160, steady_tone, 0.01)
+        buffer.put(i * 160, tone(1000), 0.01)
         played = samples(buffer.get())
         assert set(played) <= ({1000} if i > 8 else {0, 1000})
     assert buffer.cuts >= 3
-    assert buffer.delay <= 0.021
+    assert buffer.delay <= 0.041
+
+
+def test_a_single_period_too_much_waits_for_a_pause_in_the_speech() -> None:
+    buffer = JitterBuffer()
+    for i in range(3000):
+        buffer.put(i * 160, tone(5000), 0.01)
+        buffer.get()
+    assert buffer.cuts == 0
+    before = buffer.delay
+    for i in range(3000, 3010):
+        buffer.put(i * 160, tone(900), 0.01)  # -31 dBFS: a street is never silent
+        buffer.get()
+    assert buffer.cuts == 1
+    assert before - buffer.delay == pytest.approx(0.02)
 
 
 @settings(max_examples=60, deadline=None)

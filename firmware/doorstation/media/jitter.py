@@ -10,8 +10,8 @@ grown by what was invented. So the delay follows the jitter up without any estim
 
 *Too much.* `lead` is how long before its playout a packet arrived. When the smallest lead of the
 last seconds leaves a whole period and some guard (more with more measured jitter), one period is
-cut out, in a quiet moment if there is one. Each underrun makes the next cut wait longer, up to a
-minute.
+cut out at the next pause in the speech; without a pause only if it leaves more than two. Each
+underrun makes the next cut wait longer, up to a minute.
 
 *Pauses.* After 60 ms of nothing the buffer is empty in earnest (silence suppression, hold,
 telephone-events, a restarted sender) and the next packet starts afresh with the delay last needed.
@@ -62,6 +62,7 @@ class JitterBuffer:
         "_invented",
         "_last_growth",
         "_longest",
+        "_loudness",
         "_packets",
         "_patience",
         "_playing",
@@ -106,6 +107,7 @@ class JitterBuffer:
         self._smallest_before: float = math.inf
         self._at_start = 0
         self._usual = 0.0
+        self._loudness = 0.0
         self._since_trouble = 0
         self._patience = _PATIENCE
 
@@ -258,9 +260,14 @@ class JitterBuffer:
         spare = min(self._smallest, self._smallest_before) - self._guard
         if spare < self.period or not self._packets or math.isinf(spare):
             return False
-        if spare > 5 * self.period or self._since_trouble > self._patience + _WINDOW:
+        # A single period too much waits for a pause in the speech, however long; more does not.
+        if spare > 5 * self.period:
             return True
-        return audioop.rms(pcm, 2) <= _QUIET
+        if spare > 2 * self.period and self._since_trouble > self._patience + _WINDOW:
+            return True
+        rms = audioop.rms(pcm, 2)
+        self._loudness += (rms - self._loudness) / 64.0
+        return rms <= _QUIET or rms < self._loudness / 4.0
 
     def _cut(self, pcm: bytes) -> bytes:
         """The next two periods as one."""
