@@ -31,3 +31,7 @@ def test_sound_on_the_kernels_loopback_card() -> None:
 
 def test_a_usb_reader_really_unplugged() -> None:
     run_guest("guest_serial.py")
+
+
+def test_a_whole_door_on_real_lines_and_a_real_card() -> None:
+    run_guest("guest_door.py", limit=150)
