@@ -36,13 +36,12 @@ def _enter_own_network() -> None:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from tests.support.lab import lab
-
     from bench import card, measurements, rivals
     from bench.agents import AGENTS
     from bench.far_end import FarEnd
     from bench.run import Bench, section
     from bench.table import page
+    from tests.support.lab import lab
 
     chosen = measurements.chosen(options.only)
     present = tuple(agent for agent in AGENTS if agent.version())

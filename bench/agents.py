@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from doorstation.net import control_client
-from tests.support.lab import Lab, Process, eventually
-from tests.support.tls import Authority, CertificateFiles
 
 from bench.card import Card
 from bench.far_end import FarEnd
+from tests.support.lab import Lab, Process, eventually
+from tests.support.tls import Authority, CertificateFiles
 
 REGISTERED_WITHIN: Final = 10.0
 WARNINGS: Final = re.compile(r"(?i)traceback|error|warning|failed")
@@ -138,9 +138,11 @@ class Doorstation:
         (folder / "doorstation.toml").write_text(_settings(far_end, address, folder, setup))
         program = str(Path(sys.executable).parent / "doorstation")
         command = [program, "run", "--config", str(folder / "doorstation.toml")]
-        with _started(
-            lab, far_end, card, folder, setup, command, "doorstation.log"
-        ) as (process, pid, at):
+        with _started(lab, far_end, card, folder, setup, command, "doorstation.log") as (
+            process,
+            pid,
+            at,
+        ):
             running = RunningDoorstation(process, pid, (address, 5060), at)
             running.control = folder / "control.sock"
             # Registered is what `status` says; the 200 may still be on its way.
@@ -268,9 +270,11 @@ class Baresip:
             "".join(f"<sip:{n}@198.51.{n >> 8 & 0xFF}.{n & 0xFF}>\n" for n in range(setup.peers))
         )
         command = ["baresip", "-f", str(folder)]
-        with _started(
-            lab, far_end, card, folder, setup, command, "baresip.log"
-        ) as (process, pid, at):
+        with _started(lab, far_end, card, folder, setup, command, "baresip.log") as (
+            process,
+            pid,
+            at,
+        ):
             running = RunningBaresip(process, pid, (address, 5060), at)
             running.callee = f"sip:900@{far_end.address}"
             eventually(running.connected, "its control port")
@@ -304,7 +308,10 @@ class RunningBaresip(Running):
 
 def _baresip_config(address: str, folder: Path, setup: Setup) -> str:
     """As its own template writes it, where nothing here asks for another value."""
-    modules = [*Path("/usr/lib").glob("baresip/modules"), *Path("/usr/lib").glob("*/baresip/modules")]
+    modules = [
+        *Path("/usr/lib").glob("baresip/modules"),
+        *Path("/usr/lib").glob("*/baresip/modules"),
+    ]
     if not modules:
         raise AssertionError("no baresip/modules below /usr/lib: install baresip-core")
     return f"""\

@@ -65,7 +65,7 @@ class Card:
 
 
 def build(folder: Path) -> Path:
-    """Compile the plugin; the path of the library. Raises RuntimeError with the compiler's words."""
+    """Compile the plugin; the library. Raises RuntimeError with the compiler's words."""
     made = subprocess.run(
         ["make", "-s", f"OUT={folder}"], cwd=SOURCE, capture_output=True, text=True, check=False
     )

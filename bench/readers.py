@@ -8,10 +8,12 @@ makes slower.
 """
 
 import asyncio
+import collections
+import importlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,8 @@ def aiosip() -> Pair:
     # Written for Python 3.5, where this was the way to say `async def`.
     if not hasattr(asyncio, "coroutine"):
         asyncio.coroutine = lambda function: function  # type: ignore[attr-defined]
+    if not hasattr(collections, "MutableMapping"):
+        collections.MutableMapping = MutableMapping  # type: ignore[attr-defined]
     asyncio.set_event_loop(asyncio.new_event_loop())
     from aiosip.message import Message  # type: ignore[import-not-found]
 
@@ -61,8 +65,8 @@ def aiosip() -> Pair:
     return read, lambda request: str(request).encode()
 
 
-def pyVoIP() -> Pair:  # noqa: N802
-    import pyVoIP.VoIP  # type: ignore[import-not-found]
+def pyVoIP() -> Pair:
+    importlib.import_module("pyVoIP.VoIP")  # first: the two import each other
     from pyVoIP.SIP import SIPMessage  # type: ignore[import-not-found]
 
     return SIPMessage, None  # it writes from pieces of text, not from a message

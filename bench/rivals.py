@@ -20,7 +20,7 @@ def prepare(root: Path) -> None:
     try:
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         for library in LIBRARIES:
-            command = [folder / "bin/python", "-m", "pip", "--disable-pip-version-check"]
+            command = [str(folder / "bin/python"), "-m", "pip", "--disable-pip-version-check"]
             installed = subprocess.run([*command, "install", "-q", library], check=False)
             if installed.returncode:
                 print(f"{library} is not installed", file=sys.stderr)

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from tests.support.lab import Lab
-
 from bench.agents import Agent, Running, Setup
 from bench.card import Card
 from bench.far_end import FarEnd
 from bench.table import Section
+from tests.support.lab import Lab
 
 Values = dict[str, float | str]
 

@@ -1,6 +1,6 @@
 """Run as a program: the media thread with several sessions on the virtual card, until it is ended.
 
-    python -m bench.sessions OUR_ADDRESS FAR_ADDRESS FAR_PORT...     prints our ports as JSON
+python -m bench.sessions OUR_ADDRESS FAR_ADDRESS FAR_PORT...     prints our ports as JSON
 """
 
 import asyncio

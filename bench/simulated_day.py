@@ -22,6 +22,7 @@ from doorstation.sip.uri import SipUri
 from doorstation.ua.agent import UserAgent
 from doorstation.ua.config import Account, AgentConfig
 from doorstation.ua.events import CallArrived, CallConnected, GroupAnswered, Refused
+
 from tests.support.network import Conditions, Host, Network
 
 DOOR: Final = "192.0.2.10"
@@ -151,9 +152,7 @@ class House:
         self.packets = 0
         self.endpoint = Endpoint(ids)
         self.agent = UserAgent(AgentConfig(account), ids, self.endpoint)
-        self.door: Host[UserAgent] = self.network.attach(
-            self.agent, DOOR, on_output=self._output
-        )
+        self.door: Host[UserAgent] = self.network.attach(self.agent, DOOR, on_output=self._output)
         self.pbx = self.network.attach(Far(PBX), PBX)
         self.stranger = self.network.attach(Far(STRANGER), STRANGER)
         self.calls = 0

@@ -85,7 +85,13 @@ def number(value: float | str | None) -> str:
         return f"{value:,.0f}"
     if float(value).is_integer():
         return f"{value:.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
+    return (
+        f"{value:.1f}"
+        if abs(value) >= 10
+        else f"{value:.2f}"
+        if abs(value) >= 0.1
+        else f"{value:.3f}"
+    )
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -12,13 +12,11 @@ import sys
 import time
 from collections.abc import Iterator
 
-from tests.support.lab import Process, eventually
-
 from bench.agents import Agent, Doorstation, Setup, program_id
-from bench.far_end import Media
 from bench.process import Watched
 from bench.run import Bench, Values
 from bench.table import Row
+from tests.support.lab import Process, eventually
 
 COUNTS = (1, 2, 4, 8)
 

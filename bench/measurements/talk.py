@@ -1,21 +1,25 @@
 """In a call.
 
-A G.711 call over ALSA, the far end sending 20 ms packets at an exact cadence. *CPU*: median of
-whole minutes, card not recording; once with an 8 kHz card, once with one at 48 kHz, which has to be
-converted. *Packet to loudspeaker*: from the far end's system call to the instant at which the card
-puts the packet's first sample out, median over all packets of several calls, so that every phase
-between the far end's clock and the card's comes in. *Gaps*: places in one long call where the
-loudspeaker's next sound was not the next packet, in time. *Microphone to packet*: from the instant
-at which the card has taken a packet's last sample in to the kernel's receive stamp at the far end.
-*Cadence*: gaps between these stamps, standard deviation and 99.9 % percentile.
+A G.711 call over ALSA, the far end sending 20 ms packets at an exact cadence. *CPU*: all programs
+in a call of their own at the same time, so that whatever else the machine does costs all of them;
+the median of whole minutes, card not recording; once with an 8 kHz card, once with one at 48 kHz,
+which has to be converted. All else, one program after the other. *Packet to loudspeaker*: from the
+far end's system call to the instant at which the card puts the packet's first sample out, median
+over all packets of several calls, so that every phase between the far end's clock and the card's
+comes in. *Gaps*: places in one long call where the loudspeaker's next sound was not the next
+packet, in time. *Microphone to packet*: from the instant at which the card has taken a packet's
+last sample in to the kernel's receive stamp at the far end. *Cadence*: gaps between these stamps,
+standard deviation and 99.9 % percentile.
 """
 
+import contextlib
 import statistics
 import time
+from itertools import pairwise
 
 from bench.agents import Agent, Setup
 from bench.card import listen, microphone_delays
-from bench.process import Watched
+from bench.process import Cost, Watched
 from bench.run import Bench, Values
 from bench.table import Row, Target, median, percentile
 
@@ -24,10 +28,12 @@ SETTLING = 3.0
 
 
 def measure(bench: Bench) -> tuple[list[Row], list[str]]:
+    at_8, at_48 = (_costs(bench, rate, bench.count(5, 3)) for rate in (8000, 48000))
+
     def one(agent: Agent) -> Values:
         return {
-            **_cost(bench, agent, 8000, bench.count(3, 1)),
-            **{f"{name}48": v for name, v in _cost(bench, agent, 48000, 1).items()},
+            **at_8[agent.name],
+            **{f"{name}48": value for name, value in at_48[agent.name].items()},
             **_long_call(bench, agent),
             **_phases(bench, agent, 8000),
             **{f"{name}48": v for name, v in _phases(bench, agent, 48000).items()},
@@ -53,22 +59,29 @@ def measure(bench: Bench) -> tuple[list[Row], list[str]]:
     ], []
 
 
-def _cost(bench: Bench, agent: Agent, rate: int, minutes: int) -> Values:
+def _costs(bench: Bench, rate: int, minutes: int) -> dict[str, Values]:
     far_end = bench.far_end
-    with bench.start(agent, Setup(rate=rate, record=False)) as running:
-        call = far_end.connected(far_end.call(running.peer))
+    with contextlib.ExitStack() as stack:
+        setup = Setup(rate=rate, record=False)
+        running = {a.name: stack.enter_context(bench.start(a, setup)) for a in bench.agents}
+        calls = {name: far_end.connected(far_end.call(r.peer)) for name, r in running.items()}
         time.sleep(SETTLING)
-        watched = Watched(running.pid)
-        costs = []
+        watched = {name: Watched(program.pid) for name, program in running.items()}
+        costs: dict[str, list[Cost]] = {name: [] for name in watched}
         for _ in range(minutes):
             time.sleep(bench.seconds(60, 5))
-            costs.append(watched.cost())
-        memory = watched.memory()
-        far_end.hang_up(call)
+            for name, program in watched.items():
+                costs[name].append(program.cost())
+        memory = {name: program.memory() for name, program in watched.items()}
+        for call in calls.values():
+            far_end.hang_up(call)
     return {
-        "cpu": median([cost.cpu / cost.seconds * 60 for cost in costs]),
-        "wakeups": median([cost.wakeups / cost.seconds for cost in costs]),
-        "memory": memory,
+        name: {
+            "cpu": median([cost.cpu / cost.seconds * 60 for cost in each]),
+            "wakeups": median([cost.wakeups / cost.seconds for cost in each]),
+            "memory": memory[name],
+        }
+        for name, each in costs.items()
     }
 
 
@@ -107,7 +120,7 @@ def xruns_between(bench: Bench, begin: int, end: int) -> int:
 
 def cadence(arrivals: list[int]) -> list[float]:
     """Milliseconds from each packet to the next."""
-    return [(b - a) / 1e6 for a, b in zip(arrivals, arrivals[1:], strict=False)]
+    return [(after - before) / 1e6 for before, after in pairwise(arrivals)]
 
 
 def _phases(bench: Bench, agent: Agent, rate: int) -> Values:
