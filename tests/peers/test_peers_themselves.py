@@ -23,6 +23,13 @@ def test_nothing_of_a_lab_outlives_it(tmp_path: Path) -> None:
     eventually(lambda: network.interface not in _interfaces(), "the cable is gone")
 
 
+def test_a_killed_registrar_leaves_its_port_to_the_next(network: Lab, tmp_path: Path) -> None:
+    with kamailio(network, tmp_path, USERS) as first:
+        first.stop()
+        with kamailio(network, tmp_path, USERS, address=first.address) as second:
+            assert second.contacts("door") == []
+
+
 def _interfaces() -> list[str]:
     return [name for _, name in socket.if_nameindex()]
 

@@ -82,8 +82,33 @@ class Process:
         try:
             self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.send(signal.SIGKILL)
-            self._popen.wait()
+            self.kill()
+
+    def kill(self) -> None:
+        """End it and all its children at once; their ports are free on return."""
+
+        def gone() -> bool:
+            running = self._running()
+            for pid in running:  # again and again: it may be forking
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return not running
+
+        eventually(gone, f"all of {self.name} ended")
+        self._popen.wait()
+
+    def _running(self) -> list[int]:
+        """The program and its children, without the wrapper, which ends and reaps by itself."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                pid, _, rest = stat.read_text().partition(" ")
+                state, _, group = rest.rpartition(")")[2].split()[:3]
+                if int(group) == self._popen.pid and state not in "ZX":
+                    found.append(int(pid))
+        if self._wrapped and self._popen.pid in found:
+            found.remove(self._popen.pid)
+        return found
 
     def ready(self, condition: Callable[[], T], what: str, seconds: float = 10.0) -> T:
         """As `eventually`, but fails at once, with the log, when the program ends before."""

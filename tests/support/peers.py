@@ -134,6 +134,7 @@ def kamailio(
     for name, value in filled.items():
         config = config.replace(f"@{name}@", value)
     (directory / "kamailio.cfg").write_text(config)
+    (directory / "rpc").unlink(missing_ok=True)  # of one that was killed
     switches = ["-A", "TWO_RECORD_ROUTES"] if record_routes == 2 else []
     command = ["kamailio", "-f", str(directory / "kamailio.cfg"), *switches]
     command += ["-m", "32", "-M", "4", "-DD", "-E", "-Y", str(directory)]
