@@ -425,12 +425,16 @@ def test_answer_after_the_end_of_the_transaction_is_counted() -> None:
 # Answers without state
 
 
+def challenge(request: Request) -> Response:
+    response = make_response(request, 401)
+    response.headers.add("WWW-Authenticate", "Digest x")
+    return response
+
+
 def test_refused_request_leaves_no_state() -> None:
     machine = endpoint()
     event = received(machine, wire())
-    response = one_response(
-        machine.refuse(event.server_id, event.request, 401, [("WWW-Authenticate", "Digest x")])
-    )
+    response = one_response(machine.answer_once(event.server_id, challenge(event.request)))
     assert response.status == 401
     assert response.headers.get("WWW-Authenticate") == "Digest x"
     assert machine.load["server_transactions"] == machine.load["merge_keys"] == 0
@@ -443,7 +447,7 @@ def test_flood_of_refused_requests_leaves_nothing_behind() -> None:
     machine = endpoint()
     for n in range(3000):
         event = received(machine, wire("OPTIONS", branch=f"z9hG4bK{n}", call_id=str(n)))
-        machine.refuse(event.server_id, event.request, 403)
+        machine.answer_once(event.server_id, make_response(event.request, 403))
         assert machine.load["timers"] < 70
     assert machine.deadline is None
     assert_empty(machine)

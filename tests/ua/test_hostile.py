@@ -3,9 +3,9 @@
 import pytest
 from doorstation.sip.uri import SipUri
 from doorstation.ua.config import Account, AgentConfig, Peer
-from doorstation.ua.events import CallArrived, GroupAnswered
+from doorstation.ua.events import CallArrived, GroupAnswered, RegistrationChanged
 
-from tests.support.wire import LOCAL, REMOTE, SDP, Wire, request, respond
+from tests.support.wire import LOCAL, REMOTE, SDP, Wire, request, respond, udp
 
 PEER = AgentConfig(peers=(Peer("indoor", SipUri(host=REMOTE)),))
 ACCOUNT = Account(user="door", domain="pbx.test", registrar=SipUri(host=REMOTE), keep_alive=0)
@@ -79,3 +79,177 @@ def test_only_an_address_and_a_port_are_learned_from_a_via(seen: str, contact: s
     w.sent()
     w.wait(300)
     assert str(w.sent()[-1].contacts[0].uri) == contact
+
+
+def loaded(w: Wire) -> dict[str, int]:
+    """The tables of the transaction layer that hold something."""
+    return {table: count for table, count in w.endpoint.load.items() if count}
+
+
+@pytest.mark.parametrize(
+    "method", ["OPTIONS", "INVITE", "MESSAGE", "REGISTER", "BANANA", "BYE", "INFO", "CANCEL", "ACK"]
+)
+@pytest.mark.parametrize("to_tag", ["", "guessed"])
+def test_a_flood_of_strangers_leaves_no_state_and_peers_get_through(
+    method: str, to_tag: str
+) -> None:
+    """8.2.7 of RFC 3261: forged addresses are free, our memory is not."""
+    peer = Peer("porter", SipUri(host="192.0.2.5"), password="p")
+    w = Wire(AgentConfig(peers=(*PEER.peers, peer)))
+    for number in range(250):
+        source = udp(f"10.0.0.{number}")
+        call = f"flood-{number}"
+        w.receive(request(method, call_id=call, to_tag=to_tag, body=b"x"), source)
+        w.receive(
+            request(method, call_id=call, to_tag=to_tag, from_uri="sip:porter@192.0.2.5"), source
+        )
+    assert w.agent.deadline is None
+    assert loaded(w) == {}
+    assert len(w.sent()) == (0 if method == "ACK" else 500)
+    w.receive(request("INVITE", body=SDP))
+    assert len(w.told(CallArrived)) == 1
+
+
+def test_200_to_an_invite_never_sent_makes_us_write_to_nobody() -> None:
+    """A stranger's Contact would else get our ACK and eleven BYEs for one datagram of his."""
+    w = Wire(PEER)
+    w.do(w.agent.place("g", (f"sip:phone@{REMOTE}",), 16384, w.now))
+    invite = w.request("INVITE")
+    invite.headers.set("Call-ID", "made-up")
+    invite.headers.set("Via", f"SIP/2.0/UDP {LOCAL}:5060;branch=z9hG4bKmade-up")
+    w.answer(invite, 200, ("Contact", "<sip:victim@198.51.100.1>"), body=SDP)
+    assert w.sent() == []
+
+
+def test_late_200_of_a_call_of_ours_is_still_acknowledged_and_ended() -> None:
+    w = Wire(PEER)
+    w.do(w.agent.place("g", (f"sip:phone@{REMOTE}",), 16384, w.now))
+    invite = w.request("INVITE")
+    w.wait(40)
+    w.sent()
+    w.answer(invite, 200, body=SDP)
+    assert [m.method for m in w.sent()] == ["ACK", "BYE"]
+
+
+@pytest.mark.parametrize("name", ["Accept", "Content-Disposition", "Content-Encoding", "RAck"])
+@pytest.mark.parametrize("value", ['"', "<", 'text/plain;x="', ",,,", "x" * 3000])
+def test_headers_that_cannot_be_read_get_an_answer(name: str, value: str) -> None:
+    w = Wire(PEER)
+    w.receive(request("INVITE", (name, value), body=SDP))
+    answers = [m.status for m in w.sent()]
+    assert answers in ([], [400], [406], [415])
+    assert len(w.told(CallArrived)) == (not answers)
+
+
+@pytest.mark.parametrize("contact", ["*", "<tel:+4930>", "<http://x/>"])
+def test_invite_whose_contact_is_nowhere_to_send_to_gets_400(contact: str) -> None:
+    w = Wire(PEER)
+    w.receive(request("INVITE", ("Contact", contact), body=SDP))
+    assert w.response().status == 400
+    assert w.agent.calls == {}
+
+
+@pytest.mark.parametrize("contact", ["*", "<tel:+4930>", ""])
+def test_reinvite_whose_contact_is_nowhere_to_send_to_leaves_the_target(contact: str) -> None:
+    w = Wire(PEER)
+    w.receive(request("INVITE", body=SDP))
+    [arrived] = w.told(CallArrived)
+    w.do(w.agent.answer(arrived.call, 16384, w.now))
+    tag = w.response().to.tag or ""
+    w.receive(request("ACK", to_tag=tag))
+    w.receive(request("INVITE", ("Contact", contact), to_tag=tag, cseq=2, body=SDP))
+    assert w.response().status == 200
+    w.receive(request("ACK", to_tag=tag, cseq=2))
+    w.do(w.agent.hang_up(arrived.call, w.now))
+    assert str(w.request("BYE").uri) == f"sip:indoor@{REMOTE}:5060"
+
+
+def test_registrar_that_answers_with_contact_star_grants_what_was_asked() -> None:
+    w = Wire(AgentConfig(account=ACCOUNT))
+    w.do(w.agent.start(w.now))
+    w.answer(w.request("REGISTER"), 200, ("Contact", "*"))
+    assert w.told(RegistrationChanged)[-1].expires == 300
+
+
+def test_dialogs_are_found_by_both_tags_and_the_call_id_whoever_sends() -> None:
+    """Tags are our secret, addresses are not: a phone may move, nobody can guess."""
+    w = Wire(PEER)
+    w.receive(request("INVITE", body=SDP))
+    [arrived] = w.told(CallArrived)
+    w.do(w.agent.answer(arrived.call, 16384, w.now))
+    tag = w.response().to.tag or ""
+    w.receive(request("ACK", to_tag=tag))
+    for wrong in (
+        {"to_tag": "guess"},
+        {"to_tag": tag, "from_tag": "other"},
+        {"to_tag": tag, "call_id": "other"},
+    ):
+        w.receive(request("BYE", cseq=2, **wrong))  # type: ignore[arg-type]
+        assert w.response().status == 481
+    assert arrived.call in w.agent.calls
+    w.receive(request("BYE", cseq=2, to_tag=tag), udp("198.51.100.4"))
+    assert w.response().status == 200
+
+
+def test_rfc_2543_caller_without_tags_is_one_call_and_can_hang_up() -> None:
+    old = (("From", f"<sip:indoor@{REMOTE}>"), ("Via", f"SIP/2.0/UDP {REMOTE}:5060"))
+    w = Wire(PEER)
+    w.receive(request("INVITE", *old, body=SDP))
+    [arrived] = w.told(CallArrived)
+    w.do(w.agent.answer(arrived.call, 16384, w.now))
+    tag = w.response().to.tag or ""
+    w.receive(request("ACK", *old, to_tag=tag))
+    w.wait(40)
+    assert arrived.call in w.agent.calls
+    w.receive(request("BYE", *old, to_tag=tag, cseq=2))
+    assert w.response().status == 200
+    assert w.agent.calls == {}
+
+
+def test_rfc_2543_phone_that_answers_without_a_to_tag_is_a_call() -> None:
+    w = Wire(PEER)
+    w.do(w.agent.place("g", (f"sip:phone@{REMOTE}",), 16384, w.now))
+    invite = w.request("INVITE")
+    w.answer(invite, 180, tag="")
+    w.answer(invite, 200, body=SDP, tag="")
+    assert w.request("ACK").to.tag is None
+    [answered] = w.told(GroupAnswered)
+    w.receive(
+        request(
+            "BYE",
+            ("From", f"<sip:phone@{REMOTE}>"),
+            call_id=invite.call_id,
+            to_tag=invite.from_.tag or "",
+        )
+    )
+    assert w.response().status == 200
+    assert answered.call not in w.agent.calls
+
+
+@pytest.mark.parametrize("number", [0, 1, 2**31 - 1])
+def test_any_legal_cseq_begins_a_call_and_goes_on_counting(number: int) -> None:
+    w = Wire(PEER)
+    w.receive(request("INVITE", cseq=number, body=SDP))
+    [arrived] = w.told(CallArrived)
+    w.do(w.agent.answer(arrived.call, 16384, w.now))
+    tag = w.response().to.tag or ""
+    w.receive(request("ACK", to_tag=tag, cseq=number))
+    w.receive(request("OPTIONS", to_tag=tag, cseq=number))
+    assert w.response().status == 200
+    w.wait(40)
+    assert arrived.call in w.agent.calls
+
+
+def test_proxy_require_is_for_proxies() -> None:
+    """RFC 3261 §20.29: not ours to refuse."""
+    w = Wire(PEER)
+    w.receive(request("INVITE", ("Proxy-Require", "sec-agree"), body=SDP))
+    assert w.sent() == []
+    assert len(w.told(CallArrived)) == 1
+
+
+@pytest.mark.parametrize("user", ["door@", "anything@", "", "%00@", "a;b=c@"])
+def test_call_in_is_taken_whatever_the_user_part(user: str) -> None:
+    w = Wire(PEER)
+    w.receive(request("INVITE", uri=f"sip:{user}{LOCAL}", body=SDP))
+    assert len(w.told(CallArrived)) == 1

@@ -73,7 +73,7 @@ class Dialog:
 
     @classmethod
     def from_request(cls, request: Request, local_tag: str) -> "Dialog":
-        """The called side's dialog (RFC 3261 §12.1.1). Raises ProtocolError with nowhere to send to.
+        """The called side's dialog (RFC 3261 §12.1.1); ProtocolError with nowhere to send to.
 
         An RFC 2543 caller may leave Contact out; From is then where it is reached.
         """

@@ -87,7 +87,7 @@ _COOKIE: Final = "z9hg4bk"  # in lower case
 
 @dataclass(frozen=True, slots=True)
 class RequestReceived:
-    """A new, well-formed request; answer with `respond` or `refuse`."""
+    """A new, well-formed request; answer with `respond` or `answer_once`."""
 
     server_id: int
     request: Request
@@ -570,23 +570,20 @@ class Endpoint:
             response.headers.add("Server", self._user_agent)
         return self._server_did(server, server.transaction.respond(response, now), now)
 
-    def refuse(
-        self,
-        server_id: int,
-        request: Request,
-        status: int,
-        headers: Iterable[tuple[str, str]] = (),
-    ) -> list[Output]:
+    def answer_once(self, server_id: int, response: Response) -> list[Output]:
         """Answer and forget the request at once: what strangers get leaves no state (§8.2.7).
 
-        For finals other than 2xx. A repeated request comes up as a new one and gets the same.
+        For finals, but no 2xx to INVITE. A repeated request comes up as a new one.
         """
         server = self._servers_by_id.get(server_id)
         if server is None:
             self._counters["late_responses"] += 1
             return []
         self._forget_server(server)
-        return self._answer(request, server.transaction.flow, status, headers=headers)
+        if not response.to.tag:
+            tagged = f"{response.headers.get('To')};tag={self._stateless_tag}"
+            response.headers.set("To", tagged)
+        return self._send_once(server.transaction.flow, response)
 
     def ping(self, flow: Flow) -> list[Output]:
         """Keep a flow open (RFC 5626 §4.4.1); on a stream we opened `PongReceived` answers."""
@@ -969,6 +966,9 @@ class Endpoint:
         response = make_response(request, status, reason, to_tag or self._stateless_tag)
         for name, value in headers:
             response.headers.add(name, value)
+        return self._send_once(way, response)
+
+    def _send_once(self, way: Flow, response: Response) -> list[Output]:
         if self._user_agent:
             response.headers.add("Server", self._user_agent)
         try:

@@ -47,6 +47,9 @@ from doorstation.ua.requester import NOBODY, Requester
 
 Out = Wire | Event
 
+MAX_PLACED = 64
+"""Call-IDs of calls placed lately, whose late answers are still acknowledged and ended."""
+
 MAX_TEXT = 4096
 """Octets of a text that is handed on: bounds what a stranger behind the PBX can push into logs."""
 
@@ -76,6 +79,7 @@ class UserAgent:
         self.calls: dict[str, Call] = {}
         self._groups: dict[str, CallGroup] = {}
         self._servers: dict[int, IncomingCall] = {}
+        self._placed: deque[str] = deque(maxlen=MAX_PLACED)
         passwords = {peer.name: peer.password for peer in config.peers if peer.password}
         self._guard: DigestServer | None = None
         if passwords:
@@ -174,6 +178,7 @@ class UserAgent:
             )
             calls[call.id] = call
             names[call.id] = target
+            self._placed.append(call.call_id)
         self.calls.update(calls)
         ring = CallGroup(group, calls, names, self._tell)
         self._groups[group] = ring
@@ -282,7 +287,11 @@ class UserAgent:
     def _act(self, output: Output, now: float) -> None:
         match output:
             case RequestReceived(server, request, flow):
-                self._request_received(server, request, flow, now)
+                try:
+                    self._request_received(server, request, flow, now)
+                except ProtocolError as fault:
+                    answer = refusal(request, fault, self._line)
+                    self._refuse(server, request, flow, answer, fault.reason)
             case ResponseReceived(number, request, response, flow):
                 if not self._requester.response_received(number, request, response, flow, now):
                     self._stray(response, now)
@@ -329,7 +338,7 @@ class UserAgent:
     def _request_received(self, server: int, request: Request, flow: Flow, now: float) -> None:
         unfit = inspect(request)
         if unfit is not None:
-            self._refuse(server, request, flow, unfit, "inspection", now)
+            self._refuse(server, request, flow, unfit, "inspection")
             return
         if request.to.tag:
             calls = self._in_dialog(request)
@@ -343,20 +352,21 @@ class UserAgent:
                 return
             if request.method != "OPTIONS":
                 gone = make_response(request, 481)
-                self._refuse(server, request, flow, gone, "no-such-dialog", now)
+                self._refuse(server, request, flow, gone, "no-such-dialog")
                 return
         if self._would_be_forwarded(request, flow):
-            self._refuse(server, request, flow, make_response(request, 483), "hops", now)
+            self._refuse(server, request, flow, make_response(request, 483), "hops")
             return
         match request.method:
             case "OPTIONS":
                 # 200 whatever the user part: a PBX takes anything else for a dead door.
-                self._respond(server, add_capabilities(make_response(request, 200)), now)
+                answer = add_capabilities(make_response(request, 200))
+                self._queue.extend(self._endpoint.answer_once(server, answer))
             case "INVITE" | "MESSAGE":
                 self._guarded(server, request, flow, now)
             case _:
                 gone = make_response(request, 481)
-                self._refuse(server, request, flow, gone, "no-such-dialog", now)
+                self._refuse(server, request, flow, gone, "no-such-dialog")
 
     def _would_be_forwarded(self, request: Request, flow: Flow) -> bool:
         """Out of hops, and addressed to another host: a proxy's 483 (RFC 3261 §16.3)."""
@@ -382,12 +392,12 @@ class UserAgent:
                 self._tell(MessageReceived(peer, text, decision.rule))
             case Verdict.CHALLENGE:
                 assert self._guard is not None
-                challenges = [("WWW-Authenticate", v) for v in self._guard.challenge(now)]
-                self._queue.extend(self._endpoint.refuse(server, request, 401, challenges))
+                challenged = make_response(request, 401)
+                for value in self._guard.challenge(now):
+                    challenged.headers.add("WWW-Authenticate", value)
+                self._queue.extend(self._endpoint.answer_once(server, challenged))
             case Verdict.REFUSE:
-                # Without state: a scanner gets its answer and nothing of ours.
-                self._queue.extend(self._endpoint.refuse(server, request, 403))
-                self._tell(Refused(request.method, flow.remote[0], 403, decision.rule))
+                self._refuse(server, request, flow, make_response(request, 403), decision.rule)
 
     def _decide(self, request: Request, flow: Flow, now: float) -> Decision:
         registered: Flow | None = None
@@ -416,14 +426,9 @@ class UserAgent:
         self, server: int, request: Request, flow: Flow, decision: Decision, now: float
     ) -> None:
         if len(self.calls) >= self.config.max_calls:
-            self._refuse(server, request, flow, make_response(request, 486), "calls-full", now)
+            self._refuse(server, request, flow, make_response(request, 486), "calls-full")
             return
-        try:
-            call = IncomingCall(self._name(), self._line, server, request, flow, now)
-        except ProtocolError as fault:
-            answer = refusal(request, fault, self._line)
-            self._refuse(server, request, flow, answer, fault.reason, now)
-            return
+        call = IncomingCall(self._name(), self._line, server, request, flow, now)
         self.calls[call.id] = call
         self._servers[server] = call
         peer = decision.peer
@@ -440,6 +445,9 @@ class UserAgent:
     def _stray(self, response: Response, now: float) -> None:
         """A 200 of a phone that nobody waits for any more: ACK and BYE, or it stays off-hook."""
         if response.cseq.method != "INVITE" or not 200 <= response.status < 300:
+            return
+        if response.call_id not in self._placed:
+            # No call of ours: whoever sends it wants us to write to the address in its Contact.
             return
         contacts = [c.uri for c in response.contacts if isinstance(c.uri, SipUri)]
         if not contacts or any(
@@ -469,15 +477,10 @@ class UserAgent:
         self._queue.extend(self._endpoint.respond(server, response, now))
 
     def _refuse(
-        self,
-        server: int,
-        request: Request,
-        flow: Flow,
-        response: Response,
-        rule: str,
-        now: float,
+        self, server: int, request: Request, flow: Flow, response: Response, rule: str
     ) -> None:
-        self._respond(server, response, now)
+        """Without state: a scanner gets its answer and nothing of ours."""
+        self._queue.extend(self._endpoint.answer_once(server, response))
         self._tell(Refused(request.method, flow.remote[0], response.status, rule))
 
     # -- parts

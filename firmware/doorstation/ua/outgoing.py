@@ -88,7 +88,7 @@ class OutgoingCall(Call):
         self.media_port = port
         self._destination = destination
         self._identity = identity
-        self._call_id = line.ids.token()
+        self.call_id = line.ids.token()
         self._tag = line.ids.token()
         self._cseq = 0
         self._invite: Ticket | None = None
@@ -132,7 +132,7 @@ class OutgoingCall(Call):
         """Whether a request comes of our INVITE, by a phone whose answer has not come yet."""
         return (
             self.phase is Phase.SETTING_UP
-            and request.call_id == self._call_id
+            and request.call_id == self.call_id
             and request.to.tag == self._tag
         )
 
@@ -173,7 +173,7 @@ class OutgoingCall(Call):
         headers = base_headers(
             from_=NameAddr(identity.uri, identity.display, (("tag", self._tag),)),
             to=NameAddr(self._destination.uri),
-            call_id=self._call_id,
+            call_id=self.call_id,
             cseq=self._next_cseq(),
             method="INVITE",
         )
