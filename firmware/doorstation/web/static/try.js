@@ -104,7 +104,9 @@ function stateChanged(side, state) {
   sides[side] = state;
   const now = callOf("door")?.state;
   if (side === "door" && live && now === "connected" && before !== "connected") {
-    note(`Sound both ways${callOf("door").codec ? ", " + callOf("door").codec : ""}`, "sound");
+    const codec = callOf("door").codec;
+    // Sound flows from the 200 on; in the picture it reads better below the ACK, which comes next.
+    setTimeout(() => note(`Sound both ways${codec ? ", " + codec : ""}`, "sound"), 100);
   }
   render();
 }
