@@ -291,6 +291,14 @@ def test_request_with_credentials_is_not_authorized_twice() -> None:
     assert ours.preauthorize(request) is request
 
 
+def test_nobody_but_the_server_that_challenged_is_sent_credentials_unasked() -> None:
+    ours = client()
+    challenge = challenged('Digest realm="r", nonce="1", qop="auth"')
+    ours.answer(register(), challenge, "192.0.2.1")
+    assert ours.preauthorize(register(), "192.0.2.9") == register()
+    assert sent(ours.preauthorize(register(), "192.0.2.1")).param("nonce") == "1"
+
+
 def test_wrong_password_on_the_same_nonce_ends_at_once() -> None:
     ours = client()
     line = 'Digest realm="r", nonce="1", qop="auth"'

@@ -121,6 +121,8 @@ class _Space:
     qop: str
     opaque: str | None
     cnonce: str
+    server: str
+    """Who challenged: nobody else is sent these credentials unasked."""
     count: int = 0
 
 
@@ -144,10 +146,11 @@ class DigestClient:
         self._chains: OrderedDict[tuple[str, str], _Chain] = OrderedDict()
         self.fault = ""
 
-    def answer(self, request: Request, response: Response) -> Request | None:
+    def answer(self, request: Request, response: Response, server: str = "") -> Request | None:
         """A copy of `request` that answers the 401 or 407; None: give up, see `fault`.
 
-        The caller gives it a higher CSeq and a new branch.
+        `server` is whom the response came from. The caller gives the copy a higher CSeq and a new
+        branch.
         """
         self.fault = ""
         offers = _strongest(response.headers)
@@ -161,7 +164,7 @@ class DigestClient:
         answered = [
             space
             for key, challenge in offers.items()
-            if (space := self._take(key, challenge, carried.get(key), chain)) is not None
+            if (space := self._take(key, challenge, carried.get(key), chain, server)) is not None
         ]
         if self.fault:
             return None
@@ -176,14 +179,16 @@ class DigestClient:
                 answered.append(space)
         return self._with_credentials(request, answered)
 
-    def preauthorize(self, request: Request) -> Request:
-        """A copy with credentials for the nonces in hand, or the request unchanged."""
+    def preauthorize(self, request: Request, server: str = "") -> Request:
+        """A copy with credentials for the nonces of `server`, or the request unchanged.
+
+        What the registrar may know is no business of a phone that is called directly.
+        """
         if "Authorization" in request.headers or "Proxy-Authorization" in request.headers:
             return request
         self._chains.pop(_chain_key(request), None)
-        if not self._spaces:
-            return request
-        return self._with_credentials(request, list(self._spaces.values()))
+        spaces = [space for space in self._spaces.values() if space.server == server]
+        return self._with_credentials(request, spaces) if spaces else request
 
     def _take(
         self,
@@ -191,6 +196,7 @@ class DigestClient:
         challenge: Challenge,
         carried: Credentials | None,
         chain: _Chain,
+        server: str,
     ) -> _Space | None:
         """Learn a challenge; None, with `fault` set where it is final, when not to answer it."""
         proxy, realm = key
@@ -223,10 +229,12 @@ class DigestClient:
             qop,
             challenge.param("opaque"),
             self._ids.token(),
+            server,
         )
         known = self._spaces.get(key)
         if known is not None and known.nonce == nonce and known.algorithm == space.algorithm:
             space = known  # the nonce goes on being used: its count must go on rising
+            space.server = server
         self._spaces[key] = space
         self._spaces.move_to_end(key)
         while len(self._spaces) > MAX_SPACES:

@@ -90,7 +90,7 @@ class Requester:
 
         def authorised(flow: Flow) -> Request:
             request = build(flow)
-            return self._digest.preauthorize(request) if self._digest else request
+            return self._digest.preauthorize(request, flow.remote[0]) if self._digest else request
 
         pending = _Pending(asker, method, next_cseq)
         self._start(pending, authorised, next_hop, now)
@@ -116,7 +116,7 @@ class Requester:
         if response.status >= 300 or (response.status >= 200 and request.method != "INVITE"):
             del self._pending[number]
         if response.status in (401, 407) and self._digest and not pending.cancelled:
-            retry = self._digest.answer(request, response)
+            retry = self._digest.answer(request, response, flow.remote[0])
             if retry is not None:
                 # RFC 3261 §22.2: the same request, a new branch and a higher CSeq.
                 retry.headers.remove("Via")
