@@ -149,7 +149,14 @@ def test_sipp_calls_a_phone(network: Lab, tmp_path: Path, scenario: str) -> None
 def test_sipp_sends_digits_both_ways(network: Lab, tmp_path: Path) -> None:
     with baresip(network, tmp_path / "phone", "indoor") as phone:
         target = f"{phone.address}:5060"
-        with sipp(network, tmp_path / "rtp", "uac_dtmf", target=target, service="indoor") as run:
+        with sipp(
+            network,
+            tmp_path / "rtp",
+            "uac_dtmf",
+            target=target,
+            service="indoor",
+            keys={"digit": "5"},
+        ) as run:
             run.finish()
         phone.wait_event("CALL_DTMF_START", param="5")
         keys = {"digit": "7", "second": "8"}

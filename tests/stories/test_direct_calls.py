@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from doorstation.net.control_client import Refused
 
+from tests.stories.conftest import USERS
 from tests.stories.sound import both_hear
 from tests.support.lab import Lab
-from tests.support.peers import baresip, sipp
-from tests.support.station import CODE, station
+from tests.support.peers import Kamailio, baresip, sipp
+from tests.support.station import CODE, account, station
 
 
 @pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
@@ -69,6 +70,31 @@ def test_a_stranger_is_refused_and_recorded(town: Lab, tmp_path: Path) -> None:
             assert (event["status"], event["rule"]) == (403, "stranger")
             assert event["source"] == run.address
             assert door.calls() == []
+
+
+@pytest.mark.parametrize("password", [USERS["attic"], "another"])
+def test_a_caller_that_has_to_prove_its_password_is_let_in_with_the_right_one_only(
+    town: Lab, proxy: Kamailio, tmp_path: Path, password: str
+) -> None:
+    """Two stations of ours: baresip 1.0.0 and SIPp give up when SHA-256 is offered beside MD5."""
+    front = {
+        "peers.attic.uri": f"sip:attic@{town.address()}",
+        "peers.attic.password": password,
+        "peers.attic.auto_answer": True,
+    }
+    own = {**account(proxy, user="attic"), "sip.user": "attic", "sip.port": 5080}
+    with station(town, tmp_path / "door", front) as door, station(town, tmp_path, own) as caller:
+        caller.wait_registered()
+        caller.command("call", uri=door.uri())
+        if password == USERS["attic"]:
+            caller.wait_call("connected")
+            assert door.wait_event("call_in")["let_in_by"] == "peer-password"
+            caller.command("hangup")
+        else:
+            assert caller.wait_event("target_failed")["status"] == 401
+            assert door.events("call_in") == []
+        door.wait_idle()
+        caller.wait_idle()
 
 
 def test_the_first_of_two_phones_that_answers_has_the_call(town: Lab, tmp_path: Path) -> None:

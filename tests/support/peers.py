@@ -447,6 +447,79 @@ class Sipp:
         return "\n".join(text[-6000:] for text in found)
 
 
+# What most messages of a scenario share; [name] in the scenario, filled in before SIPp reads it.
+_SIPP_PARTS = {
+    # A request of the caller before there is a dialog, and inside it.
+    "first": """\
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+From: <sip:sipp@[local_ip]:[local_port]>;tag=[pid]-[call_number]
+To: <sip:[service]@[remote_ip]:[remote_port]>
+Call-ID: [call_id]
+Contact: <sip:sipp@[local_ip]:[local_port];transport=[transport]>
+Max-Forwards: 70""",
+    "inside": """\
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+From: <sip:sipp@[local_ip]:[local_port]>;tag=[pid]-[call_number]
+To: <sip:[service]@[remote_ip]:[remote_port]>[peer_tag_param]
+[routes]
+Call-ID: [call_id]
+Contact: <sip:sipp@[local_ip]:[local_port];transport=[transport]>
+Max-Forwards: 70""",
+    # A request of the called side, which kept From and To of the INVITE in $remote and $local.
+    "called": """\
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+From: [$local];tag=[pid]-[call_number]
+To: [$remote]
+[routes]
+Call-ID: [call_id]
+Contact: <sip:[service]@[local_ip]:[local_port];transport=[transport]>
+Max-Forwards: 70""",
+    # A response that makes a dialog, and one inside it.
+    "reply": """\
+[last_Via:]
+[last_Record-Route:]
+[last_From:]
+[last_To:];tag=[pid]-[call_number]
+[last_Call-ID:]
+[last_CSeq:]
+Contact: <sip:[service]@[local_ip]:[local_port];transport=[transport]>""",
+    "reply_inside": """\
+[last_Via:]
+[last_Record-Route:]
+[last_From:]
+[last_To:]
+[last_Call-ID:]
+[last_CSeq:]
+Contact: <sip:[service]@[local_ip]:[local_port];transport=[transport]>""",
+    # A body, and the rest of a description after its o= line.
+    "empty": "Content-Length: 0\n\n",
+    "sdp": """\
+Content-Type: application/sdp
+Content-Length: [len]
+
+v=0
+o=sipp [call_number] 1 IN IP[local_ip_type] [local_ip]
+[sdp_rest]""",
+    "sdp_2": """\
+Content-Type: application/sdp
+Content-Length: [len]
+
+v=0
+o=sipp [call_number] 2 IN IP[local_ip_type] [local_ip]
+[sdp_rest]""",
+    "sdp_rest": """\
+s=-
+c=IN IP[media_ip_type] [media_ip]
+t=0 0
+m=audio [auto_media_port] RTP/AVP 8 101
+a=rtpmap:8 PCMA/8000
+a=rtpmap:101 telephone-event/8000
+a=fmtp:101 0-15
+a=ptime:20
+""",
+}
+
+
 @contextmanager
 def sipp(
     lab: Lab,
@@ -472,7 +545,8 @@ def sipp(
     directory.mkdir(parents=True, exist_ok=True)
     address = address or lab.address()
     flow = (HERE / f"sipp/{scenario}.xml").read_text()
-    for name, value in (keys or {}).items():  # SIPp's own -key does not reach a status line
+    # SIPp's own -key does not reach a status line.
+    for name, value in {**(keys or {}), **_SIPP_PARTS}.items():
         flow = flow.replace(f"[{name}]", value)
     (directory / "scenario.xml").write_text(flow)
     command = ["sipp", "-sf", "scenario.xml", "-s", service, "-i", address, "-p", str(port)]

@@ -51,6 +51,7 @@ class Station:
         self.process = process
         self.directory = directory
         self.address = address
+        self.config = directory / "door.toml"
         self.socket = directory / "door.sock"
         self.events_file = directory / "events.jsonl"
         self._seen = 0
@@ -146,6 +147,18 @@ class Station:
         assert event is not None
         return event
 
+    def new_events(self, kind: str) -> list[dict[str, Any]]:
+        """Events of this kind since the last one waited for."""
+        return [event for event in self.events()[self._seen :] if event["kind"] == kind]
+
+    def skip_events(self) -> None:
+        """Forget what has happened: the next wait is for something new."""
+        self._seen = len(self.events())
+
+    def wait_status(self, holds: Callable[[dict[str, Any]], bool], what: str) -> None:
+        """Wait until something holds of `status`."""
+        self._ready(lambda: holds(self.status()), what, 10)
+
     def wait_log(self, text: str, seconds: float = 10.0) -> None:
         """Wait until the diagnostic log, which shows every message on the wire, holds a text."""
         self._ready(lambda: text in self.process.log_text(), f"{text!r} in the log", seconds)
@@ -211,6 +224,8 @@ def station(
         running = Station(process, directory, address)
         process.ready(lambda: _answers(running), "answers at its control socket", 20)
         yield running
+        assert process.returncode in (None, 0), process.tail()
+        assert "Traceback" not in process.log_text(), process.log_text()
 
 
 def account(
