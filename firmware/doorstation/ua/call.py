@@ -137,6 +137,8 @@ class Call:
 
     def forget(self) -> None:
         """The call is over: no answer to it is waited for any more."""
+        if self._change is not None:
+            self._change.forget()
 
     def matches(self, request: Request) -> bool:
         return self.dialog is not None and self.dialog.matches(request, ours_in_to=True)
@@ -240,6 +242,8 @@ class Call:
         """The ACK of our 2xx; with a late offer it carries the answer (RFC 3264 §5)."""
         if self._repeat is None or self.phase is Phase.OVER:
             return
+        if request.cseq.number != self._repeat.response.cseq.number:
+            return  # late, of an INVITE before
         self._repeat = None
         if self.phase is Phase.ENDING:
             self._send_bye(now)
@@ -265,7 +269,6 @@ class Call:
             raise ProtocolError("an offer of ours still waits for its answer", status=491)
         self.timer.check_request(request)
         response = self._success(request, flow)
-        self.timer.answer_request(request, response, now)
         self._local_from(flow)
         if is_sdp(request):
             set_sdp(response, self._offers.answer(request.body, self._direction))
@@ -274,6 +277,7 @@ class Call:
             # No offer asks for a fresh, full one of ours (RFC 3261 §14.2).
             set_sdp(response, self._offers.offer(self._direction))
             self._answer_in_ack = True
+        self.timer.answer_request(request, response, now)
         self._target_refreshed(request)
         self._respond(server, response, now)
         self._repeat = Repeat.start(server, response, now, T2)
@@ -289,10 +293,10 @@ class Call:
                 raise ProtocolError("an offer is not answered yet", status=500)
         self.timer.check_request(request)
         response = self._success(request, flow)
-        self.timer.answer_request(request, response, now)
         if is_sdp(request):
             self._local_from(flow)
             set_sdp(response, self._offers.answer(request.body, self._direction))
+        self.timer.answer_request(request, response, now)
         self._target_refreshed(request)
         self._respond(server, response, now)
         if is_sdp(request):
@@ -383,6 +387,7 @@ class Call:
         if response.status < 200:
             return
         if response.status < 300:
+            # Also when the call ended meanwhile: else the far end goes on repeating its 200.
             self._send_ack(request, flow, now)
             if self._change is None or self.phase is not Phase.CONFIRMED:
                 return
@@ -401,7 +406,8 @@ class Call:
         if method in ("INVITE", "UPDATE") and self._change is not None:
             self._change.forget()
             self._change = None
-            self._change_finished(status, why, response, now)
+            if self.phase is Phase.CONFIRMED:
+                self._change_finished(status, why, response, now)
         if status == 481 and self.phase is Phase.CONFIRMED:
             # RFC 3261 §12.2.1.2: the far end does not know the call any more.
             self._end(None, status, f"the far end lost the call: {why}", now=now, by_peer=True)
@@ -421,7 +427,7 @@ class Call:
             self._offers.discard_offer()
         if status == 422 and response is not None and self.timer.interval_too_small(response):
             self._refresh(now)
-        elif status in (491, 500) and self.phase is Phase.CONFIRMED:
+        elif status in (491, 500):
             # Glare: RFC 3261 §14.1 sets the two sides' waits apart.
             fraction = self._line.ids.fraction()
             wait = 2.1 + 1.9 * fraction if self.direction == "out" else 2.0 * fraction
@@ -538,8 +544,6 @@ class Call:
         if self._change is not None:
             # A re-INVITE that got a 100 and nothing more would otherwise wait for ever.
             self._change.cancel(now)
-            self._change.forget()
-            self._change = None
         self._line.report(MediaChanged(self.id, None))
         self._line.report(CallEnded(self.id, kind, status, why, by_peer))
 

@@ -40,6 +40,7 @@ class IncomingCall(Call):
         self._waiting_prack: Repeat | None = None
         self._rseq_waiting = 0
         self._port_wanted: int | None = None
+        self._early_wanted: int | None = None
         self.timer.check_request(request)
         if is_sdp(request):
             # Refused now, not when the resident lifts the receiver (RFC 3261 §13.3.1.3).
@@ -85,6 +86,10 @@ class IncomingCall(Call):
     def progress(self, port: int, now: float) -> None:
         """183 with our SDP: the caller hears us, and we them, before anybody answers."""
         if self.phase is not Phase.SETTING_UP or self._server is None or self._answered:
+            return
+        if self.reliable_only and self._waiting_prack is not None:
+            # RFC 3262 §3: one at a time, and none that is not reliable.
+            self._early_wanted = port
             return
         body = self._describe(port)
         self._provisional(183, "Session Progress", body, now)
@@ -154,12 +159,15 @@ class IncomingCall(Call):
         elif is_sdp(request):
             set_sdp(response, self._offers.answer(request.body, self._direction))
         self._waiting_prack = None
-        if self._answer is not None:
+        if waiting.response.body:
             self._answer_acked = True
         self._respond(server, response, now)
-        if self._port_wanted is not None:
-            port, self._port_wanted = self._port_wanted, None
-            self.answer(port, now)
+        answer, self._port_wanted = self._port_wanted, None
+        early, self._early_wanted = self._early_wanted, None
+        if answer is not None:
+            self.answer(answer, now)
+        elif early is not None:
+            self.progress(early, now)
 
     def _may_be_offered(self) -> bool:
         if self.phase is Phase.SETTING_UP:

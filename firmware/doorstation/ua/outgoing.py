@@ -1,10 +1,12 @@
 """A call that we place: INVITE, forks, early media, redirection, CANCEL (RFC 3261 §13.2, §9.1)."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final
 
 from doorstation.errors import ProtocolError
+from doorstation.sdp.negotiation import OfferAnswer
 from doorstation.sip.dialog import Dialog
 from doorstation.sip.grammar import is_digits
 from doorstation.sip.headers import NameAddr, format_name_addr
@@ -95,6 +97,8 @@ class OutgoingCall(Call):
         self._branches: dict[str, _Branch] = {}
         self._session_of = ""
         """The To tag of the phone whose answer the early media follows."""
+        self._unanswered: OfferAnswer | None = None
+        """What the INVITE offered, as it was before one phone's UPDATE: other phones answer it."""
         self._extra: set[str] = set()
         self._redirects: list[SipUri] = []
         self._tried = {str(destination.uri)}
@@ -150,6 +154,11 @@ class OutgoingCall(Call):
             OutcomeKind.DECLINED, 487, "hung up before its answer came", now=now, by_peer=True
         )
 
+    def _update_received(self, server: int, request: Request, flow: Flow, now: float) -> None:
+        if self.phase is Phase.SETTING_UP and self._unanswered is None:
+            self._unanswered = deepcopy(self._offers)
+        super()._update_received(server, request, flow, now)
+
     def _may_be_offered(self) -> bool:
         """An UPDATE may change early media that a reliable response settled (RFC 3311 §5.1)."""
         if self.phase is Phase.SETTING_UP and self.dialog is not None:
@@ -187,6 +196,7 @@ class OutgoingCall(Call):
         self._local_from(flow)
         self._offers.discard_offer()
         set_sdp(request, self._offers.offer(self._direction))
+        self._unanswered = None
         return request
 
     # -- its answers
@@ -295,6 +305,8 @@ class OutgoingCall(Call):
             if branch is None or not branch.settled or self._session_of != tag:
                 if body is None:
                     raise ProtocolError("the 200 carries no answer", status=488)
+                if self._unanswered is not None and self._session_of != tag:
+                    self._offers = self._unanswered
                 self._offers.answer_received(body)
         except ProtocolError as fault:
             self._end(OutcomeKind.FAILED, 488, fault.reason, now=now, by_peer=False)
@@ -359,6 +371,7 @@ class OutgoingCall(Call):
         self.phase = Phase.OVER
 
     def forget(self) -> None:
+        super().forget()
         # An answered INVITE stays in the requester's books for the 200s of other forks.
         if self._invite is not None:
             self._invite.forget()

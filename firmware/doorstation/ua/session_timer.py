@@ -7,6 +7,8 @@ from doorstation.sip.message import Message, Request, Response
 
 MIN_SE = 90
 LONGEST = 86400
+MOST_RAISES = 3
+"""422 in one call: each may be another proxy on the way, more are a loop."""
 
 
 def _session_expires(message: Message) -> tuple[int, str] | None:
@@ -37,6 +39,7 @@ class SessionTimer:
     def __init__(self, wanted: int, minimum: int = MIN_SE) -> None:
         self._wanted = wanted
         self._minimum = max(minimum, MIN_SE)
+        self._raises = 0
         self.interval = 0
         """Seconds agreed; 0: no timer runs."""
         self.we_refresh = False
@@ -63,7 +66,8 @@ class SessionTimer:
     def interval_too_small(self, response: Response) -> bool:
         """422: take the peer's Min-SE; False when that leads nowhere (RFC 4028 §7.3)."""
         wanted = _min_se(response)
-        if not max(self.interval, self._wanted) < wanted <= LONGEST:
+        self._raises += 1
+        if not max(self.interval, self._wanted) < wanted <= LONGEST or self._raises > MOST_RAISES:
             return False
         self._wanted = self._minimum = wanted
         self.interval = 0
