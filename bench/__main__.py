@@ -20,6 +20,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="names of measurements, separated by commas")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks.md")
     options = parser.parse_args()
+    # An installed program has its bytecode: without it, half of the start is compiling.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if OWN_NETWORK not in os.environ:
         from bench import rivals
 

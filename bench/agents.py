@@ -35,7 +35,8 @@ class Setup:
     record: bool = True
     """Whether the card keeps what was played: costs a little CPU."""
     sound: bool = True
-    """False: no sound card is opened (Doorstation: the fake board)."""
+    """False: no sound card is opened (Doorstation: the fake board); else, with Doorstation, the
+    drivers of a Pi over gpiozero's mock pins."""
     one_core: bool = False
     """Kept on the last core; the far end has the others."""
     peers: int = 0
@@ -103,7 +104,10 @@ def _started(
     if setup.one_core:
         command = ["taskset", "-c", str(_last_core()), *command]
     at = time.time_ns()
-    environment = card.environment(record=setup.record)
+    environment = {
+        **card.environment(record=setup.record),
+        "GPIOZERO_PIN_FACTORY": "mock",  # gpiozero as on a Pi, over pins that are not there
+    }
     with lab.program(*command, directory=folder, log=log, environment=environment) as process:
         try:
             far_end.wait(lambda: far_end.registered, "a REGISTER", REGISTERED_WITHIN)
@@ -192,21 +196,20 @@ def _settings(far_end: FarEnd, address: str, folder: Path, setup: Setup) -> str:
         f'[peers.phone{n}]\nuri = "sip:{n}@198.51.{n >> 8 & 0xFF}.{n & 0xFF}"\n'
         for n in range(setup.peers)
     )
-    real = setup.sound
-    button = "" if real else '[buttons.call]\nsteps = [{ ring = ["900"] }]\nshort_codes = true\n'
-    relay = "" if real else '[relays.door]\ncodes = ["5"]\npulse = 0.1\n'
+    button = '[buttons.call]\npin = 17\nsteps = [{ ring = ["900"] }]\nshort_codes = true\n'
+    relay = '[relays.door]\npin = 27\ncodes = ["5"]\npulse = 0.1\n'
     return f"""\
 {button}{relay}{peers}
 [board]
-kind = "{"pi" if real else "fake"}"
+kind = "{"pi" if setup.sound else "fake"}"
 
 [account]
 user = "door"
 domain = "{far_end.address}"
 transport = "udp"
 auto_answer = {"true" if setup.auto_answer else "false"}
-{"" if real else "may_open = true"}
-{"" if real else "short_codes = true"}
+may_open = true
+short_codes = true
 
 [sip]
 listen = ["{address}"]

@@ -3,7 +3,8 @@
 A G.711 call over ALSA, the far end sending 20 ms packets at an exact cadence. *CPU*: all programs
 in a call of their own at the same time, so that whatever else the machine does costs all of them;
 the median of whole minutes, card not recording; once with an 8 kHz card, once with one at 48 kHz,
-which has to be converted. All else, one program after the other. *Packet to loudspeaker*: from the
+which has to be converted. Doorstation with the drivers of a Pi, gpiozero's mock pins below. All
+else, one program after the other. *Packet to loudspeaker*: from the
 far end's system call to the instant at which the card puts the packet's first sample out, median
 over all packets of several calls, so that every phase between the far end's clock and the card's
 comes in. *Gaps*: places in one long call where the loudspeaker's next sound was not the next
