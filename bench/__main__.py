@@ -46,6 +46,7 @@ def _measure(options: argparse.Namespace) -> int:
     from tests.support.lab import lab
 
     chosen = measurements.chosen(options.only)
+    facts = _facts(options.quick)
     present = tuple(agent for agent in AGENTS if agent.version())
     kept = card.library_folder(ROOT)
     library = card.build(kept)
@@ -62,7 +63,7 @@ def _measure(options: argparse.Namespace) -> int:
             sections = [section(module, bench) for module in chosen]
         finally:
             far_end.close()
-    text = page(_facts(options.quick), [agent.name for agent in present], sections)
+    text = page(facts, [agent.name for agent in present], sections)
     options.output.write_text(text)
     print(text)
     return 0
@@ -80,7 +81,7 @@ def _facts(quick: bool) -> dict[str, str]:
     facts.update({agent.name: agent.version() or "not installed" for agent in AGENTS})
     for name, program in OTHERS.items():
         facts[name] = "installed, not measured" if shutil.which(program) else "not installed"
-    facts["load when it ended"] = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    facts["load before it began"] = " ".join(f"{load:.1f}" for load in os.getloadavg())
     if quick:
         facts["length"] = "`--quick`: too short for figures to be quoted"
     return facts

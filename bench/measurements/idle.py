@@ -14,7 +14,7 @@ from bench.table import Row, Target
 
 
 def measure(bench: Bench) -> tuple[list[Row], list[str]]:
-    seconds = bench.seconds(120, 10)
+    seconds = bench.seconds(60, 10)
 
     def one(agent: Agent) -> Values:
         with bench.start(agent, Setup(sound=False)) as running:

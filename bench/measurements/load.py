@@ -38,7 +38,7 @@ def measure(bench: Bench) -> tuple[list[Row], list[str]]:
             time.sleep(SETTLING)
             watched = Watched(running.pid)
             begin = time.time_ns()
-            time.sleep(bench.seconds(120, 10))
+            time.sleep(bench.seconds(60, 10))
             end = time.time_ns()
             cost = watched.cost()
             stack.close()

@@ -29,7 +29,7 @@ def measure(bench: Bench) -> tuple[list[Row], list[str]]:
             with calling(bench, agent, calls) as pid:
                 time.sleep(3)
                 watched = Watched(pid)
-                time.sleep(bench.seconds(60, 5))
+                time.sleep(bench.seconds(30, 5))
                 cost = watched.cost()
                 values[f"cpu{calls}"] = cost.cpu / cost.seconds * 60
                 values[f"memory{calls}"] = watched.memory()

@@ -29,7 +29,7 @@ SETTLING = 3.0
 
 
 def measure(bench: Bench) -> tuple[list[Row], list[str]]:
-    at_8, at_48 = (_costs(bench, rate, bench.count(5, 3)) for rate in (8000, 48000))
+    at_8, at_48 = (_costs(bench, rate) for rate in (8000, 48000))
 
     def one(agent: Agent) -> Values:
         return {
@@ -60,7 +60,7 @@ def measure(bench: Bench) -> tuple[list[Row], list[str]]:
     ], []
 
 
-def _costs(bench: Bench, rate: int, minutes: int) -> dict[str, Values]:
+def _costs(bench: Bench, rate: int) -> dict[str, Values]:
     far_end = bench.far_end
     with contextlib.ExitStack() as stack:
         setup = Setup(rate=rate, record=False)
@@ -69,7 +69,7 @@ def _costs(bench: Bench, rate: int, minutes: int) -> dict[str, Values]:
         time.sleep(SETTLING)
         watched = {name: Watched(program.pid) for name, program in running.items()}
         costs: dict[str, list[Cost]] = {name: [] for name in watched}
-        for _ in range(minutes):
+        for _ in range(3):
             time.sleep(bench.seconds(60, 5))
             for name, program in watched.items():
                 costs[name].append(program.cost())
