@@ -1,4 +1,4 @@
-"""Where tags, branches, nonces and jitter come from: a source handed in, so tests know the bytes."""
+"""Where tags, nonces and jitter come from: a source handed in, so tests know the bytes."""
 
 import secrets
 from typing import Protocol
