@@ -125,7 +125,7 @@ make_venv() {
     $python -m venv --clear .venv
   fi
   pip='.venv/bin/python -m pip --disable-pip-version-check install -q --no-deps'
-  $pip --require-hashes -r requirements/$kind.lock
+  $pip --require-hashes --use-pep517 -r requirements/$kind.lock
   $pip --no-build-isolation -e .
   printf '%s\n' "$made_from" >"$stamp"
 }
