@@ -6,7 +6,7 @@ the edge. Every driver is a context manager whose `close()` may be called twice.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -75,7 +75,7 @@ class ReaderEvent:
     """`kind`: "card" (upper-case hex), "keys" (a keypad line), "unplugged", "back", "bad_bytes"."""
 
     kind: str
-    value: str
+    value: str = field(repr=False)
     at: float
 
 

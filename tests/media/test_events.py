@@ -295,9 +295,9 @@ def test_info_bodies_that_phones_send(
         ("application/sdp", b"v=0", 415, "application/dtmf-relay and application/dtmf"),
         (RELAY, b"", 400, "without Signal"),
         (RELAY, b"Duration=100\r\n", 400, "without Signal"),
-        (RELAY, b"Signal=x", 400, "Signal 'X'"),
-        (RELAY, b"Signal=55", 400, "Signal '55'"),
-        (PLAIN, b"hello", 400, "digits 'hello'"),
+        (RELAY, b"Signal=x", 400, "not one digit"),
+        (RELAY, b"Signal=55", 400, "not one digit"),
+        (PLAIN, b"hello", 400, "digit that does not exist"),
         (PLAIN, b"1" * 600, 400, "600 bytes, 512 allowed"),
     ],
 )
@@ -307,6 +307,21 @@ def test_info_bodies_that_are_refused(
     with pytest.raises(ProtocolError, match=fault) as caught:
         parse_info(content_type, body)
     assert caught.value.status == status
+
+
+@pytest.mark.parametrize("body", [b"Signal=4711", b"4711 x", b"4711!", b"Signal=4711x", b"4711E"])
+@pytest.mark.parametrize("content_type", [RELAY, PLAIN, "text/plain"])
+def test_code_in_an_info_we_refuse_is_in_no_answer_and_no_log(
+    content_type: str, body: bytes
+) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        parse_info(content_type, body)
+    assert "4711" not in str(caught.value)
+
+
+def test_digit_is_in_no_repr_that_a_failing_callback_would_log() -> None:
+    assert "7" not in repr(Digit("7", "info", 0.0))
+    assert "7" not in repr(InfoDigit("7"))
 
 
 @settings(deadline=None)

@@ -257,6 +257,16 @@ def test_digits_in_info_are_hidden() -> None:
     assert "5" not in masked(BARE_DTMF)
 
 
+@pytest.mark.parametrize("kind", [b"Content-Type: text/plain\r\n", b"c:\r\n text/x\r\n", b""])
+def test_code_sent_by_info_of_an_odd_type_is_hidden(kind: bytes) -> None:
+    """`text/plain` and no type at all are taken as digits, so they are secret as well."""
+    info = b"INFO sip:d SIP/2.0\r\nCSeq: 2 INFO\r\n" + kind + b"\r\n4711\r\n"
+    assert "4711" not in masked(info)
+    assert "4711" not in masked(b"SIP/2.0 200 OK\r\nCSeq: 1 INFO\r\n\r\n" + info)
+    assert "4711" not in masked(info[4:])
+    assert masked(info.replace(b"INFO", b"MESSAGE")).endswith("4711\n")
+
+
 def test_no_secret_shows_wherever_a_stream_is_cut() -> None:
     for cut in range(1, len(REGISTER)):
         shown = masked(REGISTER[:cut]) + masked(REGISTER[cut:])

@@ -5,7 +5,7 @@ step's attempt, named by the door; a `call` is one dialogue, named by the user a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Field = str | int | float | bool | None
 
@@ -120,7 +120,7 @@ class DigitReceived:
     """`source`: "rfc4733", "info" or "inband"; the last never counts."""
 
     call: str
-    value: str
+    value: str = field(repr=False)
     source: str
 
 
@@ -143,7 +143,7 @@ class CardRead:
     """A card (upper-case hexadecimal) or a keypad's line of digits."""
 
     reader: str
-    value: str
+    value: str = field(repr=False)
 
 
 Input = (

@@ -3,7 +3,7 @@
 import struct
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from doorstation.errors import MalformedPacket, ProtocolError
@@ -34,7 +34,7 @@ MAX_QUEUED: Final = 64
 class Digit:
     """One key of the far end. `source`: "rfc4733" or "info"; `at`: when it was pressed."""
 
-    value: str
+    value: str = field(repr=False)  # asyncio logs the arguments of a callback that fails
     source: str
     at: float
 
@@ -195,7 +195,7 @@ class EventSender:
 class InfoDigit:
     """One digit of an INFO body."""
 
-    value: str
+    value: str = field(repr=False)
     duration_ms: int = _DIGIT_MS
 
 
@@ -239,12 +239,13 @@ def parse_info(content_type: str, body: bytes) -> list[InfoDigit]:
         digits = lines[0].upper().replace(" ", "")
         if digits and len(digits) <= MAX_QUEUED and all(digit in DIGITS for digit in digits):
             return [InfoDigit(digit) for digit in digits]
-        raise MalformedPacket(f"INFO digits {lines[0][:16]!r}: only {DIGITS} exist")
+        # Never the body itself: this goes into the answer and the log, and a code is in it.
+        raise MalformedPacket(f"INFO with a digit that does not exist: there are {DIGITS}")
     if signal is None:
         raise MalformedPacket("INFO body without Signal")
     value = _CODES.get(signal, signal)
     if len(value) != 1 or value not in DIGITS:
-        raise MalformedPacket(f"INFO Signal {signal[:16]!r}: only {DIGITS} exist")
+        raise MalformedPacket(f"INFO Signal is not one digit of {DIGITS}")
     return [InfoDigit(value, duration)]
 
 

@@ -237,7 +237,8 @@ _CREDENTIALS: Final = re.compile(
     re.IGNORECASE,
 )
 _USERNAME: Final = re.compile(r'\busername\*?[ \t]*=[ \t]*("[^"]*"|[^ ,]*)', re.IGNORECASE)
-_DIGITS: Final = re.compile(r"application/dtmf", re.IGNORECASE)
+# Start line, CSeq or content type: an INFO may carry digits as any type, or as none.
+_DIGITS: Final = re.compile(r"^INFO |[ \t]INFO[ \t]*$|application/dtmf", re.IGNORECASE)
 _SIGNAL: Final = re.compile(r"([ \t]*Signal[ \t]*=).*", re.IGNORECASE)
 
 
@@ -254,14 +255,15 @@ def masked(data: bytes) -> str:
             started = bool(line)
             # A stream may be cut anywhere: this could be the rest of credentials, and what
             # follows the body of a message whose headers were in the piece before.
-            digits = hidden = started and not _START.match(line)
+            hidden = started and not _START.match(line)
+            digits = hidden or bool(_DIGITS.search(line))
             lines.append("..." if hidden else _visible(line))
             continue
         if hidden and line[:1] in (" ", "\t"):
             continue
         hidden = False
         if body and _START.match(line):
-            body = digits = False
+            body, digits = False, bool(_DIGITS.search(line))
         elif not line and not body:
             body = True
         elif body and digits and line:

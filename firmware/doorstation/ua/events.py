@@ -1,6 +1,6 @@
 """What the user agent tells the house above it, beside the network outputs of `sip.transport`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from doorstation.sdp.negotiation import AudioSession
@@ -134,7 +134,7 @@ class InfoDigit:
     """A digit that came in an INFO (RFC 6086 and the older kinds)."""
 
     call: str
-    value: str
+    value: str = field(repr=False)
     duration_ms: int
 
 
