@@ -34,7 +34,7 @@ from doorstation.net.dns import Resolver
 from doorstation.net.media import MediaThread
 from doorstation.net.sockets import Listen, SipSockets, TlsFiles
 from doorstation.sdp.negotiation import AudioSession
-from doorstation.settings import Settings, parse_port_range
+from doorstation.settings import Audio, Settings, parse_port_range
 from doorstation.sip.endpoint import Endpoint
 from doorstation.sip.transport import Flow, Transport
 from doorstation.store import EventLog
@@ -87,6 +87,33 @@ class Outside:
 REAL: Final = Outside()
 
 
+def _sounds(audio: Audio) -> dict[str, tones.Sound]:
+    """Every sound of the door: the announcement of its name, or the country's tone.
+
+    Read once, at the start: no press waits for a disk, and what is wrong is said at once.
+    """
+    sounds: dict[str, tones.Sound] = {
+        name: tones.named(name, audio.country) for name in tones.NAMES
+    }
+    if not audio.announcements:
+        return sounds
+    folder = Path(audio.announcements)
+    found = False
+    for name in tones.NAMES:
+        path = folder / f"{name}.wav"
+        try:
+            sounds[name] = wav.parse_wav(path.read_bytes())
+            found = True
+        except FileNotFoundError:
+            continue
+        except (OSError, DoorstationError) as error:
+            log.warning("announcement %s: %s; the tone is played", path, error)
+    if not found:
+        names = ", ".join(f"{name}.wav" for name in tones.NAMES)
+        log.warning("announcements: nothing to play in %s; it may hold %s", folder, names)
+    return sounds
+
+
 class Station:
     """One running door."""
 
@@ -129,7 +156,9 @@ class Station:
             ids=self._ids,
             ports=parse_port_range(settings.audio.rtp_ports),
         )
+        self._sounds = _sounds(settings.audio)
         self._session: media.MediaSession | None = None
+        self._session_calls: dict[str, str] = {}
         self._sessions = 0
         self._talking = ""
         self._early = ""
@@ -324,8 +353,8 @@ class Station:
                 self._shell.tell(lambda now: self._agent.hang_up(call, now))
             case door.PulseRelay(relay, seconds):
                 self._pulse(relay, seconds)
-            case door.Play(sound, loop, far_end):
-                self._play(sound, loop=loop, far_end=far_end)
+            case door.Play():
+                self._play(output)
             case door.StopSound():
                 self._media.stop_sound()
             case door.Show(pattern):
@@ -378,23 +407,11 @@ class Station:
 
     # -- sound
 
-    def _play(self, name: str, *, loop: bool, far_end: bool) -> None:
-        sound = self._sound(name)
-        self._media.play(sound, loop)
-        if far_end and self._session is not None:
+    def _play(self, wish: door.Play) -> None:
+        sound = self._sounds[wish.sound]
+        self._media.play(sound, wish.loop, self._sounds[wish.then] if wish.then else None)
+        if wish.far_end and self._session is not None:
             self._session.play(sound)
-
-    def _sound(self, name: str) -> tones.Sound:
-        """The announcement of that name, or the country's tone."""
-        folder = self._settings.audio.announcements
-        if folder:
-            path = Path(folder) / f"{name}.wav"
-            if path.is_file():
-                try:
-                    return wav.parse_wav(path.read_bytes())
-                except (OSError, DoorstationError) as error:
-                    log.warning("%s is not played: %s", path, error)
-        return tones.named(name, self._settings.audio.country)
 
     def _open_session(self) -> media.MediaSession:
         """The one audio call's ports; made when a call is placed or answered."""
@@ -416,6 +433,9 @@ class Station:
             # The thread may still tell of a session that has ended since: never the next call.
             case media.DigitHeard(session, digit) if self._is_current(session):
                 self._digit(self._talking, digit, 0.0)
+            case media.FarEndStarted(session) if self._is_current(session):
+                if self._early and not self._talking:
+                    self._door_input(door.EarlyMedia(self._door.call, heard=True))
             case media.FarEndSilent(session, seconds) if self._is_current(session):
                 self._far_end_silent(seconds)
             case media.CardLost(reason):
@@ -428,9 +448,10 @@ class Station:
             case media.MediaFailed(error):
                 if not self._fault.done():
                     self._fault.set_exception(error)
-            case media.SessionEnded(_, statistics):
+            case media.SessionEnded(session, statistics):
+                call = self._session_calls.pop(session, "")
                 if statistics is not None:
-                    self._record("call_statistics", asdict(statistics))
+                    self._record("call_statistics", {"call": call, **asdict(statistics)})
             case _:
                 pass
         self._state_changed()
@@ -523,6 +544,7 @@ class Station:
             if call == self._early:
                 # This phone gave up; another one that rings may be heard instead.
                 self._early = ""
+                self._door_input(door.EarlyMedia(self._door.call, heard=False))
             return
         if early and not self._talking and self._early in ("", call):
             self._early = call
@@ -530,7 +552,9 @@ class Station:
             return
         self._codecs[call] = session.codec.name
         try:
-            self._open_session().configure(session)
+            own = self._open_session()
+            own.configure(session)
+            self._session_calls[own.name] = call
         except (ValueError, TransportError) as error:
             log.warning("the call has no sound: %s", error)
 

@@ -14,6 +14,7 @@ from doorstation.door.events import (
     CardRead,
     ContactChanged,
     DigitReceived,
+    EarlyMedia,
     Field,
     HangUp,
     HangUpRequested,
@@ -206,8 +207,8 @@ def test_nobody_who_answers_sounds_busy(kind: str) -> None:
     house = House()
     house.tell(Pressed("upstairs"))
     outputs = house.tell(StepFailed("step-1", (Outcome(UP, kind, 480),)))
-    assert outputs == [StopSound(), Play("busy", loop=True), Show("idle")]
-    assert house.wait(3.0) == [StopSound()]
+    assert outputs == [StopSound(), Play("busy"), Show("idle")]
+    assert house.wait(30.0) == []
     assert house.last("call_failed") == {"button": "upstairs", "rule": kind}
 
 
@@ -221,13 +222,12 @@ def test_nobody_who_can_be_reached_sounds_and_shows_a_fault(kind: str) -> None:
     assert house.wait(5.0) == [Show("idle")]
 
 
-def test_new_press_while_the_busy_tone_plays_is_not_cut_off_with_it() -> None:
+def test_new_press_while_the_busy_tone_plays_rings_in_its_place() -> None:
     house = House()
     house.tell(Pressed("upstairs"))
     house.tell(StepFailed("step-1", (Outcome(UP, "busy", 486),)))
     house.wait(1.0)
     assert Play("ringback", loop=True) in house.tell(Pressed("upstairs"))
-    assert house.wait(10.0) == []
 
 
 def test_failure_without_any_outcome_is_a_fault() -> None:
@@ -244,7 +244,7 @@ def test_most_telling_outcome_of_a_plan_is_its_result() -> None:
     outputs = house.tell(
         StepFailed("step-2", (Outcome(KITCHEN, "busy", 486), Outcome(OFFICE, "declined", 603)))
     )
-    assert Play("busy", loop=True) in outputs
+    assert Play("busy") in outputs
     assert house.last("call_failed")["rule"] == "declined"
 
 
@@ -256,10 +256,9 @@ def test_plan_that_rings_out_ends_idle() -> None:
     assert outputs == [
         CancelCall("step-2"),
         StopSound(),
-        Play("busy", loop=True),
+        Play("busy"),
         Show("idle"),
     ]
-    house.wait(3.0)
     assert house.last("call_failed")["rule"] == "no_answer"
     assert house.door.deadline is None
 
@@ -291,10 +290,10 @@ def test_same_button_while_talking_changes_nothing() -> None:
     assert house.last("press")["rule"] == "already_talking"
 
 
-def test_other_button_while_talking_sounds_busy() -> None:
+def test_other_button_while_talking_is_refused_with_a_tone() -> None:
     house = House()
     house.talk()
-    assert house.tell(Pressed("upstairs")) == [Play("busy")]
+    assert house.tell(Pressed("upstairs")) == [Play("refused")]
     assert house.last("press")["rule"] == "one_call"
 
 
@@ -322,15 +321,35 @@ def test_stuck_button_shows_a_fault_and_calls_nobody_until_it_is_free() -> None:
 def test_early_media_is_heard_instead_of_our_ringback() -> None:
     house = House()
     house.tell(Pressed("call"))
-    assert house.tell(StepRinging("step-1", early_media=True)) == [StopSound()]
+    assert house.tell(EarlyMedia("step-1", heard=True)) == [StopSound()]
     assert house.tell(StepRinging("step-1")) == [], "another phone's 180 does not cover it"
+
+
+def test_ringback_goes_on_while_announced_early_media_does_not_come() -> None:
+    house = House()
+    house.tell(Pressed("call"))
+    assert house.tell(StepRinging("step-1", early_media=True)) == []
+    assert house.last("ringing")["early_media"] is True
+
+
+def test_ringback_comes_back_when_the_phone_that_was_heard_gives_up() -> None:
+    house = House()
+    house.tell(Pressed("call"))
+    house.tell(EarlyMedia("step-1", heard=True))
+    assert house.tell(EarlyMedia("step-1", heard=False)) == [Play("ringback", loop=True)]
 
 
 def test_ringback_comes_back_in_the_step_after_early_media() -> None:
     house = House()
     house.tell(Pressed("call"))
-    house.tell(StepRinging("step-1", early_media=True))
+    house.tell(EarlyMedia("step-1", heard=True))
     assert Play("ringback", loop=True) in house.wait(30.0)
+
+
+def test_early_media_that_comes_after_the_answer_changes_nothing() -> None:
+    house = House()
+    house.talk()
+    assert house.tell(EarlyMedia("step-1", heard=False)) == []
 
 
 def test_answer_that_crossed_the_cancellation_is_hung_up() -> None:
@@ -364,10 +383,10 @@ def test_without_registration_the_account_is_skipped_with_a_fault_and_the_next_s
     house = House(registered=False)
     assert house.door.pattern == "fault"
     assert house.tell(Pressed("call")) == [
-        Play("error"),
         PlaceCall("step-1", (KITCHEN, OFFICE), 20.0),
+        Play("error", then="ringback"),
     ]
-    assert house.wait(1.5) == [Play("ringback", loop=True), Show("ringing")]
+    assert house.wait(1.5) == [Show("ringing")]
     assert house.last("targets_skipped")["rule"] == "not_registered"
 
 
@@ -882,8 +901,7 @@ def test_unknown_cards_never_lock_the_residents_cards_out() -> None:
 def test_card_while_calling_opens_and_the_ringing_goes_on() -> None:
     house = House()
     house.tell(Pressed("call"))
-    assert Play("opened") in house.tell(CardRead("tag", "0A1B2C3D4E"))
-    assert house.wait(1.5) == [Play("ringback", loop=True)]
+    assert Play("opened", then="ringback") in house.tell(CardRead("tag", "0A1B2C3D4E"))
 
 
 def test_reader_that_is_not_in_the_settings_opens_nothing() -> None:

@@ -13,6 +13,7 @@ from doorstation.door.events import (
     CardRead,
     ContactChanged,
     DigitReceived,
+    EarlyMedia,
     HangUp,
     HangUpRequested,
     Held,
@@ -149,7 +150,7 @@ class Watcher:
                     self.check_pulse(output, event)
                 case Play():
                     assert output.loop or output.sound not in LOOPS
-                    self.sound = output.sound if output.loop else ""
+                    self.sound = output.sound if output.loop else output.then
                 case StopSound():
                     self.sound = ""
                 case Show():
@@ -257,6 +258,7 @@ class Watcher:
             case ("ring", bool(early)):
                 for group in list(self.groups):
                     self.tell(StepRinging(group, early))
+                    self.tell(EarlyMedia(group, early))
             case ("call_in", str(peer)):
                 self.call_in(peer)
             case ("end", _):

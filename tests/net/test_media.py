@@ -38,6 +38,7 @@ from tests.support.agreed import Codec, agreed
 from tests.support.audio_port import StepClock, SteppedPort
 
 LOUD = array("h", [8000, -8000] * 80).tobytes()
+BEEP = tones.Tone((tones.Segment(0.06, (1000,)),))
 PORTS = (23000, 23200)
 
 
@@ -467,7 +468,7 @@ async def test_a_sound_plays_without_a_call_and_then_all_is_idle(door: Door) -> 
 
 
 async def test_the_tail_of_a_sound_is_played_before_the_card_closes(door: Door) -> None:
-    door.media.play(tones.named("key"))
+    door.media.play(BEEP)
     await door.until_idle()
     silent = [level == 0 for level in heard(door)]
     assert silent[3:] == [True] * len(silent[3:])
@@ -475,7 +476,7 @@ async def test_the_tail_of_a_sound_is_played_before_the_card_closes(door: Door) 
 
 
 async def test_a_loop_plays_until_it_is_stopped(door: Door) -> None:
-    door.media.play(tones.named("key"), loop=True)
+    door.media.play(BEEP, loop=True)
     await door.step(200)
     assert heard(door)[-1] > 2000
     door.media.stop_sound()
@@ -491,6 +492,30 @@ async def test_another_sound_takes_the_place_of_the_first(door: Door) -> None:
     assert heard(door)[-1] == 0
 
 
+async def test_a_sound_that_repeats_goes_on_after_a_single_one_was_heard_to_its_end(
+    door: Door,
+) -> None:
+    hum = tones.Tone((tones.Segment(1.0, (400,)),), repeat=True, level=-40.0)
+    door.media.play(hum, loop=True)
+    await door.step(5)
+    door.media.play(BEEP, then=hum)
+    await door.step(50)
+    levels = heard(door)
+    assert sum(level > 2000 for level in levels) == 3
+    assert 0 < levels[-1] < 500
+
+
+async def test_the_end_of_what_repeats_does_not_cut_a_single_sound(door: Door) -> None:
+    hum = tones.Tone((tones.Segment(1.0, (400,)),), repeat=True)
+    door.media.play(BEEP, then=hum)
+    await door.step(1)
+    door.media.stop_sound()
+    await door.until_idle()
+    await asyncio.sleep(0)
+    assert sum(level > 0 for level in heard(door)) == 3
+    assert door.events == [SoundEnded(BEEP)]
+
+
 async def test_a_sound_is_heard_over_the_voice(door: Door, phone: Phone) -> None:
     session = door.call(phone)
     await door.step()
@@ -503,7 +528,7 @@ async def test_a_sound_is_heard_over_the_voice(door: Door, phone: Phone) -> None
 
 async def test_the_thread_starts_again_after_idle(door: Door) -> None:
     for _ in range(3):
-        door.media.play(tones.named("key"))
+        door.media.play(BEEP)
         await door.step(2)
         assert heard(door)[-1] > 2000
         await door.until_idle()
@@ -576,7 +601,7 @@ async def test_a_card_missing_at_the_start_is_reported(door: Door, phone: Phone)
 
 async def test_without_a_card_and_a_call_nothing_polls(door: Door) -> None:
     door.port.fault = "gone"
-    door.media.play(tones.named("key"))
+    door.media.play(BEEP)
     await door.until_idle()
     refused = door.port.refused
     await asyncio.sleep(0)
@@ -694,7 +719,7 @@ async def test_close_ends_sessions_and_joins_the_thread(phone: Phone) -> None:
     assert door.media.card == "closed"
     packets = rtcp.parse_rtcp(phone.rtcp.recv(2048))
     assert isinstance(packets[-1], rtcp.Bye)
-    door.media.play(tones.named("key"))
+    door.media.play(BEEP)
     assert not door.media.running
 
 

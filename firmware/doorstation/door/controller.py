@@ -20,6 +20,7 @@ from doorstation.door.events import (
     CardRead,
     ContactChanged,
     DigitReceived,
+    EarlyMedia,
     Field,
     HangUp,
     HangUpRequested,
@@ -54,9 +55,8 @@ from doorstation.door.policy import (
 )
 from doorstation.settings import Settings
 
-TONE_SECONDS: Final = 1.5  # a single tone is heard this long before a repeating sound goes on
-BUSY_SECONDS: Final = 3.0  # a visitor who is not answered hears the country's busy tone this long
-FAULT_SECONDS: Final = 5.0  # a call that nothing could reach shows its fault this long
+SKIPPED_SECONDS: Final = 1.5  # a step that nothing could reach shows a fault this long
+FAULT_SECONDS: Final = 5.0  # a call that nothing could reach, this long
 
 
 class Phase(enum.StrEnum):
@@ -73,6 +73,7 @@ class Trigger(enum.Enum):
     """The button whose call is on."""
     REQUEST = enum.auto()
     TARGET_RINGS = enum.auto()
+    EARLY_MEDIA = enum.auto()
     ANSWERED = enum.auto()
     STEP_FAILED = enum.auto()
     STEP_OVER = enum.auto()
@@ -95,7 +96,8 @@ class Action(enum.Enum):
     IGNORE_PRESS = enum.auto()
     REFUSE_PRESS = enum.auto()
     REFUSE_REQUEST = enum.auto()
-    PLAY_RINGBACK = enum.auto()
+    NOTE_RINGING = enum.auto()
+    CHANGE_RINGBACK = enum.auto()
     NEXT_STEP = enum.auto()
     CANCEL_STEP = enum.auto()
     GIVE_UP = enum.auto()
@@ -122,7 +124,8 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Trigger], tuple[Phase, Action]]] = {
     (Phase.CALLING, Trigger.PRESS_AGAIN): (Phase.CALLING, Action.IGNORE_PRESS),
     (Phase.CALLING, Trigger.PRESS): (Phase.CALLING, Action.REPLACE_PLAN),
     (Phase.CALLING, Trigger.REQUEST): (Phase.CALLING, Action.REFUSE_REQUEST),
-    (Phase.CALLING, Trigger.TARGET_RINGS): (Phase.CALLING, Action.PLAY_RINGBACK),
+    (Phase.CALLING, Trigger.TARGET_RINGS): (Phase.CALLING, Action.NOTE_RINGING),
+    (Phase.CALLING, Trigger.EARLY_MEDIA): (Phase.CALLING, Action.CHANGE_RINGBACK),
     (Phase.CALLING, Trigger.ANSWERED): (Phase.TALKING, Action.TALK),
     (Phase.CALLING, Trigger.STEP_FAILED): (Phase.CALLING, Action.NEXT_STEP),
     (Phase.CALLING, Trigger.STEP_OVER): (Phase.CALLING, Action.CANCEL_STEP),
@@ -153,10 +156,6 @@ class Timer(enum.Enum):
     MAX_CALL = enum.auto()
     AFTER_OPEN = enum.auto()
     DIGITS = enum.auto()
-    LOOP = enum.auto()
-    """The tone is over, the repeating sound goes on."""
-    SILENCE = enum.auto()
-    """A repeating sound has been heard for long enough."""
     FAULT = enum.auto()
     RELAY = enum.auto()
     """One for each relay that is on."""
@@ -200,7 +199,6 @@ class _Attempt:
     next_step: int = 0
     step: PlannedStep | None = None
     group: str = ""
-    early_media: bool = False
     results: set[str] = field(default_factory=set)
 
 
@@ -255,7 +253,6 @@ class Door:
         self._relay_since: dict[str, float] = {}
         self._timers: dict[tuple[Timer, str], float] = {}
         self._loop = ""
-        self._tone_until = 0.0
         self._shown = ""
         self._outputs: list[Output] = []
 
@@ -325,6 +322,10 @@ class Door:
                 if self._is_current(event.group):
                     cause = _Cause(early_media=event.early_media)
                     self._dispatch(Trigger.TARGET_RINGS, now, cause)
+            case EarlyMedia():
+                if self._is_current(event.group):
+                    cause = _Cause(early_media=event.heard)
+                    self._dispatch(Trigger.EARLY_MEDIA, now, cause)
             case StepAnswered():
                 self._handle_answer(event, now)
             case StepFailed():
@@ -373,10 +374,6 @@ class Door:
         elif timer is Timer.DIGITS:
             if self._talk is not None and self._talk.entry is not None:
                 self._handle_entry(self._talk, self._talk.entry.finish(), now)
-        elif timer is Timer.LOOP:
-            self._outputs.append(Play(self._loop, loop=True))
-        elif timer is Timer.SILENCE:
-            self._silence()
         elif timer is Timer.RELAY:
             del self._relay_since[name]
         elif timer is Timer.LEFT_OPEN:
@@ -547,7 +544,7 @@ class Door:
             seconds = self._settings.door.lock_out
             self._record("lock_out", peer=far_end.key or far_end.uri, seconds=seconds)
         if not finished.quiet:
-            self._play_once("refused", now, far_end=True)
+            self._play_once("refused", far_end=True)
 
     def _handle_card(self, event: CardRead, now: float) -> None:
         reader = self._settings.readers.get(event.reader)
@@ -567,7 +564,7 @@ class Door:
             return
         if guard is not None and counts_as_guess(decision) and guard.wrong(event.reader, now):
             self._record("lock_out", reader=event.reader, seconds=self._settings.door.lock_out)
-        self._play_once("refused", now)
+        self._play_once("refused")
 
     def _release(self, relay: str, rule: str, now: float, **by: Field) -> None:
         """Pulse a relay. A pulse in a pulse prolongs it, but never beyond the hold limit."""
@@ -580,7 +577,7 @@ class Door:
         self._timers[Timer.RELAY, relay] = now + seconds
         self._outputs.append(PulseRelay(relay, seconds))
         self._record("release", relay=relay, seconds=round(seconds, 3), rule=rule, **by)
-        self._play_once("opened", now, far_end=self._phase is Phase.TALKING)
+        self._play_once("opened", far_end=self._phase is Phase.TALKING)
 
     # --- The table's actions --------------------------------------------------------------------
 
@@ -602,11 +599,13 @@ class Door:
                 self._record("press", button=cause.button, rule=rule)
             case Action.REFUSE_PRESS:
                 self._record("press", button=cause.button, rule="one_call")
-                self._play_once("busy", now)
+                self._play_once("refused")
             case Action.REFUSE_REQUEST:
                 self._record("call_request", rule="one_call")
-            case Action.PLAY_RINGBACK:
-                self._ring_back(cause.early_media, now)
+            case Action.NOTE_RINGING:
+                self._record("ringing", group=self.call, early_media=cause.early_media)
+            case Action.CHANGE_RINGBACK:
+                self._change_ringback(early_media=cause.early_media)
             case Action.NEXT_STEP:
                 self._next_step(now)
             case Action.CANCEL_STEP:
@@ -622,7 +621,7 @@ class Door:
                 self._talk = cause.talk
                 self._outputs.append(RingCall(self.call))
                 self._timers[Timer.RING, ""] = now + self._settings.door.ring_in
-                self._play_loop("ring", now)
+                self._play_loop("ring")
             case Action.ACCEPT:
                 self._accept(cause, now)
             case Action.ACCEPT_BY_PRESS:
@@ -636,7 +635,7 @@ class Door:
             case Action.CALLER_GONE:
                 self._end("caller_gone", now)
             case Action.WARN:
-                self._play_once("warning", now, far_end=True)
+                self._play_once("warning", far_end=True)
             case Action.HANG_UP:
                 self._outputs.append(HangUp(self.call))
                 self._end(cause.rule, now)
@@ -679,12 +678,8 @@ class Door:
             if not targets:
                 skipped = True
                 continue
-            if skipped:
-                self._show_fault(TONE_SECONDS, now)
-                self._play_once("error", now)
             self._groups += 1
             attempt.group = f"step-{self._groups}"
-            attempt.early_media = False
             uris = tuple(target.uri for target in targets)
             self._outputs.append(PlaceCall(attempt.group, uris, attempt.step.seconds))
             self._timers[Timer.STEP, ""] = now + attempt.step.seconds
@@ -697,7 +692,12 @@ class Door:
                 seconds=attempt.step.seconds,
             )
             # At once, not with the first 180: the visitor must hear that the bell works.
-            self._play_loop("ringback", now)
+            if skipped:
+                self._show_fault(SKIPPED_SECONDS, now)
+                self._loop = "ringback"
+                self._play_once("error")
+            else:
+                self._play_loop("ringback")
             return
         self._dispatch(Trigger.PLAN_OVER, now)
 
@@ -711,17 +711,12 @@ class Door:
             "step_over", group=attempt.group, seconds=attempt.step.seconds, rule="no_answer"
         )
 
-    def _ring_back(self, early_media: bool, now: float) -> None:
-        """Ours, unless a target sends its own: one is enough, whatever the others do."""
-        attempt = self._attempt
-        if attempt is None:
-            return
-        self._record("ringing", group=attempt.group, early_media=early_media)
-        attempt.early_media |= early_media
-        if attempt.early_media:
+    def _change_ringback(self, *, early_media: bool) -> None:
+        """Ours, unless a target is heard: what SIP announces may never come (RFC 3960 §3.2)."""
+        if early_media:
             self._silence()
         else:
-            self._play_loop("ringback", now)
+            self._play_loop("ringback")
 
     def _give_up(self, now: float) -> None:
         """Nobody answered: the visitor hears and sees why."""
@@ -731,11 +726,10 @@ class Door:
         self._record("call_failed", button=attempt.plan.name if attempt else "", rule=result)
         self._end(result, now)
         if result in RESULTS:
-            self._play_loop("busy", now)
-            self._timers[Timer.SILENCE, ""] = now + BUSY_SECONDS
+            self._play_once("busy")
         else:
             self._show_fault(FAULT_SECONDS, now)
-            self._play_once("error", now)
+            self._play_once("error")
 
     def _accept(self, cause: _Cause, now: float) -> None:
         self._talk = cause.talk or self._talk
@@ -781,26 +775,15 @@ class Door:
 
     # --- Sound, light, records ------------------------------------------------------------------
 
-    def _play_once(self, sound: str, now: float, *, far_end: bool = False) -> None:
-        self._outputs.append(Play(sound, far_end=far_end))
-        self._tone_until = now + TONE_SECONDS
-        if self._loop:
-            self._timers[Timer.LOOP, ""] = self._tone_until
+    def _play_once(self, sound: str, *, far_end: bool = False) -> None:
+        self._outputs.append(Play(sound, then=self._loop, far_end=far_end))
 
-    def _play_loop(self, sound: str, now: float) -> None:
-        """Repeat a sound, after a tone that is still heard."""
-        self._timers.pop((Timer.SILENCE, ""), None)
-        if self._loop == sound:
-            return
-        self._loop = sound
-        if now < self._tone_until:
-            self._timers[Timer.LOOP, ""] = self._tone_until
-        else:
+    def _play_loop(self, sound: str) -> None:
+        if self._loop != sound:
+            self._loop = sound
             self._outputs.append(Play(sound, loop=True))
 
     def _silence(self) -> None:
-        self._timers.pop((Timer.LOOP, ""), None)
-        self._timers.pop((Timer.SILENCE, ""), None)
         if self._loop:
             self._loop = ""
             self._outputs.append(StopSound())

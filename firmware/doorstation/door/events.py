@@ -64,10 +64,18 @@ class HangUpRequested:
 
 @dataclass(frozen=True, slots=True)
 class StepRinging:
-    """A target rings. With early media the far end's sound is heard instead of ours."""
+    """A target rings. `early_media`: it says that it sends a sound of its own."""
 
     group: str
     early_media: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyMedia:
+    """The sound of a target that rings has begun to arrive, or (`heard` false) it gave up."""
+
+    group: str
+    heard: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +163,7 @@ Input = (
     | RejectRequested
     | HangUpRequested
     | StepRinging
+    | EarlyMedia
     | StepAnswered
     | StepFailed
     | CallArrived
@@ -224,17 +233,18 @@ class Play:
     """Replace the present sound. `far_end`: the other side of the call hears it too.
 
     `sound`: "ringback", "ring" (a call rings at the door), "busy", "error", "refused", "opened"
-    or "warning".
+    or "warning"; `then` is one that repeats afterwards.
     """
 
     sound: str
     loop: bool = False
+    then: str = ""
     far_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StopSound:
-    pass
+    """End what repeats; a single sound is heard to its end."""
 
 
 @dataclass(frozen=True, slots=True)

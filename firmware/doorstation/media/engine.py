@@ -82,7 +82,7 @@ class Datagram(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MediaStarted:
-    """The first valid packet of the far end: early media, or the talk."""
+    """The first valid packet from where the far end is now: early media, or the talk."""
 
     source: Address
 
@@ -654,6 +654,8 @@ class CallAudio:
             self._collision(source, now)
         if from_sdp:
             self._sdp_heard = True
+        if self._source is None:
+            self.occurred.append(MediaStarted(source))
         if source != self._source:
             self._source = source
             self._to = source
@@ -663,8 +665,6 @@ class CallAudio:
             self._past_received += old.received
             self._past_lost += old.lost
             self._past_duplicates += old.duplicates
-        if old is None:
-            self.occurred.append(MediaStarted(source))
         if old is None or old.ssrc != ssrc:
             self._reception = rtcp.Reception(ssrc, self._clock)
             self._buffer.restart()
@@ -774,13 +774,25 @@ class LocalSound:
         self._player: tones.Player | None = None
         self._rate = 0
         self._asked: tuple[tones.Sound, bool | None] | None = None
+        self._then: tones.Sound | None = None
 
     @property
     def playing(self) -> bool:
         return self._player is not None
 
-    def play(self, sound: tones.Sound, rate: int, loop: bool | None = None) -> None:
-        """Begin a sound in place of any other.
+    @property
+    def single(self) -> bool:
+        """Whether what plays ends by itself."""
+        return self._player is not None and not self._player.repeat
+
+    def play(
+        self,
+        sound: tones.Sound,
+        rate: int,
+        loop: bool | None = None,
+        then: tones.Sound | None = None,
+    ) -> None:
+        """Begin a sound in place of any other; `then` repeats when it is over.
 
         Raises DoorstationError when a WAV needs libspeexdsp and it is missing.
         """
@@ -788,9 +800,17 @@ class LocalSound:
         self._player = tones.player(sound, rate, loop)
         self._rate = rate
         self._asked = (sound, loop)
+        self._then = then
+
+    def stop_repeating(self) -> None:
+        """End what repeats; a single sound is heard to its end."""
+        self._then = None
+        if not self.single:
+            self.stop()
 
     def stop(self) -> None:
         """End the sound."""
+        self._then = None
         if self._player is not None:
             self._player.close()
             self._player = None
@@ -799,7 +819,7 @@ class LocalSound:
         """The card has come back at another rate: the sound begins again."""
         if self._player is not None and rate != self._rate and self._asked is not None:
             sound, loop = self._asked
-            self.play(sound, rate, loop)
+            self.play(sound, rate, loop, self._then)
 
     def over(self, pcm: bytes | None, rate: int) -> bytes:
         """`pcm` (None: silence) with the sound over it: one period at `rate`."""
@@ -809,5 +829,8 @@ class LocalSound:
             return pcm if pcm is not None else bytes(2 * frames)
         played = player.read(frames)
         if player.finished:
+            then = self._then
             self.stop()
+            if then is not None:
+                self.play(then, rate, loop=True)
         return played if pcm is None else tones.mixed(pcm, played)

@@ -105,11 +105,13 @@ _SIGNALS: Final[dict[str, Tone]] = {
     "warning": Tone((Segment(0.2, (1400,)), Segment(0.15), Segment(0.2, (1400,)))),
     # Somebody calls this door: two falling notes, as a house bell.
     "ring": Tone((Segment(0.5, (660,)), Segment(0.7, (528,)), Segment(1.8))),
-    # A key was taken.
-    "key": Tone((Segment(0.06, (1000,)),)),
 }
 
 NAMES: Final = ("ringback", "busy", *_SIGNALS)
+
+
+_BUSY_SECONDS: Final = 3.0
+"""Nobody lifts off a door station: the tone ends by itself."""
 
 
 def named(name: str, country: str = "de") -> Tone:
@@ -118,7 +120,8 @@ def named(name: str, country: str = "de") -> Tone:
         case "ringback":
             return RINGBACK[country]
         case "busy":
-            return BUSY[country]
+            beep = BUSY[country].segments
+            return Tone(beep * round(_BUSY_SECONDS / sum(segment.seconds for segment in beep)))
         case _:
             return _SIGNALS[name]
 
@@ -133,7 +136,7 @@ class TonePlayer:
     def __init__(self, tone: Tone, rate: int, repeat: bool | None = None) -> None:
         self._rate = rate
         self._tone = tone
-        self._repeat = tone.repeat if repeat is None else repeat
+        self.repeat = tone.repeat if repeat is None else repeat
         self._index = 0
         self._position = 0
         self._cycles: dict[tuple[int, ...], tuple[bytes, int]] = {}
@@ -154,7 +157,7 @@ class TonePlayer:
                 self._index += 1
                 if self._index == len(self._tone.segments):
                     self._index = 0
-                    self.finished = not self._repeat
+                    self.finished = not self.repeat
         if frames:
             pieces.append(bytes(2 * frames))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -204,7 +207,7 @@ class WavPlayer:
     def __init__(self, wav: Wav, rate: int, repeat: bool = False) -> None:
         self._pcm = memoryview(wav.pcm)
         self._step = max(1, wav.rate // 50) * 2
-        self._repeat = repeat
+        self.repeat = repeat
         self._position = 0
         self._resampler = Resampler(wav.rate, rate) if wav.rate != rate else None
         self._rest = b""
@@ -218,7 +221,7 @@ class WavPlayer:
             self._position += len(piece)
             if self._position >= len(self._pcm):
                 self._position = 0
-                self.finished = not self._repeat
+                self.finished = not self.repeat
             self._rest += self._resampler.process(piece) if self._resampler else piece
         out, self._rest = self._rest[:need], self._rest[need:]
         return out if len(out) == need else out + bytes(need - len(out))

@@ -19,8 +19,10 @@ API, for the event loop's thread only:
     session.statistics() -> CallStatistics | None   any time; None before the first configure
     session.stop()                                  BYE by RTCP, sockets closed, SessionEnded
 
-    media.play(sound, loop=None)    our loudspeaker, call or not; replaces the sound that plays
-    media.stop_sound()              Sound: tones.named("ringback", "uk") or wav.parse_wav(data)
+    media.play(sound, loop=None, then=None)
+        our loudspeaker, call or not; replaces the sound that plays; `then` repeats when it is over
+        Sound: tones.named("ringback", "uk") or wav.parse_wav(data)
+    media.stop_sound()              what repeats ends; a single sound is heard to its end
     media.watch_levels(callback | None, per_second=10)
         callback(microphone_dbfs, loudspeaker_dbfs), on the loop
     media.listen(callback | None)
@@ -32,7 +34,7 @@ API, for the event loop's thread only:
 Events (every one a frozen dataclass, on the loop, in order):
 
     DigitHeard(session, digit: Digit)         RFC 4733 only; merge with INFO by events.DigitMerger
-    FarEndStarted(session, source)            first valid packet: stop the local ring-back
+    FarEndStarted(session, source)            first valid packet since the address was agreed
     FarEndSilent(session, seconds)            dead call; once, until FarEndResumed(session)
     SessionEnded(session, statistics)         after stop(); statistics None if never configured
     SoundEnded(sound)                         played to its end (not when stopped or replaced)
@@ -318,12 +320,17 @@ class MediaThread:
         self._sessions.add(session)
         return session
 
-    def play(self, sound: tones.Sound, loop: bool | None = None) -> None:
-        """Play on our loudspeaker, in place of the sound that plays; over a call's voice."""
-        self._do(lambda worker: worker.play(sound, loop))
+    def play(
+        self, sound: tones.Sound, loop: bool | None = None, then: tones.Sound | None = None
+    ) -> None:
+        """Play on our loudspeaker, in place of the sound that plays; over a call's voice.
+
+        `then` repeats when the sound is over.
+        """
+        self._do(lambda worker: worker.play(sound, loop, then))
 
     def stop_sound(self) -> None:
-        """End the sound on our loudspeaker."""
+        """End what repeats on our loudspeaker; a single sound is heard to its end."""
         if self._worker.running:
             self._do(lambda worker: worker.stop_sound())
 
@@ -343,7 +350,8 @@ class MediaThread:
             return
         for session in list(self._sessions):
             session.stop()
-        self.stop_sound()
+        if self._worker.running:
+            self._do(lambda worker: worker.silence())
         self._closed = True
         worker = self._worker
         with worker.lock:
@@ -749,16 +757,21 @@ class _Worker:
         self._legs.remove(leg)
         self._report(SessionEnded(leg.name, leg.audio.statistics(now)))
 
-    def play(self, sound: tones.Sound, loop: bool | None) -> None:
-        self.stop_sound()
+    def play(self, sound: tones.Sound, loop: bool | None, then: tones.Sound | None) -> None:
+        self.silence()
         try:
-            self.sound.play(sound, self.card.rate, loop)
+            self.sound.play(sound, self.card.rate, loop, then)
         except DoorstationError as error:
             self._report(SoundFailed(sound, str(error)))
         else:
             self._sound_playing = sound
 
     def stop_sound(self) -> None:
+        self.sound.stop_repeating()
+        if not self.sound.playing:
+            self._sound_playing = None
+
+    def silence(self) -> None:
         self.sound.stop()
         self._sound_playing = None
 
