@@ -384,7 +384,7 @@ class SimulatedMedia:
         session = self.network.sessions[at] = SimulatedSession(self, name, at)
         return session
 
-    def play(self, sound: object, loop: bool | None = None) -> None:
+    def play(self, sound: object, loop: bool | None = None, then: object = None) -> None:
         """Nobody listens."""
 
     def stop_sound(self) -> None:
