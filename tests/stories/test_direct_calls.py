@@ -164,17 +164,19 @@ def test_only_one_call_at_a_time_is_placed_and_the_owner_is_told(town: Lab, tmp_
             door.command("call", uri="indoor")
 
 
-def test_the_cable_is_pulled_in_a_call_and_the_door_comes_to_rest(
+def test_a_call_is_ended_while_the_cable_is_pulled_and_the_door_is_free_at_once(
     town: Lab, tmp_path: Path
 ) -> None:
     with baresip(town, tmp_path / "indoor", "indoor") as phone:
-        settings = {"peers.indoor.uri": phone.uri, "door.max_call": 10, "door.warning": 0}
+        settings = {"peers.indoor.uri": phone.uri}
         with station(town, tmp_path / "door", settings) as door:
             door.command("call", uri="indoor")
             door.wait_call("connected")
             town.cut()
             try:
-                assert door.wait_event("call_ended", 15)["rule"] == "max_call"
+                door.command("hangup")
                 assert door.status()["door"] == "idle"
             finally:
                 town.mend()
+            phone.wait_event("CALL_CLOSED", 10)  # the BYE is repeated until it gets there
+            door.wait_idle()

@@ -47,21 +47,35 @@ def at_8k(pcm: bytes, rate: int) -> bytes:
     return bytes(audioop.ratecv(pcm, 2, 1, rate, RATE, None)[0])
 
 
-def likeness(said: bytes, heard: bytes, pieces: int = 4) -> float:
+def likeness(said: bytes, heard: bytes, pieces: int = 3) -> float:
     """Median correlation of the last loud pieces of `heard` with `said`; both S16 mono at 8 kHz.
 
     Each piece finds its own place in what was said, so a gap or a drifting clock costs the piece
     it falls in and not everything behind it. 0.0 when nothing loud was heard.
     """
     found: list[float] = []
+    place: int | None = None
     end = len(heard) // 2 * 2
     while end >= PIECE and len(found) < pieces:
         piece = heard[end - PIECE : end]
         if audioop.rms(piece, 2) > 300:
-            place, _ = audioop.findfit(said, piece)
-            found.append(correlation(said[2 * place : 2 * place + PIECE], piece))
+            best = 0.0
+            if place is not None:  # where the piece before was found, there this one is near
+                best, place = _fit(said, piece, max(0, place - 2 * PIECE), place + PIECE)
+            if best < 0.9:
+                best, place = _fit(said, piece, 0, len(said))
+            found.append(best)
         end -= PIECE
     return median(found) if found else 0.0
+
+
+def _fit(said: bytes, piece: bytes, begin: int, end: int) -> tuple[float, int]:
+    """The best correlation of `piece` with a part of said[begin:end], and where, in octets."""
+    part = said[begin:end]
+    if len(part) < len(piece):
+        return 0.0, begin
+    place = begin + 2 * audioop.findfit(part, piece)[0]
+    return correlation(said[place : place + len(piece)], piece), place
 
 
 def correlation(one: bytes, other: bytes) -> float:

@@ -1,0 +1,103 @@
+"""Sound through alsa-lib: a real card by name, spoken into and listened to, pulled and put back.
+
+The card is a sound server in user space, the pins are gpiozero's mock: everything else is what
+runs on a Pi.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stories.sound import SECOND, heard_by
+from tests.support.lab import Lab, eventually
+from tests.support.peers import baresip
+from tests.support.sound_server import SoundServer
+from tests.support.sounds import likeness, read_pcm
+from tests.support.station import CODE, station
+
+PINS: Mapping[str, Any] = {
+    "board.kind": "pi",
+    "buttons.call.pin": 17,
+    "buttons.call.steps": [{"ring": ["indoor"]}],
+    "relays.door.pin": 27,
+    "leds.status": {"pin": 22},
+    "audio.device": "station",
+}
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Iterator[SoundServer]:
+    with SoundServer(tmp_path / "card") as server:
+        yield server
+
+
+def environment(card: SoundServer) -> dict[str, str]:
+    return {**card.env, "GPIOZERO_PIN_FACTORY": "mock"}
+
+
+@pytest.mark.parametrize("rate", [8000, 48000])
+def test_who_speaks_at_the_card_is_heard_indoors_and_the_other_way_round(
+    town: Lab, tmp_path: Path, visitor: Path, resident: Path, card: SoundServer, rate: int
+) -> None:
+    with baresip(town, tmp_path / "indoor", "indoor", source=resident) as phone:
+        settings = {
+            **PINS,
+            "audio.rate": rate,
+            "peers.indoor.uri": phone.uri,
+        }
+        with station(town, tmp_path / "door", settings, environment=environment(card)) as door:
+            door.press()
+            door.wait_call("connected")
+            loudspeaker = tmp_path / "loudspeaker.wav"
+            card.speak(visitor)
+            with card.recorded(loudspeaker):
+                indoors = heard_by(phone, 2)
+                eventually(lambda: len(read_pcm(loudspeaker)) > 1.5 * SECOND, "sound recorded")
+            assert likeness(read_pcm(visitor), indoors) > 0.9
+            assert likeness(read_pcm(resident), read_pcm(loudspeaker)) > 0.9
+            phone.send_digits(CODE)
+            door.wait_event("release")
+            phone.hangup()
+            door.wait_idle()
+            assert door.wait_event("call_statistics")["lost"] == 0
+
+
+def test_a_card_pulled_in_a_call_is_told_and_used_again_when_it_is_back(
+    town: Lab, tmp_path: Path, visitor: Path, resident: Path, card: SoundServer
+) -> None:
+    with baresip(town, tmp_path / "indoor", "indoor", source=resident) as phone:
+        settings = {**PINS, "audio.rate": 8000, "peers.indoor.uri": phone.uri}
+        with station(town, tmp_path / "door", settings, environment=environment(card)) as door:
+            door.command("call", uri="indoor")
+            door.wait_call("connected")
+            eventually(lambda: door.status()["card"] == "running", "the card runs")
+            card.kill()
+            assert door.wait_event("card_lost")["why"]
+            assert door.status()["card"] == "lost"
+            sent = door.calls()[0]["statistics"]["sent"]
+            eventually(
+                lambda: door.calls()[0]["statistics"]["sent"] > sent + 25,
+                "the call goes on with silence",
+            )
+            phone.send_digits(CODE)
+            door.wait_event("release")
+            card.start()
+            door.wait_event("card_back")
+            assert door.calls()[0]["state"] == "connected"
+            card.speak(visitor)
+            assert likeness(read_pcm(visitor), heard_by(phone, 2)) > 0.9
+
+
+def test_a_card_that_is_not_there_is_told_with_those_that_are(
+    town: Lab, tmp_path: Path, card: SoundServer
+) -> None:
+    with baresip(town, tmp_path / "indoor", "indoor") as phone:
+        settings = {**PINS, "audio.device": "plughw:Nowhere", "peers.indoor.uri": phone.uri}
+        with station(town, tmp_path / "door", settings, environment=environment(card)) as door:
+            door.command("call", uri="indoor")
+            why = door.wait_event("card_lost")["why"]
+            assert "plughw:Nowhere" in why
+            assert "station" in why
+            door.wait_call("connected")
