@@ -46,7 +46,7 @@ class Wire:
         self.agent = UserAgent(config, ids, self.endpoint)
         self.zone = zone or {}
         self.refused: set[str] = set()
-        """Addresses that cannot be reached."""
+        """Addresses, and transports, that cannot be reached."""
         self.local = LOCAL
         """Our address: what a flow that is opened from now on leaves from."""
         self.opened: list[Target] = []
@@ -68,7 +68,7 @@ class Wire:
                         self._sent.append((flow, parse_message(data)))
                 case OpenFlow(target):
                     self.opened.append(target)
-                    if target.host in self.refused:
+                    if self.refused & {target.host, target.transport}:
                         queue += self.agent.flow_failed(target, "refused", self.now)
                     else:
                         queue += self.agent.flow_opened(target, self.flow_to(target), self.now)

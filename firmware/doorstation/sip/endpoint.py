@@ -181,9 +181,11 @@ class _Outgoing:
     id: int
     build: Build
     next_hop: SipUri | Flow
+    first: Flow | None = None  # tried before anything is located
     is_ack: bool = False
     targets: list[Target] = field(default_factory=list)
     target: Target | None = None
+    located: bool = False
     large: bool = False  # located again with streams first
     reused: bool = False  # the attempt runs on a flow that was there before
     client: "_Client | None" = None
@@ -521,15 +523,16 @@ class Endpoint:
     # Inputs from the transaction user
 
     def send_request(
-        self, build: Build, next_hop: SipUri | Flow, now: float
+        self, build: Build, next_hop: SipUri | Flow, now: float, *, first: Flow | None = None
     ) -> tuple[int, list[Output]]:
         """Send a request; its id comes back in the outputs that concern it.
 
         `build(flow)` makes it, without Via, once for each attempt. A `Flow` binds the request to
-        this flow: no other target, no change of transport.
+        this flow: no other target, no change of transport. With `first` that flow is tried before
+        the targets of `next_hop`.
         """
         self._last_id += 1
-        outgoing = _Outgoing(self._last_id, build, next_hop)
+        outgoing = _Outgoing(self._last_id, build, next_hop, first)
         return outgoing.id, self._begin(outgoing, now)
 
     def send_ack(self, build: Build, next_hop: SipUri | Flow, now: float) -> list[Output]:
@@ -596,6 +599,16 @@ class Endpoint:
     def _begin(self, outgoing: _Outgoing, now: float) -> list[Output]:
         self._requests[outgoing.id] = outgoing
         next_hop = outgoing.next_hop
+        first = outgoing.first
+        if first is not None and first.transport.reliable:
+            stream = self._streams.get(first.id)
+            if stream is not None:
+                outgoing.target = stream.target
+                outgoing.reused = stream.target is not None
+                return self._launch(outgoing, first, now)
+        elif first is not None:
+            outgoing.target = Target(first.transport, *first.remote)
+            return self._launch(outgoing, first, now)
         if isinstance(next_hop, SipUri):
             return self._locate(outgoing, next_hop, now)
         if next_hop.transport.reliable and next_hop.id not in self._streams:
@@ -620,7 +633,10 @@ class Endpoint:
     def _located(self, outgoing: _Outgoing, located: Located, now: float) -> list[Output]:
         if not located.targets:
             return self._fail(outgoing, 503, located.fault)
-        outgoing.targets = list(located.targets)
+        # What `first` led to has had its turn.
+        failed = outgoing.target if not outgoing.large else None
+        outgoing.targets = [target for target in located.targets if target != failed]
+        outgoing.located = True
         return self._next_target(outgoing, now)
 
     def _next_target(self, outgoing: _Outgoing, now: float) -> list[Output]:
@@ -628,15 +644,32 @@ class Endpoint:
         outgoing.client = None
         if outgoing.cancelled:
             return self._fail(outgoing, 487, "cancelled")
+        if not outgoing.targets and not outgoing.located and isinstance(outgoing.next_hop, SipUri):
+            return self._locate(outgoing, outgoing.next_hop, now)
         if not outgoing.targets:
             return self._fail(outgoing, outgoing.status, outgoing.why)
         target = outgoing.targets.pop(0)
         outgoing.target = target
-        flow = self._by_target.get(target)
+        flow = self._by_target.get(target) or self._connected(target)
         outgoing.reused = flow is not None
         if flow is not None:
             return self._launch(outgoing, flow, now)
         return self._open(target, outgoing, now)
+
+    def _connected(self, target: Target) -> Flow | None:
+        """A connection with this very address and port, from whichever side it was opened.
+
+        A Contact often names the connection it came over, where nobody listens; and with an address
+        instead of a name no certificate would prove it: over TLS the connection that has proved a
+        name already is the better one (RFC 5923).
+        """
+        if target.tls_name not in ("", target.host):
+            return None
+        for stream in reversed(self._streams.values()):
+            flow = stream.flow
+            if (flow.transport, *flow.remote) == (target.transport, target.host, target.port):
+                return flow
+        return None
 
     def _open(self, target: Target, waiting: _Outgoing | _Late, now: float) -> list[Output]:
         opening = self._opening.get(target)
@@ -664,6 +697,7 @@ class Endpoint:
             transaction.size > MAX_UDP_REQUEST
             and flow.transport is Transport.UDP
             and isinstance(outgoing.next_hop, SipUri)
+            and outgoing.located
             and not outgoing.large
             and Transport.TCP in self._transports
         ):
@@ -732,8 +766,10 @@ class Endpoint:
         elif response.status == 503:
             if outgoing.target is not None:
                 self._locator.target_failed(outgoing.target, now, _retry_after(response))
-            if outgoing.targets and not outgoing.cancelled:
+            elsewhere = outgoing.targets or (outgoing.first is not None and not outgoing.located)
+            if elsewhere and not outgoing.cancelled:
                 client.owner = None
+                outgoing.why = f"503 {response.reason}"
                 return outputs + self._next_target(outgoing, now)
         elif outgoing.target is not None:
             self._locator.target_worked(outgoing.target)
@@ -751,6 +787,7 @@ class Endpoint:
         if client.transaction.answered:
             # The server is there and took its time; another one would do the work twice.
             outgoing.targets.clear()
+            outgoing.located = True
         elif outgoing.target is not None:
             self._locator.target_failed(outgoing.target, now)
         outputs: list[Output] = []

@@ -131,10 +131,12 @@ class UserAgent:
         return self._drain(now)
 
     def network_changed(self, now: float) -> list[Out]:
-        """Addresses or links changed: register again at once."""
+        """Addresses or links changed: register again at once, and move the calls."""
         self._now = now
         if self.registration is not None:
             self.registration.network_changed(now)
+        for call in self.calls.values():
+            call.network_changed(now)
         return self._drain(now)
 
     # -- commands from the house
@@ -172,10 +174,10 @@ class UserAgent:
         calls: dict[str, OutgoingCall] = {}
         names: dict[str, str] = {}
         for target in targets:
-            destination, account = self._destination(target)
-            call = OutgoingCall(
-                self._name(), self._line, destination, self._identity(account), port
-            )
+            uri = self._uri(target)
+            destination = self._way(uri)
+            identity = self._identity(self._account_for(uri))
+            call = OutgoingCall(self._name(), self._line, destination, identity, port, self._way)
             calls[call.id] = call
             names[call.id] = target
             self._placed.append(call.call_id)
@@ -255,11 +257,18 @@ class UserAgent:
     def message(self, target: str, text: str, now: float) -> tuple[str, list[Out]]:
         """Send a text (RFC 3428); a MessageResult with the name returned here says how it went."""
         self._now = now
-        destination, account = self._destination(target)
+        uri = self._uri(target)
+        destination = self._way(uri)
         name = self._name()
-        sender = _Text(self, name, destination, account, text)
+        sender = _Text(self, name, destination, self._identity(self._account_for(uri)), text)
         self._requester.send(
-            sender.build, destination.hop, "MESSAGE", sender, sender.next_cseq, now
+            sender.build,
+            destination.hop,
+            "MESSAGE",
+            sender,
+            sender.next_cseq,
+            now,
+            first=destination.first,
         )
         return name, self._drain(now)
 
@@ -520,27 +529,35 @@ class UserAgent:
             SipUri.of(config.local_user, flow.local[0]), config.display_name
         )
 
-    def _destination(self, target: str) -> tuple[Destination, Account | None]:
-        """By which way a target is called, and as whom."""
+    def _uri(self, target: str) -> SipUri:
+        """What a target names: a SIP URI, or what is dialled at the account."""
         account = self.config.account
         if account is not None and ":" not in target and "@" not in target:
-            uri = SipUri.of(target, account.domain)
-        else:
-            parsed = parse_uri(target if ":" in target.split("@")[0] else f"sip:{target}")
-            if not isinstance(parsed, SipUri):
-                raise ProtocolError(f"{target!r} is not a SIP URI", status=416)
-            uri = parsed
-        if account is None:
-            return Destination(uri, uri), None
+            return SipUri.of(target, account.domain)
+        uri = parse_uri(target if ":" in target.split("@")[0] else f"sip:{target}")
+        if not isinstance(uri, SipUri):
+            raise ProtocolError(f"{target!r} is not a SIP URI", status=416)
+        return uri
+
+    def _account_for(self, uri: SipUri) -> Account | None:
+        """The account as which somebody is called, if its server is the way there."""
+        account = self.config.account
+        if account is None or (account.outbound_proxy is None and uri.host != account.aor.host):
+            return None
+        return account
+
+    def _way(self, uri: SipUri) -> Destination:
+        """By which way somebody is called."""
+        account = self._account_for(uri)
+        if account is None or self.registration is None:
+            return Destination(uri, uri)
         proxy = account.outbound_proxy
-        if uri.host != account.domain.lower() and proxy is None:
-            return Destination(uri, uri), None
-        route = loose_route(proxy) if proxy is not None else None
-        hop: SipUri | Flow = proxy or account.registrar
-        registration = self.registration
-        if registration is not None and registration.flow is not None:
-            hop = registration.flow
-        return Destination(uri, hop, route), account
+        return Destination(
+            uri,
+            proxy or self.registration.registrar,
+            loose_route(proxy) if proxy is not None else None,
+            self.registration.flow,
+        )
 
 
 class _Text:
@@ -551,13 +568,13 @@ class _Text:
         agent: UserAgent,
         name: str,
         destination: Destination,
-        account: Account | None,
+        identity: Identity,
         text: str,
     ) -> None:
         self._agent = agent
         self._name = name
         self._destination = destination
-        self._identity = agent._identity(account)
+        self._identity = identity
         self._text = text
         self._call_id = agent._ids.token()
         self._tag = agent._ids.token()

@@ -116,6 +116,11 @@ class Call:
         self._direction = "sendrecv"
         """What we want: "sendonly" holds the peer."""
         self._agreed_direction = "sendrecv"
+        self._offered_direction = "sendrecv"
+        self._wish_waits = False
+        """A hold or resume of the house's that was not answered for yet."""
+        self._untold = False
+        """The far end has not heard of our session as it is: our address may be another."""
         self._change: Ticket | None = None
         self._change_with_sdp = False
         self._change_at: float | None = None
@@ -258,7 +263,9 @@ class Call:
                 self._offers.discard_offer()
                 self.hang_up(now, why=f"no common media: {fault.reason}")
                 return
-            self._media_agreed()
+            self._media_agreed(self._direction)
+        if self._untold:
+            self._bring_about(now)
 
     def _reinvite_received(self, server: int, request: Request, flow: Flow, now: float) -> None:
         if self.phase is not Phase.CONFIRMED:
@@ -277,12 +284,13 @@ class Call:
             # No offer asks for a fresh, full one of ours (RFC 3261 §14.2).
             set_sdp(response, self._offers.offer(self._direction))
             self._answer_in_ack = True
+        self._untold = False
         self.timer.answer_request(request, response, now)
         self._target_refreshed(request)
         self._respond(server, response, now)
         self._repeat = Repeat.start(server, response, now, T2)
         if not self._answer_in_ack:
-            self._media_agreed()
+            self._media_agreed(self._direction)
 
     def _update_received(self, server: int, request: Request, flow: Flow, now: float) -> None:
         """RFC 3311 §5.2: offer and answer may pass while the phone still rings."""
@@ -300,7 +308,7 @@ class Call:
         self._target_refreshed(request)
         self._respond(server, response, now)
         if is_sdp(request):
-            self._media_agreed()
+            self._media_agreed(self._direction)
 
     def _may_be_offered(self) -> bool:
         """No offer of either side is open (RFC 3311 §5.2)."""
@@ -325,20 +333,32 @@ class Call:
         if self.phase is not Phase.CONFIRMED:
             self._line.report(CommandResult(self.id, _word(direction), False, "not connected"))
             return
+        if direction != self._direction:
+            self._wish_ended(False, "superseded")
         self._direction = direction
-        if self._change is None:
-            self._bring_about(now)
+        self._wish_waits = True
+        self._bring_about(now)
+
+    def _wish_ended(self, ok: bool, why: str) -> None:
+        if self._wish_waits:
+            self._wish_waits = False
+            self._line.report(CommandResult(self.id, _word(self._direction), ok, why))
+
+    def network_changed(self, now: float) -> None:
+        """Tell the far end where we are now; without a way there the call goes on as it was."""
+        self._untold = True
+        self._bring_about(now)
 
     def _bring_about(self, now: float) -> None:
         """Send the re-INVITE for what we want, if that is not what is agreed."""
-        if self.phase is not Phase.CONFIRMED or self._change is not None:
+        if self.phase is not Phase.CONFIRMED:
             return
-        if self._direction == self._agreed_direction:
-            self._line.report(CommandResult(self.id, _word(self._direction), True, "already so"))
-            return
-        if self._repeat is not None:
-            # Our own 2xx waits for its ACK; a re-INVITE now would cross it.
+        if self._change is not None or self._repeat is not None:
+            # One of ours is under way, or our 2xx waits for its ACK: this one would cross it.
             self._change_at = now + T1
+            return
+        if self._direction == self._agreed_direction and not self._untold:
+            self._wish_ended(True, "already so")
             return
         self._change_with_sdp = True
         self._change = self._ask(self._build_reinvite, "INVITE", now)
@@ -349,6 +369,8 @@ class Call:
         self._local_from(flow)
         self._offers.discard_offer()
         set_sdp(request, self._offers.offer(self._direction))
+        self._offered_direction = self._direction
+        self._untold = False
         return request
 
     def _refresh(self, now: float) -> None:
@@ -431,7 +453,8 @@ class Call:
             # Glare: RFC 3261 §14.1 sets the two sides' waits apart.
             fraction = self._line.ids.fraction()
             wait = 2.1 + 1.9 * fraction if self.direction == "out" else 2.0 * fraction
-            if self._direction != self._agreed_direction:
+            if self._change_with_sdp:
+                self._untold = True
                 self._change_at = now + round(wait, 2)
             self.timer.retry_refresh(now)
         elif status in (408, 503):
@@ -441,9 +464,9 @@ class Call:
             self._give_up_wish(f"{status} {why}")
 
     def _give_up_wish(self, why: str) -> None:
-        if self._direction != self._agreed_direction:
-            wish, self._direction = self._direction, self._agreed_direction
-            self._line.report(CommandResult(self.id, _word(wish), False, why))
+        if self._direction == self._offered_direction:  # else another wish is next
+            self._wish_ended(False, why)
+            self._direction = self._agreed_direction
 
     def _change_answered(self, response: Response, now: float) -> None:
         try:
@@ -454,10 +477,9 @@ class Call:
             self._offers.discard_offer()
             self.hang_up(now, why=f"no common media: {fault.reason}")
             return
-        wished = self._direction != self._agreed_direction
-        self._media_agreed()
-        if wished:
-            self._line.report(CommandResult(self.id, _word(self._direction), True, ""))
+        self._media_agreed(self._offered_direction)
+        if self._direction == self._agreed_direction:
+            self._wish_ended(True, "")
 
     # -- parts
 
@@ -519,13 +541,13 @@ class Call:
         assert self.dialog is not None
         self.dialog.refresh_target(message)
 
-    def _media_agreed(self) -> None:
-        """Tell the house what is agreed now, and who holds whom."""
+    def _media_agreed(self, direction: str) -> None:
+        """Tell the house what is agreed now, and who holds whom; `direction` is what we said."""
         session = self._offers.session
         self._line.report(MediaChanged(self.id, session))
-        self._agreed_direction = self._direction
+        self._agreed_direction = direction
         held_by_peer = session is not None and session.held
-        held = held_by_peer or self._direction == "sendonly"
+        held = held_by_peer or direction == "sendonly"
         before = self.state
         self.state = CallState.HELD if held else CallState.CONNECTED
         if self.phase is Phase.CONFIRMED and before is not self.state:

@@ -1,5 +1,7 @@
 """A call that comes in: 180, early media, 200 until its ACK, CANCEL (RFC 3261 §13.3, §9.2)."""
 
+from dataclasses import replace
+
 from doorstation.errors import ProtocolError
 from doorstation.sdp.negotiation import OfferAnswer
 from doorstation.sip.dialog import Dialog
@@ -16,7 +18,7 @@ from doorstation.ua.call import (
     is_sdp,
     set_sdp,
 )
-from doorstation.ua.events import CallConnected, CallState, MediaChanged, OutcomeKind
+from doorstation.ua.events import CallConnected, CallState, Event, MediaChanged, OutcomeKind
 from doorstation.ua.inspect import METHODS, SUPPORTED
 
 
@@ -27,7 +29,12 @@ class IncomingCall(Call):
         self, name: str, line: Line, server: int, request: Request, flow: Flow, now: float
     ) -> None:
         """Raises ProtocolError with the status to refuse the INVITE with."""
-        super().__init__(name, line, str(request.from_.uri))
+        super().__init__(name, replace(line, report=self._tell), str(request.from_.uri))
+        # The source of a datagram is easily forged: without this, who forges a peer's would have
+        # our sound sent wherever his SDP says, and could type codes from there.
+        self._proved = flow.transport.reliable
+        self._withheld: MediaChanged | None = None
+        self._report = line.report
         self.state = CallState.RINGING
         self._server: int | None = server
         self._request = request
@@ -119,7 +126,7 @@ class IncomingCall(Call):
         self.state = CallState.CONNECTED
         self._line.report(CallConnected(self.id, self.peer))
         if not self._answer_in_ack:
-            self._media_agreed()
+            self._media_agreed(self._direction)
 
     def reject(self, status: int, reason: str, now: float) -> None:
         if self.phase is not Phase.SETTING_UP or self._server is None:
@@ -130,6 +137,29 @@ class IncomingCall(Call):
         self.phase = Phase.OVER
 
     # -- what comes in
+
+    def request_received(self, server: int, request: Request, flow: Flow, now: float) -> None:
+        self._caller_proved()
+        super().request_received(server, request, flow, now)
+
+    def ack_received(self, request: Request, now: float) -> None:
+        self._caller_proved()
+        super().ack_received(request, now)
+
+    def _caller_proved(self) -> None:
+        """A request with our tag: the caller has received what we sent to its address."""
+        self._proved = True
+        withheld, self._withheld = self._withheld, None
+        if withheld is not None:
+            self._report(withheld)
+
+    def _tell(self, event: Event) -> None:
+        """Report, but no media to a caller that has not proved its address."""
+        if isinstance(event, MediaChanged) and not event.early and not self._proved:
+            self._withheld = event if event.session is not None else None
+            if event.session is not None:
+                return
+        self._report(event)
 
     def cancelled(self, now: float) -> None:
         """The caller gave up; too late once our 200 is out (RFC 3261 §9.2)."""

@@ -67,12 +67,17 @@ class _Branch:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Whom to call and by which way: `hop` is where the INVITE goes first."""
+    """Whom to call and by which way."""
 
     uri: SipUri
-    hop: SipUri | Flow
+    hop: SipUri
     route: SipUri | None = None
     """The outbound proxy, as a Route header."""
+    first: Flow | None = None
+    """The flow of the registration, tried before `hop` is looked up."""
+
+
+Way = Callable[[SipUri], Destination]
 
 
 class OutgoingCall(Call):
@@ -85,9 +90,12 @@ class OutgoingCall(Call):
         destination: Destination,
         identity: Identity,
         port: int,
+        way: Way,
     ) -> None:
+        """`way` says how to reach where a 3xx sends us."""
         super().__init__(name, line, str(destination.uri))
         self.media_port = port
+        self._way = way
         self._destination = destination
         self._identity = identity
         self.call_id = line.ids.token()
@@ -174,7 +182,13 @@ class OutgoingCall(Call):
 
     def _send_invite(self, now: float) -> None:
         self._invite = self._line.requester.send(
-            self._build, self._destination.hop, "INVITE", self, self._next_cseq, now
+            self._build,
+            self._destination.hop,
+            "INVITE",
+            self,
+            self._next_cseq,
+            now,
+            first=self._destination.first,
         )
 
     def _build(self, flow: Flow) -> Request:
@@ -315,7 +329,9 @@ class OutgoingCall(Call):
         self.timer.answer_received(response, now)
         self.state = CallState.CONNECTED
         self._line.report(CallConnected(self.id, self.peer))
-        self._media_agreed()
+        self._media_agreed(self._direction)
+        if self._untold:
+            self._bring_about(now)
 
     def _refuse_fork(self, dialog: Dialog, request: Request, now: float) -> None:
         """A second phone answered, or one that crossed our CANCEL: ACK, then BYE (§13.2.2.4)."""
@@ -360,7 +376,7 @@ class OutgoingCall(Call):
             clean = SipUri(
                 scheme=uri.scheme, user=uri.user, host=uri.host, port=uri.port, params=uri.params
             )
-            self._destination = Destination(clean, clean)
+            self._destination = self._way(clean)
             self._branches.clear()
             self.dialog = None
             self._send_invite(now)

@@ -85,19 +85,31 @@ class Requester:
         asker: Asker,
         next_cseq: Callable[[], int],
         now: float,
+        *,
+        first: Flow | None = None,
     ) -> "Ticket":
-        """Send a request; `next_cseq` is asked again for each challenge that is answered."""
+        """Send a request; `next_cseq` is asked again for each challenge that is answered.
+
+        `first` is the flow to try before the targets of `next_hop`.
+        """
 
         def authorised(flow: Flow) -> Request:
             request = build(flow)
             return self._digest.preauthorize(request, flow.remote[0]) if self._digest else request
 
         pending = _Pending(asker, method, next_cseq)
-        self._start(pending, authorised, next_hop, now)
+        self._start(pending, authorised, next_hop, now, first)
         return Ticket(self, pending)
 
-    def _start(self, pending: _Pending, build: Build, next_hop: SipUri | Flow, now: float) -> None:
-        pending.number, outputs = self._endpoint.send_request(build, next_hop, now)
+    def _start(
+        self,
+        pending: _Pending,
+        build: Build,
+        next_hop: SipUri | Flow,
+        now: float,
+        first: Flow | None = None,
+    ) -> None:
+        pending.number, outputs = self._endpoint.send_request(build, next_hop, now, first=first)
         self._pending[pending.number] = pending
         self._emit(outputs)
 
