@@ -1,9 +1,16 @@
 """Far ends that are broken or mean: the door answers, ignores or hangs up, and stays a door."""
 
 import pytest
+from doorstation.media.events import RELAY
 from doorstation.sip.uri import SipUri
 from doorstation.ua.config import Account, AgentConfig, Peer
-from doorstation.ua.events import CallArrived, GroupAnswered, RegistrationChanged
+from doorstation.ua.events import (
+    CallArrived,
+    GroupAnswered,
+    InfoDigit,
+    MediaChanged,
+    RegistrationChanged,
+)
 
 from tests.support.wire import LOCAL, REMOTE, SDP, Wire, request, respond, udp
 
@@ -189,6 +196,22 @@ def test_dialogs_are_found_by_both_tags_and_the_call_id_whoever_sends() -> None:
     assert arrived.call in w.agent.calls
     w.receive(request("BYE", cseq=2, to_tag=tag), udp("198.51.100.4"))
     assert w.response().status == 200
+
+
+def test_forged_source_address_has_our_sound_sent_nowhere_and_can_type_no_code() -> None:
+    """Return routability: only who received our 200 knows the tag that the ACK must carry."""
+    w = Wire(PEER)
+    w.receive(request("INVITE", body=SDP))
+    [arrived] = w.told(CallArrived)
+    w.do(w.agent.answer(arrived.call, 16384, w.now))
+    tag = w.response().to.tag or ""
+    w.receive(request("ACK", to_tag="guessed"))
+    w.receive(request("INFO", to_tag="guessed", cseq=2, content_type=RELAY, body=b"Signal=5"))
+    w.receive(request("UPDATE", to_tag="guessed", cseq=3, body=SDP))
+    assert w.told(MediaChanged) == w.told(InfoDigit) == []
+    w.receive(request("ACK", to_tag=tag))
+    [changed] = w.told(MediaChanged)
+    assert changed.session.remote == (REMOTE, 4000)
 
 
 def test_rfc_2543_caller_without_tags_is_one_call_and_can_hang_up() -> None:

@@ -64,6 +64,7 @@ def test_allowed_call_rings_and_is_answered() -> None:
     assert answer.to.tag == ringing.to.tag
     assert f"m=audio {PORT} RTP/AVP 8 101".encode() in answer.body
     assert len(w.told(CallConnected)) == 1
+    w.receive(ack(w, call))
     assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4000)
 
 
