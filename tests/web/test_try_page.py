@@ -88,6 +88,13 @@ class TestPage:
         await expect(page.locator("#answer")).to_be_enabled()
         await expect(page.locator("#hangup")).to_be_disabled()
 
+    async def test_a_call_that_is_ending_is_no_call(self, page: Page, running: Trial) -> None:
+        running.ring()
+        running.talk()
+        await expect(page.locator("#phone-state")).to_have_text("Talking to Front door")
+        running.phone.call("ended")
+        await expect(page.locator("#phone-state")).to_have_text("Ready")
+
     async def test_the_ladder_shows_every_message_with_direction_and_time(
         self, page: Page, running: Trial
     ) -> None:

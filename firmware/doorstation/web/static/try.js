@@ -90,7 +90,8 @@ const LED_WORDS = {
 let connectedSince = 0;
 
 const only = (map) => Object.values(map ?? {})[0];
-const callOf = (side) => sides[side]?.calls?.[0] ?? null;
+const LIVE = new Set(["calling", "ringing", "connected", "held"]); // one that ends is none any more
+const callOf = (side) => sides[side]?.calls?.find((call) => LIVE.has(call.state)) ?? null;
 
 function peerName(peer) {
   const display = /^\s*"([^"]+)"|^\s*([^"<]+?)\s*</.exec(peer ?? "");
