@@ -1,0 +1,272 @@
+"""What the visitor hears and sees, and the resident hears: sounds at the loudspeakers, the light,
+the record. A door and a phone of ours on loopback, in real time."""
+
+import asyncio
+import logging
+import math
+import socket
+from array import array
+from pathlib import Path
+
+import pytest
+
+from tests.support.two_stations import CALL_BUTTON, Side, seconds_of, silent, two_stations
+from tests.support.wav import wav_bytes
+
+RINGBACK = BUSY = 425
+ERROR = (950, 1400, 1800)
+REFUSED = (300, 220)
+OPENED = (800, 1200)
+WARNING = 1400
+BELL = (660, 528)
+
+RELAY = '[relays.door]\ncodes = ["4711"]\npulse = 0.5\n'
+READER = '[readers.gate]\nopens = "door"\naccepts = ["0A1B2C3D4E"]\n'
+CARD = "0A1B2C3D4E"
+
+
+def tone(path: Path, frequency: float, seconds: float, rate: int = 8000, channels: int = 1) -> Path:
+    step = 2 * math.pi * frequency / rate
+    samples = (round(9000 * math.sin(step * i)) for i in range(round(seconds * rate)))
+    pcm = array("h", (sample for sample in samples for _ in range(channels)))
+    path.write_bytes(wav_bytes(pcm.tobytes(), rate, channels=channels))
+    return path
+
+
+async def talk(door: Side, phone: Side) -> None:
+    door.press()
+    await phone.until("ringing")
+    await phone.ask("answer")
+    await door.until("talking")
+
+
+async def both_listen(door: Side, phone: Side, seconds: float) -> tuple[bytes, bytes]:
+    heard, far = await asyncio.gather(door.listen(seconds), phone.listen(seconds))
+    return heard, far
+
+
+async def test_ringback_is_heard_from_the_press_to_the_answer(tmp_path: Path) -> None:
+    async with two_stations(tmp_path) as (door, phone):
+        assert door.light == "idle"
+        door.press()
+        heard = await door.listen(0.6)
+        assert seconds_of(heard, RINGBACK) > 0.4
+        assert door.light == "ringing"
+        await phone.until("ringing")
+        await phone.ask("answer")
+        await door.until("talking")
+        assert door.light == "in_call"
+        await door.listen(0.1)
+        assert silent(await door.listen(0.5))
+
+
+async def test_early_media_takes_the_place_of_the_ringback_and_is_heard(tmp_path: Path) -> None:
+    hum = tone(tmp_path / "hum.wav", 1000, 2)
+    audio = f'[audio]\nrate = 8000\nmicrophone = "{hum}"\n'
+    async with two_stations(tmp_path, phone=audio) as (door, phone):
+        door.press()
+        await phone.until("ringing")
+        assert seconds_of(await door.listen(0.3), RINGBACK) > 0.2
+        await phone.ask("progress")
+        await door.listen(0.3)
+        assert seconds_of(await door.listen(0.5), 1000) > 0.4
+        await phone.ask("reject", code=603)
+        await door.until("idle")
+        heard = await door.listen(1.0)
+        assert seconds_of(heard, BUSY) > 0.4
+        assert seconds_of(heard, 1000) == 0
+
+
+@pytest.mark.parametrize(("code", "rule"), [(486, "busy"), (603, "declined")])
+async def test_a_visitor_who_is_not_answered_hears_busy_for_three_seconds_and_no_longer(
+    tmp_path: Path, code: int, rule: str
+) -> None:
+    async with two_stations(tmp_path) as (door, phone):
+        door.press()
+        await phone.until("ringing")
+        await phone.ask("reject", code=code)
+        await door.until("idle")
+        heard = await door.listen(3.4)
+        assert 1.3 < seconds_of(heard, BUSY) < 1.7, "on for half of three seconds"
+        assert silent(await door.listen(0.5))
+        assert door.light == "idle"
+        assert (await door.events("call_failed"))[-1]["rule"] == rule
+
+
+async def test_a_phone_that_cannot_be_reached_is_heard_and_seen_as_a_fault(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+    button = f'[buttons.call]\nsteps = [{{ ring = ["sip:x@127.0.0.1:{port}"] }}]\n'
+    async with two_stations(tmp_path, button) as (door, _):
+        door.press()
+        heard = await door.listen(1.6)
+        for frequency in ERROR:
+            assert seconds_of(heard, frequency) > 0.2, frequency
+        assert door.light == "fault"
+        assert (await door.events("call_failed"))[-1]["rule"] == "unreachable"
+
+
+async def test_without_registration_a_press_is_heard_and_seen_as_a_fault(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        registrar = f"127.0.0.1:{nobody.getsockname()[1]}"
+    account = f'[account]\nuser = "door"\ndomain = "house.test"\nregistrar = "{registrar}"\n'
+    button = '[buttons.call]\nsteps = [{ ring = ["**9"] }]\n'
+    async with two_stations(tmp_path, account + button) as (door, _):
+        while door.light != "fault":
+            await door.listen(0.02)
+        door.press()
+        heard = await door.listen(1.2)
+        for frequency in ERROR:
+            assert seconds_of(heard, frequency) > 0.2, frequency
+        assert seconds_of(heard, RINGBACK) == 0
+        assert (await door.events("call_failed"))[-1]["rule"] == "not_registered"
+
+
+async def test_the_right_code_is_heard_at_both_ends_and_seen(tmp_path: Path) -> None:
+    async with two_stations(tmp_path, CALL_BUTTON + RELAY) as (door, phone):
+        await talk(door, phone)
+        await phone.ask("dtmf", digits="471")
+        await phone.listen(0.8)
+        assert door.light == "in_call"
+        await phone.ask("dtmf", digits="1")
+        heard, far = await both_listen(door, phone, 0.9)
+        for frequency in OPENED:
+            assert seconds_of(heard, frequency) > 0.05, frequency
+            assert seconds_of(far, frequency) > 0.05, frequency
+        assert await door.events("release")
+        assert door.lights[-2:] == ["door_open", "in_call"]
+
+
+async def test_a_wrong_code_and_the_lock_out_are_heard_at_both_ends(tmp_path: Path) -> None:
+    settings = CALL_BUTTON + RELAY + "[door]\nwrong_codes = 1\n"
+    async with two_stations(tmp_path, settings) as (door, phone):
+        await talk(door, phone)
+        for rule in ("wrong_code", "locked_out"):
+            await phone.ask("dtmf", digits="9999#" if rule == "locked_out" else "9999")
+            heard, far = await both_listen(door, phone, 1.9)
+            for frequency in REFUSED:
+                assert seconds_of(heard, frequency) > 0.05, (rule, frequency)
+                assert seconds_of(far, frequency) > 0.05, (rule, frequency)
+            assert (await door.events("code"))[-1]["rule"] == rule
+        assert len(await door.events("lock_out")) == 1
+        assert door.light == "in_call"
+
+
+async def test_the_door_is_heard_to_open_though_the_call_ends_at_that_moment(
+    tmp_path: Path,
+) -> None:
+    async with two_stations(tmp_path, CALL_BUTTON + RELAY + READER) as (door, phone):
+        await talk(door, phone)
+        door.present(CARD)
+        await door.listen(0.04)
+        await phone.ask("hangup")
+        heard = await door.listen(1.0)
+        assert seconds_of(heard, OPENED[1]) > 0.2
+        assert silent(await door.listen(0.3))
+        assert door.light == "idle"
+
+
+async def test_another_button_in_a_talk_is_refused_and_the_talk_goes_on(tmp_path: Path) -> None:
+    back = CALL_BUTTON.replace("call", "back")
+    async with two_stations(tmp_path, CALL_BUTTON + back) as (door, phone):
+        await talk(door, phone)
+        door.press("back")
+        heard = await door.listen(0.9)
+        for frequency in REFUSED:
+            assert seconds_of(heard, frequency) > 0.05, frequency
+        assert door.station.status()["door"] == "talking"
+        assert (await door.events("press"))[-1]["rule"] == "one_call"
+
+
+async def test_a_call_in_rings_at_the_door_until_a_press_answers_it(tmp_path: Path) -> None:
+    async with two_stations(tmp_path) as (door, phone):
+        await phone.ask("call", uri="door")
+        await door.until("ringing")
+        heard = await door.listen(1.4)
+        for frequency in BELL:
+            assert seconds_of(heard, frequency) > 0.3, frequency
+        assert door.light == "ringing"
+        door.press()
+        await phone.until("talking")
+        await door.listen(0.1)
+        assert silent(await door.listen(0.6))
+        assert door.light == "in_call"
+
+
+async def test_a_caller_who_gives_up_leaves_the_door_silent(tmp_path: Path) -> None:
+    async with two_stations(tmp_path) as (door, phone):
+        await phone.ask("call", uri="door")
+        await door.until("ringing")
+        await door.listen(0.3)
+        await phone.ask("hangup")
+        await door.until("idle")
+        await door.listen(0.1)
+        assert silent(await door.listen(0.5))
+
+
+async def test_the_end_of_a_long_call_is_announced_at_both_ends(tmp_path: Path) -> None:
+    settings = CALL_BUTTON + "[door]\nmax_call = 10\nwarning = 9\n"
+    async with two_stations(tmp_path, settings) as (door, phone):
+        await talk(door, phone)
+        heard, far = await both_listen(door, phone, 1.8)
+        assert seconds_of(heard, WARNING) > 0.25
+        assert seconds_of(far, WARNING) > 0.25
+
+
+@pytest.mark.parametrize("card", [8000, 48000])
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 2), (16000, 1), (44100, 2), (48000, 1)])
+async def test_an_announcement_is_heard_in_place_of_its_tone(
+    tmp_path: Path, rate: int, channels: int, card: int
+) -> None:
+    folder = tmp_path / "words"
+    folder.mkdir()
+    tone(folder / "opened.wav", 1700, 0.8, rate, channels)
+    settings = RELAY + READER + f'[audio]\nrate = {card}\nannouncements = "{folder}"\n'
+    async with two_stations(tmp_path, settings, rate=card) as (door, _):
+        door.present(CARD)
+        heard = await door.listen(1.3)
+        assert 0.7 < seconds_of(heard, 1700, card) < 0.9
+        assert seconds_of(heard, OPENED[1], card) == 0
+
+
+async def test_an_announcement_longer_than_any_tone_is_heard_whole_while_it_rings(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "words"
+    folder.mkdir()
+    tone(folder / "opened.wav", 1700, 2.2)
+    settings = CALL_BUTTON + RELAY + READER + f'[audio]\nrate = 8000\nannouncements = "{folder}"\n'
+    async with two_stations(tmp_path, settings) as (door, phone):
+        door.press()
+        await phone.until("ringing")
+        door.present(CARD)
+        heard = await door.listen(2.8)
+        assert seconds_of(heard, 1700) > 2.1
+        assert seconds_of(heard, RINGBACK) > 0.2, "the ring-back goes on after it"
+
+
+async def test_a_broken_announcement_is_said_at_the_start_and_its_tone_is_heard(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "words"
+    folder.mkdir()
+    (folder / "opened.wav").write_bytes(b"RIFF and nothing more")
+    tone(folder / "busy.wav", 1700, 0.5)
+    settings = RELAY + READER + f'[audio]\nrate = 8000\nannouncements = "{folder}"\n'
+    with caplog.at_level(logging.WARNING):
+        async with two_stations(tmp_path, settings) as (door, _):
+            assert "opened.wav: not a WAV file" in caplog.text
+            assert "busy.wav" not in caplog.text
+            door.present(CARD)
+            assert seconds_of(await door.listen(0.8), OPENED[1]) > 0.2
+
+
+async def test_a_folder_without_announcements_is_said_with_the_names_it_may_hold(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = RELAY + f'[audio]\nrate = 8000\nannouncements = "{tmp_path}/nowhere"\n'
+    async with two_stations(tmp_path, settings):
+        assert "nothing to play" in caplog.text
+        assert "ringback.wav" in caplog.text
