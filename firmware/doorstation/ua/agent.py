@@ -69,7 +69,8 @@ class UserAgent:
         credential = None
         if account is not None and account.password:
             credential = Credential(account.auth_user or account.user, account.password)
-        self._requester = Requester(endpoint, ids, credential, self._queue.extend)
+        servers = account.servers if account is not None else ()
+        self._requester = Requester(endpoint, ids, credential, self._queue.extend, servers)
         self.registration: Registration | None = None
         if account is not None:
             self.registration = Registration(account, config, ids, self._requester, self._report)
@@ -167,8 +168,8 @@ class UserAgent:
     def place(self, group: str, targets: Iterable[str], port: int, now: float) -> list[Out]:
         """Call every target at once. `port` is where our sound will be.
 
-        A target is a SIP URI or what is dialled at the account (`**9`). One that cannot be read
-        ends the group at once, as unreachable.
+        A target is a SIP URI or what is dialled at the account (`**9`). ProtocolError, and nobody
+        is called, when one cannot be read.
         """
         self._now = now
         calls: dict[str, OutgoingCall] = {}
@@ -269,6 +270,7 @@ class UserAgent:
             sender.next_cseq,
             now,
             first=destination.first,
+            account=destination.by_account,
         )
         return name, self._drain(now)
 
@@ -438,6 +440,7 @@ class UserAgent:
             self._refuse(server, request, flow, make_response(request, 486), "calls-full")
             return
         call = IncomingCall(self._name(), self._line, server, request, flow, now)
+        call.by_account = decision.peer is None
         self.calls[call.id] = call
         self._servers[server] = call
         peer = decision.peer
@@ -532,6 +535,8 @@ class UserAgent:
     def _uri(self, target: str) -> SipUri:
         """What a target names: a SIP URI, or what is dialled at the account."""
         account = self.config.account
+        if not target.isprintable():
+            raise ProtocolError(f"{target!r} cannot be written into a request")
         if account is not None and ":" not in target and "@" not in target:
             return SipUri.of(target, account.domain)
         uri = parse_uri(target if ":" in target.split("@")[0] else f"sip:{target}")
@@ -557,6 +562,7 @@ class UserAgent:
             proxy or self.registration.registrar,
             loose_route(proxy) if proxy is not None else None,
             self.registration.flow,
+            by_account=True,
         )
 
 
@@ -597,7 +603,9 @@ class _Text:
             headers.prepend("Route", f"<{self._destination.route}>")
         headers.add("User-Agent", self._agent.config.user_agent)
         headers.add("Content-Type", "text/plain;charset=UTF-8")
-        return Request("MESSAGE", self._destination.uri, headers, self._text.encode())
+        return Request(
+            "MESSAGE", self._destination.uri, headers, self._text.encode(errors="replace")
+        )
 
     def response_received(
         self, request: Request, response: Response, flow: Flow, now: float

@@ -19,6 +19,7 @@ from doorstation.sip.transport import Flow
 from doorstation.sip.uri import SipUri, Uri, same_uri
 from doorstation.ua.config import Account, AgentConfig
 from doorstation.ua.events import RegistrationChanged, RegistrationState
+from doorstation.ua.inspect import METHODS
 from doorstation.ua.requester import NOBODY, Asker, Requester, Ticket
 
 RETRY_BASE: Final = 4.0
@@ -219,8 +220,15 @@ class Registration:
         if self.flow is None or self._probe is not None:
             return
         call_id = f"{self._ids.token()}@{self._account.domain}"
+
+        def build(_: Flow) -> Request:
+            request = self._bare("OPTIONS", call_id)
+            # A Teams SBC judges us by what we allow.
+            request.headers.add("Allow", ", ".join(METHODS))
+            return request
+
         self._probe = self._requester.send(
-            lambda _: self._bare("OPTIONS", call_id),
+            build,
             self.flow,
             "OPTIONS",
             self,
