@@ -637,7 +637,11 @@ class Station:
                 "contacts": registration.contacts,
             },
             "door": self._door.phase.value,
-            "calls": [self._call_status(name) for name in self._agent.calls],
+            "calls": [
+                self._call_status(name)
+                for name, call in self._agent.calls.items()
+                if call.state is not ua.CallState.ENDED
+            ],
             "relays": {
                 name: {"on": relay.on, "pulses": self._pulses[name]}
                 for name, relay in self._board.relays.items()
