@@ -410,6 +410,38 @@ async def test_the_end_says_bye_and_tells_the_numbers(door: Door, phone: Phone) 
     assert isinstance(packets[-1], rtcp.Bye)
 
 
+async def test_a_report_that_waited_in_the_socket_does_not_lengthen_the_round_trip(
+    door: Door, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = door.call(phone)
+    phone.send(session)
+    await door.step(250)
+    sent = rtcp.parse_rtcp(phone.rtcp.recv(2048))[0]
+    assert isinstance(sent, rtcp.SenderReport)
+
+    def answer() -> None:
+        held = int((door.clock.now - sent.ntp / 2**32) * 65536)
+        block = rtcp.ReportBlock(sent.ssrc, 0, 0, 0, 0, sent.ntp >> 16 & 0xFFFFFFFF, held)
+        report = rtcp.format_rtcp([rtcp.ReceiverReport(0xFA, (block,))])
+        phone.rtcp.sendto(report, (phone.host, session.rtcp_port))
+
+    def round_trip() -> float | None:
+        statistics = session.statistics()
+        assert statistics is not None
+        return statistics.round_trip_ms
+
+    answer()
+    while round_trip() is None:
+        await door.step()
+    answer()  # seen ten ticks later, and by the machine's clock it has waited for eight of them
+    later = time.time
+    monkeypatch.setattr(time, "time", lambda: later() + 0.16)
+    await door.step(10)
+    measured = round_trip()
+    assert measured is not None
+    assert measured < 60
+
+
 async def test_a_silent_far_end_is_an_event(door: Door, phone: Phone) -> None:
     session = door.call(phone)
     await door.step(50 * 31)

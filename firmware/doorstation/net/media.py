@@ -415,8 +415,8 @@ class _Sockets:
                         one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _DSCP_EF)
                     else:
                         one.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _DSCP_EF)
-            with contextlib.suppress(OSError):  # kernels before 5.1: the tick's time serves
-                pair[0].setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+                with contextlib.suppress(OSError):  # kernels before 5.1: the tick's time serves
+                    one.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
 
     def use(self, remote: str) -> None:
         """Speak with an address: by the sockets of its family, where there are any."""
@@ -485,6 +485,14 @@ def _close(pair: _Pair) -> None:
 _IN_USE: Final = (98, 13)  # EADDRINUSE, EACCES: the next port may do
 
 
+def _age(ancillary: list[tuple[int, int, bytes]]) -> float:
+    """Seconds since the datagram arrived; -1.0 when the kernel does not say."""
+    if not ancillary:
+        return -1.0
+    seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
+    return time.time() - float(seconds) - float(nanoseconds) * 1e-9
+
+
 class _Leg:
     """A session as the thread sees it."""
 
@@ -520,10 +528,7 @@ class _Leg:
                 size, ancillary, _, source = receive(self._into, _ANCILLARY)
             except OSError:
                 break
-            age = -1.0
-            if ancillary:
-                seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
-                age = time.time() - seconds - nanoseconds * 1e-9
+            age = _age(ancillary)
             if len(source) != 2:
                 source = source[:2]
             self.audio.datagram(self._view[:size], source, now, age)
@@ -535,10 +540,12 @@ class _Leg:
     def _drain_rtcp(self, now: float) -> None:
         for _ in range(_PER_TICK):
             try:
-                size, source = self.sockets.rtcp.recvfrom_into(self._buffer)
+                size, ancillary, _, source = self.sockets.rtcp.recvmsg_into(self._into, _ANCILLARY)
             except OSError:
                 break
-            self.audio.rtcp_datagram(self._view[:size], source[:2], now)
+            # It may have waited for a few ticks, which is no part of the round trip.
+            arrived = now - max(0.0, _age(ancillary))
+            self.audio.rtcp_datagram(self._view[:size], source[:2], arrived)
 
     def discard(self) -> None:
         """Throw away what came before the audio began: it would only be delay."""
