@@ -40,8 +40,8 @@ codes = ["47112"]
 [door]
 max_call = 40
 ring_in = 20
-lock_out = 45
-wrong_codes_in_all = 5
+lock_out = 90
+wrong_codes_in_all = 4
 """
 
 DIRECT = f"""
@@ -253,7 +253,7 @@ def test_a_registered_day_leaves_nothing_behind(tmp_path: Path) -> None:
 
     async def story() -> None:
         async with House(plan, seed=1, log=tmp_path / "events.jsonl") as house:
-            blocks = []
+            blocks, objects = [], []
             for hour in range(24):
                 await asyncio.sleep(3600)
                 if hour in (7, 15):
@@ -263,9 +263,13 @@ def test_a_registered_day_leaves_nothing_behind(tmp_path: Path) -> None:
                 await house.until_quiet()
                 house.check()
                 blocks.append(memory_blocks())
+                gc.unfreeze()
+                objects.append(len(gc.get_objects()))
             assert house.sent["OPTIONS"] > 2500
             assert house.sent["REGISTER"] > 170
-            assert max(blocks[12:]) - max(blocks[2:12]) < 100, f"memory grows: {blocks}"
+            # The interpreter's free lists fill slowly; what is alive does not grow at all.
+            assert max(blocks[12:]) - max(blocks[2:12]) < 400, f"memory grows: {blocks}"
+            assert max(objects[12:]) - max(objects[2:12]) < 10, f"objects: {objects}"
 
     run(story())
 

@@ -452,7 +452,6 @@ class Oracle:
         self.talks: dict[str, Talk] = {}
         self.over: set[str] = set()
         self.invited: dict[str, tuple[str, bool]] = {}
-        self.answered: set[tuple[str, bytes]] = set()
         self.infos: dict[tuple[str, bytes], str] = {}
         self.counted: set[tuple[str, bytes]] = set()
         self.wrong: dict[str, tuple[int, float]] = {}
@@ -477,11 +476,10 @@ class Oracle:
                 signal = _SIGNAL.search(data)
                 self.infos[call, number] = signal[1].decode() if signal else ""
             elif first.startswith("SIP/2.0 2") and method == b"INVITE":
-                self.answered.add((call, number))
+                # Who lost the race, or was cancelled, gets its BYE in the same moment.
+                self._up(call, now)
         elif first.startswith("INVITE") and not _TO_TAG.search(data):
             self.invited[call] = self.called[first.split()[1]]
-        elif first.startswith("ACK") and (call, number) in self.answered:
-            self._up(call, now)
         elif first.startswith("BYE"):
             self.ended(call, now)
         elif first.startswith("SIP/2.0 200"):
@@ -502,7 +500,7 @@ class Oracle:
         self.pass_time(now)
         self.over.add(call)
         talk = self.talks.pop(call, None)
-        if talk is not None and talk.may_open and len(talk.entered) >= self.shortest:
+        if talk is not None and len(talk.entered) >= self.shortest:
             self._guess(talk, now)
 
     def all_ended(self, now: float) -> None:
@@ -553,7 +551,7 @@ class Oracle:
             if until <= now:
                 self.over.add(call)
                 del self.talks[call]
-                if talk.may_open and len(talk.entered) >= self.shortest:
+                if len(talk.entered) >= self.shortest:
                     self._guess(talk, until)
 
     def _finish(self, talk: Talk, now: float) -> None:
@@ -572,7 +570,7 @@ class Oracle:
 
     def _guess(self, talk: Talk, now: float) -> None:
         self.refused += 1
-        if self._locked(talk, now):
+        if not talk.may_open or self._locked(talk, now):
             return
         count, until = self.wrong.get(talk.who, (0, 0.0))
         self.wrong[talk.who] = (count + 1 if now < until else 1, now + self.rules.lock_out)
@@ -613,8 +611,8 @@ class Oracle:
         assert not self.expected, f"these should have opened: {self.expected}"
         assert not self.on
         assert not self.talks, f"the door still talks: {self.talks}"
-        for seen in (self.over, self.answered, self.counted):
-            seen.clear()
+        self.over.clear()
+        self.counted.clear()
         self.invited.clear()
         self.infos.clear()
 
@@ -800,7 +798,9 @@ class PhonePlan:
     """Its user at the PBX; without one it calls the door directly."""
     transport: str = "udp"
     wild: bool = True
-    """Acts by chance; otherwise it answers at once and does what the test says."""
+    """Acts by chance; otherwise it rings and does what the test says."""
+    answers: bool = True
+    """A phone that is not wild: at once."""
 
 
 class Phone:
@@ -889,13 +889,13 @@ class Phone:
         if self.plan.transport == "tcp":
             target += ";transport=tcp"
         self.shell.tell(lambda now: self.agent.place(group, (target,), session.rtp_port, now))
-        if self.chance.random() < 0.25:
+        if self.plan.wild and self.chance.random() < 0.25:
             after = self.chance.choice((0.0, 0.02, self.chance.uniform(0, 15)))
-            self._later(after, lambda: self._give_up(group))
+            self._later(after, lambda: self.give_up(group))
         else:
-            self._later(40.0, lambda: self._give_up(group))
+            self._later(40.0, lambda: self.give_up(group))
 
-    def _give_up(self, group: str) -> None:
+    def give_up(self, group: str) -> None:
         if group in self.sessions:
             self.shell.tell(lambda now: self.agent.cancel_group(group, now))
             self._end(group)
@@ -917,6 +917,17 @@ class Phone:
             session.send_digits(digit, found.dialog.call_id)
         if self.plan.digits != "rfc4733":
             self.shell.tell(lambda now: self.agent.send_info_digit(call, digit, now))
+
+    def send(self, data: bytes) -> None:
+        """A datagram to the door, whatever it is."""
+        host = self._nic.host
+        flow = Flow(
+            host.sockets[self.plan.address],
+            Transport.UDP,
+            (self.plan.address, 5060),
+            (DOOR, 5060),
+        )
+        host.do((Send(flow, data),))
 
     def hang_up(self, call: str) -> None:
         self.shell.tell(lambda now: self.agent.hang_up(call, now))
@@ -982,9 +993,12 @@ class Phone:
             )
             return
         if self.plan.wild and chance.random() < 0.1:
-            self._later(chance.uniform(0, 1), lambda: self._progress(call))
+            self._later(chance.uniform(0, 1), lambda: self._press_early(call))
         after = chance.choice((0.0, chance.uniform(0, 3), chance.uniform(0, 12)))
-        self._later(after if self.plan.wild else 0.0, lambda: self._answer(call))
+        if self.plan.wild:
+            self._later(after, lambda: self.answer(call))
+        elif self.plan.answers:
+            self.answer(call)
 
     def _session(self, call: str) -> SimulatedSession | None:
         found = self.agent.calls.get(call)
@@ -994,15 +1008,19 @@ class Phone:
             self.sessions[call] = self.media.start_session("", call)
         return self.sessions[call]
 
-    def _progress(self, call: str) -> None:
-        """Early media, and keys pressed before anybody answered: they must not count."""
+    def progress(self, call: str) -> None:
+        """Early media."""
         session = self._session(call)
         if session is not None:
             port = session.rtp_port
             self.shell.tell(lambda now: self.agent.progress(call, port, now))
-            self.press(call, self.chance.choice(self.house.codes))
 
-    def _answer(self, call: str) -> None:
+    def _press_early(self, call: str) -> None:
+        """Keys pressed before anybody answered: they must not count."""
+        self.progress(call)
+        self.press(call, self.chance.choice(self.house.codes))
+
+    def answer(self, call: str) -> None:
         session = self._session(call)
         if session is not None:
             port = session.rtp_port
@@ -1027,6 +1045,11 @@ class Phone:
             self._later(
                 chance.choice((0.0, chance.uniform(0, 20))), partial(self.press, call, digits)
             )
+        if chance.random() < 0.08:
+            # Somebody guesses, and then somebody knows: too late, perhaps.
+            for _ in range(chance.choice((2, 3, 3, 5))):
+                self.press(call, f"{chance.randrange(10_000):04}#")
+            self.press(call, chance.choice(self.house.codes))
         if chance.random() < 0.15:
             at = chance.uniform(0, 15)
             self._later(at, lambda: self.shell.tell(lambda now: self.agent.hold(call, now)))

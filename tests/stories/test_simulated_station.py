@@ -1,0 +1,232 @@
+"""Short stories of one station in virtual time: what must happen at once, and what must not."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from doorstation.media.events import Digit
+from doorstation.net import media
+
+from tests.support.network import Conditions
+from tests.support.simulated_house import DOMAIN, DOOR, PBX, House, HousePlan, PhonePlan, Step
+from tests.support.virtual_time import run
+from tests.support.wire import request
+
+QUICK = Conditions(delay=0.005)
+RULES = """
+[relays.door]
+pulse = 3
+hold_limit = 4
+codes = ["4711"]
+"""
+DIRECT = f"""
+[buttons.call]
+steps = [{{ ring = ["kitchen", "study"], seconds = 10 }}]
+[peers.kitchen]
+uri = "sip:kitchen@192.0.2.21"
+[peers.study]
+uri = "sip:study@192.0.2.22"
+{RULES}
+"""
+AT_EXCHANGE = f"""
+[account]
+user = "door"
+domain = "{DOMAIN}"
+password = "secret"
+transport = "udp"
+[buttons.call]
+steps = [{{ ring = ["**1"], seconds = 10 }}]
+{RULES}
+"""
+CALLERS = {"192.0.2.21": ("kitchen", True), "192.0.2.22": ("study", True), PBX: ("", False)}
+CALLED = {
+    "sip:kitchen@192.0.2.21": ("kitchen", True),
+    "sip:study@192.0.2.22": ("study", True),
+    f"sip:**1@{DOMAIN}": (f"sip:**1@{DOMAIN}", True),
+}
+
+
+def tell(
+    story: Callable[[House], Awaitable[None]],
+    folder: Path,
+    *phones: PhonePlan,
+    settings: str = DIRECT,
+) -> None:
+    plan = HousePlan(
+        "story", settings, phones, CALLERS, CALLED, QUICK, exchange=settings is AT_EXCHANGE
+    )
+
+    async def whole() -> None:
+        async with House(plan, seed=1, log=folder / "events.jsonl") as house:
+            await asyncio.sleep(2)
+            try:
+                await story(house)
+            finally:
+                print(house.story())
+            await house.until_quiet()
+            house.check()
+
+    run(whole())
+
+
+def kitchen(digits: str = "rfc4733") -> PhonePlan:
+    return PhonePlan("kitchen", "192.0.2.21", digits, wild=False)
+
+
+def same_moment(before: Step, after: Step) -> int:
+    """Turns of the loop between two steps of one instant."""
+    assert before.at == after.at
+    return after.turn - before.turn
+
+
+async def in_talk(house: House) -> str:
+    """The kitchen answers; its name of the call."""
+    house.press("call")
+    await asyncio.sleep(1)
+    [call] = house.phones["kitchen"].agent.calls
+    return call
+
+
+def test_press_sends_the_invite_at_once(tmp_path: Path) -> None:
+    """The driver's thread hands the press over; the UDP socket is chosen in the turn after."""
+
+    async def story(house: House) -> None:
+        house.press("call")
+        await asyncio.sleep(0.1)
+        assert same_moment(house.find("press"), house.find("INVITE sip:kitchen")) <= 2
+        house.command("hangup")
+
+    tell(story, tmp_path, kitchen())
+
+
+def test_press_sends_the_invite_in_the_turn_that_hears_of_it(tmp_path: Path) -> None:
+    """Through the account: on the flow of the registration."""
+
+    async def story(house: House) -> None:
+        house.press("call")
+        await asyncio.sleep(0.1)
+        assert same_moment(house.find("press"), house.find("INVITE")) <= 1
+        house.command("hangup")
+
+    phone = PhonePlan("indoor", "192.0.2.31", account="**1", wild=False)
+    tell(story, tmp_path, phone, settings=AT_EXCHANGE)
+
+
+@pytest.mark.parametrize("way", ["rfc4733", "info"])
+def test_last_digit_switches_the_relay_in_the_turn_that_brings_it(way: str, tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        call = await in_talk(house)
+        house.phones["kitchen"].press(call, "4711")
+        await asyncio.sleep(4)
+        digit = house.find("door hears 1" if way == "rfc4733" else "INFO", nth=-1)
+        # The media thread posts the digit; the loop takes it in its next turn.
+        assert same_moment(digit, house.find("door on")) <= (1 if way == "rfc4733" else 0)
+        house.phones["kitchen"].hang_up(call)
+
+    tell(story, tmp_path, kitchen(way))
+
+
+def test_cancelled_early_media_gives_its_ports_back(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        phone = house.phones["kitchen"]
+        phone.call_door()
+        await asyncio.sleep(0.5)
+        house.command("progress")
+        await asyncio.sleep(0.5)
+        assert [at for at in house.sound.sessions if at[0] == DOOR]
+        phone.give_up("g1")
+        await asyncio.sleep(0.5)
+        assert not house.sound.sessions
+
+    tell(story, tmp_path, kitchen())
+
+
+def test_key_pressed_while_it_rang_swallows_none_of_the_call(tmp_path: Path) -> None:
+    """The kitchen types into its early media, the study answers and types the same by INFO."""
+
+    async def story(house: House) -> None:
+        early, study = house.phones["kitchen"], house.phones["study"]
+        house.press("call")
+        await asyncio.sleep(0.5)
+        [ringing], [answered] = early.agent.calls, study.agent.calls
+        early.progress(ringing)
+        await asyncio.sleep(0.1)
+        early.press(ringing, "4711")
+        await asyncio.sleep(1.5)
+        study.answer(answered)
+        study.press(answered, "4711")
+        await asyncio.sleep(4)
+        assert house.oracle.openings == 1
+        study.hang_up(answered)
+
+    silent = PhonePlan("kitchen", "192.0.2.21", wild=False, answers=False)
+    tell(
+        story, tmp_path, silent, replace(silent, name="study", address="192.0.2.22", digits="info")
+    )
+
+
+def test_digits_and_silence_of_an_ended_session_concern_nobody(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        call = await in_talk(house)
+        for value in "4711":
+            digit = Digit(value, "rfc4733", house.loop.time())
+            house.station._media_event(media.DigitHeard("session-0", digit))
+        house.station._media_event(media.FarEndSilent("session-0", 30.0))
+        await asyncio.sleep(1)
+        assert house.oracle.openings == 0
+        assert call in house.phones["kitchen"].agent.calls
+        house.phones["kitchen"].hang_up(call)
+
+    tell(story, tmp_path, kitchen())
+
+
+def test_phone_without_power_is_hung_up_after_the_silence(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await in_talk(house)
+        since = house.loop.time()
+        house.phones["kitchen"].crash(back_after=100)
+        await asyncio.sleep(40)
+        assert 30 < house.find("BYE").at - since < 40
+
+    tell(story, tmp_path, kitchen())
+
+
+def test_power_cut_in_the_middle_of_a_pulse_releases_the_relay(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        call = await in_talk(house)
+        house.phones["kitchen"].press(call, "4711")
+        await asyncio.sleep(3)
+        assert house.board.relays["door"].on
+        await house.switch_off(power_cut=True)
+        assert not house.board.relays["door"].on
+        house.switch_on()
+        await asyncio.sleep(0)
+
+    tell(story, tmp_path, kitchen())
+
+
+def test_stranger_who_knows_code_and_dialog_opens_nothing(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await in_talk(house)
+        stranger = house.phones["stranger"]
+        stranger.call_door()
+        call = house.station._agent.calls[house.station._talking]
+        assert call.dialog is not None
+        code = request(
+            "INFO",
+            body=b"4711",
+            content_type="application/dtmf",
+            call_id=call.dialog.call_id,
+            to_tag=call.dialog.local_tag,
+            from_tag="guessed",
+        )
+        stranger.send(code)
+        await asyncio.sleep(2)
+        assert house.find("SIP/2.0 403")
+        assert house.find("SIP/2.0 481")
+        assert house.oracle.openings == 0
+        house.command("hangup")
+
+    tell(story, tmp_path, kitchen(), PhonePlan("stranger", "192.0.2.66", wild=False))
