@@ -215,10 +215,11 @@ async def _page(runtime: Path, port: int) -> AsyncIterator[str]:
         ControlClient(str(runtime / "door.sock")) as door,
         ControlClient(str(runtime / "phone.sock")) as phone,
     ):
-        runner = web.AppRunner(create_app(door, phone, token), access_log=None)
+        app = create_app(door, phone, token)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", port, shutdown_timeout=0.5)
+            site = web.TCPSite(runner, "127.0.0.1", port)
             try:
                 await site.start()
             except OSError as error:
