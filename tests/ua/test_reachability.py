@@ -327,3 +327,24 @@ def test_hold_and_resume_in_quick_succession_end_with_the_last_wish(first: str) 
     assert (b"a=sendonly" in two.body) is not held
     w.answer(two, 200, body=SDP if held else SDP.replace(b"sendrecv", b"recvonly"))
     assert w.told(MediaChanged)[-1].session.direction == ("sendrecv" if held else "sendonly")
+
+
+@pytest.mark.parametrize(
+    ("phone", "contact"),
+    [("192.168.1.20", f"sip:door@{LOCAL}:5060"), ("8.8.4.4", "sip:door@198.51.100.7:40001")],
+)
+def test_a_phone_on_our_side_of_the_router_is_given_our_own_address(
+    phone: str, contact: str
+) -> None:
+    """9: what a provider's registrar sees of us is behind the router for everybody here."""
+    w = Wire(AgentConfig(account=replace(ACCOUNT, registrar=SipUri(host="8.8.8.8"))))
+    w.do(w.agent.start(w.now))
+    for _ in range(4):
+        for flow, register in w.sent_with_flows():
+            via = (register.headers.get("Via") or "").replace(
+                ";rport", ";rport=40001;received=198.51.100.7"
+            )
+            register.headers.set("Via", via)
+            w.answer(register, 200, flow=flow)
+    [(_, invite)] = place(w, f"sip:phone@{phone}")
+    assert str(invite.contacts[0].uri) == contact

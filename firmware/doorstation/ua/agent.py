@@ -6,6 +6,7 @@ Whoever owns it gives every input with the time and carries out what is returned
 
 from collections import deque
 from collections.abc import Iterable
+from ipaddress import ip_address
 
 from doorstation.errors import ProtocolError
 from doorstation.ids import Ids
@@ -478,7 +479,7 @@ class UserAgent:
             local_cseq=response.cseq.number,
         )
         invite = dialog.request("INVITE", response.cseq.number)
-        self._queue.extend(send_ack(self._endpoint, dialog, invite, now))
+        self._queue.extend(send_ack(self._line, dialog, invite, now))
         self._requester.send(
             lambda _: dialog.request("BYE"), dialog.next_hop, "BYE", NOBODY, dialog.next_cseq, now
         )
@@ -509,13 +510,16 @@ class UserAgent:
         return f"{self._count:x}-{self._ids.token()[:6]}"
 
     def _contact(self, flow: Flow) -> SipUri:
+        """Where the far end of this flow reaches us.
+
+        What the registrar sees of us beyond a router is no use to a phone on this side of it.
+        """
         registration = self.registration
-        if (
-            registration is not None
-            and registration.flow is not None
-            and (registration.flow.id == flow.id)
-        ):
-            return registration.contact_uri(flow)
+        known = registration.flow if registration is not None else None
+        if registration is not None and known is not None and known.id == flow.id:
+            remote = flow.remote[0]
+            if same_host(remote, known.remote[0]) or not ip_address(remote).is_private:
+                return registration.contact_uri(flow)
         host, port = flow.local
         params = () if flow.transport == "UDP" else (("transport", flow.transport.lower()),)
         account = self.config.account
