@@ -1,5 +1,8 @@
 """Far ends that are broken or mean: the door answers, ignores or hangs up, and stays a door."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from doorstation.media.events import RELAY
 from doorstation.sip.uri import SipUri
@@ -7,6 +10,7 @@ from doorstation.ua.config import Account, AgentConfig, Peer
 from doorstation.ua.events import (
     CallArrived,
     GroupAnswered,
+    GroupFailed,
     InfoDigit,
     MediaChanged,
     RegistrationChanged,
@@ -212,6 +216,105 @@ def test_forged_source_address_has_our_sound_sent_nowhere_and_can_type_no_code()
     w.receive(request("ACK", to_tag=tag))
     [changed] = w.told(MediaChanged)
     assert changed.session.remote == (REMOTE, 4000)
+
+
+# -- credentials
+
+SECRET = replace(ACCOUNT, password="secret")
+STRANGER = "198.51.100.9"
+
+
+def registered() -> Wire:
+    w = Wire(AgentConfig(account=SECRET, peers=PEER.peers), zone={})
+    w.do(w.agent.start(w.now))
+    challenge = ("WWW-Authenticate", 'Digest realm="pbx", nonce="n1", qop="auth"')
+    w.answer(w.request("REGISTER"), 401, challenge)
+    register = w.request("REGISTER")
+    assert "Authorization" in register.headers
+    w.answer(register, 200, ("Contact", f"{register.contacts[0]};expires=300"))
+    w.sent()
+    return w
+
+
+CHALLENGES = (
+    (401, "WWW-Authenticate", 'Digest realm="pbx", nonce="evil", qop="auth"'),
+    (407, "Proxy-Authenticate", 'Digest realm="pbx", nonce="evil", algorithm=MD5'),
+)
+
+
+def proof(message: Any) -> bool:
+    return "Authorization" in message.headers or "Proxy-Authorization" in message.headers
+
+
+@pytest.mark.parametrize(("status", "name", "challenge"), CHALLENGES)
+def test_phone_called_directly_gets_no_answer_to_its_challenge(
+    status: int, name: str, challenge: str
+) -> None:
+    w = registered()
+    w.do(w.agent.place("g", (f"sip:phone@{STRANGER}",), 16384, w.now))
+    invite = w.request("INVITE")
+    assert not proof(invite)
+    w.answer(invite, status, (name, challenge), flow=udp(STRANGER))
+    assert [m.method for m in w.sent()] == ["ACK"]
+    assert len(w.told(GroupFailed)) == 1
+    _, outputs = w.agent.message(f"sip:phone@{STRANGER}", "hello", w.now)
+    w.do(outputs)
+    w.answer(w.request("MESSAGE"), status, (name, challenge), flow=udp(STRANGER))
+    assert w.sent() == []
+
+
+@pytest.mark.parametrize(("status", "name", "challenge"), CHALLENGES)
+def test_target_of_a_redirection_gets_no_answer_to_its_challenge(
+    status: int, name: str, challenge: str
+) -> None:
+    w = registered()
+    w.do(w.agent.place("g", ("**9",), 16384, w.now))
+    w.answer(w.request("INVITE"), 302, ("Contact", f"<sip:phone@{STRANGER}>"))
+    invite = w.request("INVITE")
+    assert not proof(invite)
+    w.answer(invite, status, (name, challenge), flow=udp(STRANGER))
+    assert [m.method for m in w.sent()] == ["ACK"]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [("Contact", f"<sip:phone@{STRANGER}>"), ("Record-Route", f"<sip:{STRANGER};lr>")],
+)
+def test_contact_or_record_route_elsewhere_gets_no_answer_to_its_challenge(
+    where: tuple[str, str],
+) -> None:
+    w = registered()
+    w.do(w.agent.place("g", ("**9",), 16384, w.now))
+    w.answer(w.request("INVITE"), 200, where, body=SDP)
+    [answered] = w.told(GroupAnswered)
+    [(flow, ack)] = w.sent_with_flows()
+    assert flow.remote[0] == STRANGER
+    assert not proof(ack)
+    w.do(w.agent.hang_up(answered.call, w.now))
+    bye = w.request("BYE")
+    assert not proof(bye)
+    w.answer(bye, 407, ("Proxy-Authenticate", CHALLENGES[1][2]), flow=udp(STRANGER))
+    assert w.sent() == []
+
+
+def test_phone_called_directly_cannot_have_us_call_numbers_at_the_accounts_cost() -> None:
+    w = registered()
+    w.do(w.agent.place("g", (f"sip:phone@{STRANGER}",), 16384, w.now))
+    moved = ("Contact", "<sip:0900123456@pbx.test>")
+    w.answer(w.request("INVITE"), 302, moved, flow=udp(STRANGER))
+    assert [m.method for m in w.sent()] == ["ACK"]
+    assert len(w.told(GroupFailed)) == 1
+
+
+def test_inside_calls_of_the_account_its_server_may_challenge() -> None:
+    w = registered()
+    w.do(w.agent.place("g", ("**9",), 16384, w.now))
+    w.answer(w.request("INVITE"), 200, body=SDP)
+    [answered] = w.told(GroupAnswered)
+    w.sent()
+    w.do(w.agent.hang_up(answered.call, w.now))
+    w.answer(w.request("BYE"), 407, ("Proxy-Authenticate", CHALLENGES[1][2]))
+    assert "Proxy-Authorization" in w.request("BYE").headers
 
 
 def test_rfc_2543_caller_without_tags_is_one_call_and_can_hang_up() -> None:

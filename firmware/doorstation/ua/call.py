@@ -99,6 +99,8 @@ class Call:
     """What outgoing and incoming calls share. Owned by `ua.agent`."""
 
     direction = ""
+    by_account = False
+    """The call goes through our account, so its requests may be authorised by it."""
 
     def __init__(self, name: str, line: Line, peer: str) -> None:
         self.id = name
@@ -521,12 +523,12 @@ class Call:
         assert self.dialog is not None
         dialog = self.dialog
         return self._line.requester.send(
-            build, dialog.next_hop, method, self, dialog.next_cseq, now
+            build, dialog.next_hop, method, self, dialog.next_cseq, now, account=self.by_account
         )
 
     def _send_ack(self, invite: Request, flow: Flow, now: float) -> None:
         assert self.dialog is not None
-        self._line.emit(send_ack(self._line.endpoint, self.dialog, invite, now))
+        self._line.emit(send_ack(self._line, self.dialog, invite, now))
 
     def _send_bye(self, now: float) -> None:
         if self.dialog is None or self._bye is not None or self.phase is Phase.OVER:
@@ -588,17 +590,22 @@ def copy_record_route(request: Request, response: Response) -> None:
         response.headers.add("Record-Route", value)
 
 
-def send_ack(endpoint: Endpoint, dialog: Dialog, invite: Request, now: float) -> list[Output]:
-    """The ACK of a 2xx: the INVITE's CSeq number and credentials (RFC 3261 §13.2.2.4)."""
+def send_ack(line: Line, dialog: Dialog, invite: Request, now: float) -> list[Output]:
+    """The ACK of a 2xx: the INVITE's CSeq number and credentials (RFC 3261 §13.2.2.4).
 
-    def build(_: Flow) -> Request:
+    Credentials only for the account's servers: a Contact may name anybody.
+    """
+
+    def build(flow: Flow) -> Request:
         ack = dialog.request("ACK", invite.cseq.number)
+        if not line.requester.leads_to_account(flow):
+            return ack
         for name in ("Authorization", "Proxy-Authorization"):
             for value in invite.headers.get_all(name):
                 ack.headers.add(name, value)
         return ack
 
-    return endpoint.send_ack(build, dialog.next_hop, now)
+    return line.endpoint.send_ack(build, dialog.next_hop, now)
 
 
 def base_headers(*, from_: NameAddr, to: NameAddr, call_id: str, cseq: int, method: str) -> Headers:

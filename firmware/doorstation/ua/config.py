@@ -27,6 +27,12 @@ class Account:
     """Seconds between OPTIONS to the registrar; 0: none."""
 
     @property
+    def servers(self) -> frozenset[str]:
+        """Hosts that the settings name for this account."""
+        known = (self.aor, self.registrar, self.backup_registrar, self.outbound_proxy)
+        return frozenset(uri.host for uri in known if uri is not None)
+
+    @property
     def aor(self) -> SipUri:
         """The address of record, as From and To of REGISTER write it."""
         return SipUri.of(self.user, self.domain)

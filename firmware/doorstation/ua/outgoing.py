@@ -75,6 +75,7 @@ class Destination:
     """The outbound proxy, as a Route header."""
     first: Flow | None = None
     """The flow of the registration, tried before `hop` is looked up."""
+    by_account: bool = False
 
 
 Way = Callable[[SipUri], Destination]
@@ -97,6 +98,7 @@ class OutgoingCall(Call):
         self.media_port = port
         self._way = way
         self._destination = destination
+        self.by_account = destination.by_account
         self._identity = identity
         self.call_id = line.ids.token()
         self._tag = line.ids.token()
@@ -189,6 +191,7 @@ class OutgoingCall(Call):
             self._next_cseq,
             now,
             first=self._destination.first,
+            account=self.by_account,
         )
 
     def _build(self, flow: Flow) -> Request:
@@ -277,7 +280,15 @@ class OutgoingCall(Call):
             prack.headers.set("User-Agent", self._line.config.user_agent)
             return prack
 
-        self._line.requester.send(build, dialog.next_hop, "PRACK", self, dialog.next_cseq, now)
+        self._line.requester.send(
+            build,
+            dialog.next_hop,
+            "PRACK",
+            self,
+            dialog.next_cseq,
+            now,
+            account=self.by_account,
+        )
         return True
 
     def _early(self, branch: _Branch, response: Response) -> bool:
@@ -335,7 +346,7 @@ class OutgoingCall(Call):
 
     def _refuse_fork(self, dialog: Dialog, request: Request, now: float) -> None:
         """A second phone answered, or one that crossed our CANCEL: ACK, then BYE (§13.2.2.4)."""
-        self._line.emit(send_ack(self._line.endpoint, dialog, request, now))
+        self._line.emit(send_ack(self._line, dialog, request, now))
         if dialog.remote_tag in self._extra or len(self._extra) >= MAX_FORKS:
             return
         self._extra.add(dialog.remote_tag)
@@ -346,7 +357,15 @@ class OutgoingCall(Call):
             return bye
 
         asker = _LastWords(self if self.phase is Phase.CANCELLING else None)
-        self._line.requester.send(build, dialog.next_hop, "BYE", asker, dialog.next_cseq, now)
+        self._line.requester.send(
+            build,
+            dialog.next_hop,
+            "BYE",
+            asker,
+            dialog.next_cseq,
+            now,
+            account=self.by_account,
+        )
 
     def _failed(self, response: Response, now: float) -> None:
         status = response.status
@@ -376,7 +395,12 @@ class OutgoingCall(Call):
             clean = SipUri(
                 scheme=uri.scheme, user=uri.user, host=uri.host, port=uri.port, params=uri.params
             )
-            self._destination = self._way(clean)
+            destination = self._way(clean)
+            if destination.by_account and not self.by_account:
+                # A phone called directly would have us call, at our account's cost, any number.
+                continue
+            self._destination = destination
+            self.by_account = destination.by_account
             self._branches.clear()
             self.dialog = None
             self._send_invite(now)

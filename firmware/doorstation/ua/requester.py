@@ -1,6 +1,7 @@
 """Requests that answer digest challenges by themselves, and whoever waits for their responses."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -12,6 +13,9 @@ from doorstation.sip.transport import Flow
 from doorstation.sip.uri import SipUri
 
 Build = Callable[[Flow], Request]
+
+MAX_ADDRESSES: Final = 32
+"""Addresses of the account's servers remembered; the oldest is learned again at its next use."""
 
 
 class Asker(Protocol):
@@ -46,6 +50,8 @@ class _Pending:
     asker: Asker
     method: str
     next_cseq: Callable[[], int]
+    next_hop: SipUri | Flow
+    account: bool
     number: int = 0
     cancelled: bool = False
 
@@ -62,8 +68,13 @@ class Requester:
         ids: Ids,
         credential: Credential | None,
         emit: Callable[[list[Output]], None],
+        servers: Collection[str] = (),
     ) -> None:
+        """`servers`: hosts of the account; nobody else is shown what its password answers."""
         self._endpoint = endpoint
+        self._servers = frozenset(servers)
+        self._addresses: deque[str] = deque(maxlen=MAX_ADDRESSES)
+        self._stranger = False
         self._emit = emit
         self._pending: dict[int, _Pending] = {}
         # Nonces outlive one request: one client serves them all (RFC 7616 §3.3).
@@ -75,6 +86,8 @@ class Requester:
     @property
     def fault(self) -> str:
         """Why the last challenge was left unanswered."""
+        if self._stranger:
+            return "the challenge came from no server of the account"
         return self._digest.fault if self._digest else "no password is set"
 
     def send(
@@ -87,17 +100,21 @@ class Requester:
         now: float,
         *,
         first: Flow | None = None,
+        account: bool = True,
     ) -> "Ticket":
         """Send a request; `next_cseq` is asked again for each challenge that is answered.
 
-        `first` is the flow to try before the targets of `next_hop`.
+        `first` is the flow to try before the targets of `next_hop`. Without `account` no challenge
+        is answered, even where it goes to the account's own server.
         """
+        pending = _Pending(asker, method, next_cseq, next_hop, account)
 
         def authorised(flow: Flow) -> Request:
             request = build(flow)
-            return self._digest.preauthorize(request, flow.remote[0]) if self._digest else request
+            if self._digest is None or not self._may_prove(pending, flow):
+                return request
+            return self._digest.preauthorize(request, flow.remote[0])
 
-        pending = _Pending(asker, method, next_cseq)
         self._start(pending, authorised, next_hop, now, first)
         return Ticket(self, pending)
 
@@ -128,7 +145,10 @@ class Requester:
         if response.status >= 300 or (response.status >= 200 and request.method != "INVITE"):
             del self._pending[number]
         if response.status in (401, 407) and self._digest and not pending.cancelled:
-            retry = self._digest.answer(request, response, flow.remote[0])
+            self._stranger = not self._may_prove(pending, flow)
+            retry = None
+            if not self._stranger:
+                retry = self._digest.answer(request, response, flow.remote[0])
             if retry is not None:
                 # RFC 3261 §22.2: the same request, a new branch and a higher CSeq.
                 retry.headers.remove("Via")
@@ -137,6 +157,25 @@ class Requester:
                 return True
         pending.asker.response_received(request, response, flow, now)
         return True
+
+    def _may_prove(self, pending: _Pending, flow: Flow) -> bool:
+        """Whether a request may carry proof of the password.
+
+        A phone called directly, the target of a 3xx, a Contact or a Record-Route may be anybody:
+        one answer to his challenge, and he can guess the password at leisure, or use it at the
+        registrar at once. A REGISTER goes where the registrar itself sent us.
+        """
+        if not pending.account:
+            return False
+        hop, address = pending.next_hop, flow.remote[0]
+        named = isinstance(hop, SipUri) and hop.host in self._servers
+        if (named or pending.method == "REGISTER") and address not in self._addresses:
+            self._addresses.append(address)
+        return address in self._addresses
+
+    def leads_to_account(self, flow: Flow) -> bool:
+        """Whether a server of the account is at the other end, as far as was learned."""
+        return flow.remote[0] in self._addresses
 
     def request_failed(self, number: int, status: int, why: str, now: float) -> None:
         pending = self._pending.pop(number, None)
