@@ -377,6 +377,12 @@ def test_ipv6_received_has_no_brackets() -> None:
     assert "[fd00::9]" in text
 
 
+def test_received_names_no_interface_of_ours() -> None:
+    flow = Flow(1, Transport.UDP, ("fe80::1", 5060), ("fe80::2%3", 5070))
+    event = received(endpoint(), wire(via="SIP/2.0/UDP [fe80::2];rport;branch=z9hG4bKx"), flow)
+    assert event.request.top_via.received == "fe80::2"
+
+
 def test_only_the_top_via_of_a_list_is_stamped() -> None:
     via = "SIP/2.0/UDP p;rport;branch=z9hG4bKx, SIP/2.0/UDP q;branch=z9hG4bKy"
     vias = received(endpoint(), wire(via=via)).request.vias

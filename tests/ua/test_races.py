@@ -12,6 +12,7 @@ from doorstation.ua.events import (
     CallArrived,
     CallConnected,
     CallEnded,
+    CommandResult,
     GroupAnswered,
     GroupFailed,
     MediaChanged,
@@ -425,3 +426,13 @@ def test_call_connected_is_told_before_the_far_end_may_end_it() -> None:
     w.receive(request("ACK", to_tag=tag))
     w.wait(60)
     assert w.sent() == []
+
+
+def test_a_hold_that_the_end_of_the_call_overtakes_is_told_as_failed() -> None:
+    w, invite = calling()
+    w.answer(invite, 200, body=SDP)
+    [call] = w.agent.calls
+    w.sent()
+    w.do(w.agent.hold(call, w.now))
+    w.receive(theirs(invite, "BYE"))
+    assert w.told(CommandResult) == [CommandResult(call, "hold", False, "the call ended")]

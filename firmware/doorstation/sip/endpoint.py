@@ -1058,7 +1058,8 @@ def _stamp(request: Request, flow: Flow) -> None:
         for name, value in via.params
         if name != "received"
     ]
-    params.append(("received", host))
+    # The interface of a link-local address means nothing to its owner (RFC 4007 §11.2).
+    params.append(("received", host.partition("%")[0]))
     request.headers.remove_first("Via")
     stamped = Via(via.transport, via.host, via.port, tuple(params))
     request.headers.prepend("Via", format_via(stamped))

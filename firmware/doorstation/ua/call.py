@@ -568,6 +568,7 @@ class Call:
         if self._change is not None:
             # A re-INVITE that got a 100 and nothing more would otherwise wait for ever.
             self._change.cancel(now)
+        self._wish_ended(False, "the call ended")
         self._line.report(MediaChanged(self.id, None))
         self._line.report(CallEnded(self.id, kind, status, why, by_peer))
 
