@@ -1,10 +1,13 @@
 """Far ends that are broken or mean: the door answers, ignores or hangs up, and stays a door."""
 
+import re
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
 from doorstation.media.events import RELAY
+from doorstation.sip.digest import digest_response
 from doorstation.sip.uri import SipUri
 from doorstation.ua.config import Account, AgentConfig, Peer
 from doorstation.ua.events import (
@@ -13,8 +16,10 @@ from doorstation.ua.events import (
     GroupFailed,
     InfoDigit,
     MediaChanged,
+    Refused,
     RegistrationChanged,
 )
+from doorstation.ua.guesses import LIMIT, LOCKED, MAX_SOURCES, Guesses
 
 from tests.support.wire import LOCAL, REMOTE, SDP, Wire, request, respond, udp
 
@@ -295,6 +300,94 @@ def test_contact_or_record_route_elsewhere_gets_no_answer_to_its_challenge(
     assert not proof(bye)
     w.answer(bye, 407, ("Proxy-Authenticate", CHALLENGES[1][2]), flow=udp(STRANGER))
     assert w.sent() == []
+
+
+# -- passwords of peers
+
+PORTER = Peer("porter", SipUri(host="192.0.2.5"), password="right")
+NONCE = re.compile(r'nonce="([^"]+)"')
+
+
+def attempt(w: Wire, password: str, source: str, *, nonce: str = "") -> Any:
+    """Ask for a nonce, unless there is one, and try a password; the answer, or None: let in."""
+    count = next(_COUNT)
+    asked = {"call_id": f"guess-{count}", "from_uri": "sip:porter@192.0.2.5", "body": SDP}
+    if not nonce:
+        w.receive(request("INVITE", **asked), udp(source))
+        challenged = w.response()
+        if challenged.status != 401:
+            return challenged
+        found = NONCE.search(challenged.headers.get("WWW-Authenticate") or "")
+        assert found
+        nonce = found[1]
+    uri = f"sip:door@{LOCAL}"
+    proof = digest_response(
+        algorithm="MD5",
+        username="porter",
+        realm="doorstation",
+        password=password,
+        nonce=nonce,
+        method="INVITE",
+        uri=uri,
+    )
+    value = (
+        f'Digest username="porter", realm="doorstation", nonce="{nonce}", uri="{uri}", '
+        f'response="{proof}", algorithm=MD5'
+    )
+    w.receive(request("INVITE", ("Authorization", value), cseq=2, **asked), udp(source))
+    sent = w.sent()
+    return sent[-1] if sent else None
+
+
+_COUNT = count(1)
+
+
+def test_guessing_a_peers_password_is_slowed_down_and_recorded() -> None:
+    w = Wire(AgentConfig(peers=(PORTER,)))
+    answers = [attempt(w, f"wrong-{n}", STRANGER).status for n in range(20)]
+    assert answers == [401] * LIMIT + [403] * (20 - LIMIT)
+    assert attempt(w, "right", STRANGER).status == 403
+    rules = [refused.rule for refused in w.told(Refused)]
+    assert rules[0] == "wrong-password"
+    assert rules[-1] == "guessing-passwords"
+    assert "wrong-1" not in repr(w.events)
+    assert attempt(w, "right", "192.0.2.77") is None
+    w.wait(LOCKED)
+    w.sent()
+    assert attempt(w, "wrong", STRANGER).status == 401
+
+
+def test_guesses_from_ever_new_addresses_fill_no_table() -> None:
+    guesses = Guesses()
+    for number in range(2000):
+        guesses.wrong(f"10.0.{number // 250}.{number % 250}", float(number))
+        guesses.wrong(f"2001:db8::{number:x}", float(number))
+    assert len(guesses) <= MAX_SOURCES
+    assert guesses.locked("2001:db8::ffff:1", 2000.0)  # one /64 is one source
+
+
+def test_nonce_fetched_at_one_address_is_no_good_at_another() -> None:
+    """Else one could guess, or have a peer locked out, in the name of any address."""
+    w = Wire(AgentConfig(peers=(PORTER,)))
+    asked = request("INVITE", from_uri="sip:porter@192.0.2.5", body=SDP)
+    w.receive(asked, udp(STRANGER))
+    found = NONCE.search(w.response().headers.get("WWW-Authenticate") or "")
+    assert found
+    for _ in range(2 * LIMIT):
+        answer = attempt(w, "wrong", "192.0.2.5", nonce=found[1])
+        assert answer.status == 401
+        assert "stale=true" in (answer.headers.get("WWW-Authenticate") or "")
+    assert attempt(w, "right", "192.0.2.5") is None
+
+
+def test_nonce_and_response_seen_on_the_way_are_good_once() -> None:
+    w = Wire(AgentConfig(peers=(PORTER,)))
+    w.receive(request("INVITE", from_uri="sip:porter@192.0.2.5", body=SDP), udp("192.0.2.5"))
+    found = NONCE.search(w.response().headers.get("WWW-Authenticate") or "")
+    assert found
+    assert attempt(w, "right", "192.0.2.5", nonce=found[1]) is None
+    assert attempt(w, "right", "192.0.2.5", nonce=found[1]).status == 401
+    assert len(w.told(CallArrived)) == 1
 
 
 def test_phone_called_directly_cannot_have_us_call_numbers_at_the_accounts_cost() -> None:

@@ -377,6 +377,10 @@ MAX_NONCES: Final = 1024
 _MAX_VALUE: Final = 1024
 
 
+WRONG_PASSWORD: Final = "wrong password"  # noqa: S105 - a rule
+UNKNOWN_USER: Final = "unknown user"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether a request proved who sent it; `rule` names what decided, for the event log."""
@@ -385,6 +389,11 @@ class Verdict:
     user: str = ""
     stale: bool = False
     rule: str = ""
+
+    @property
+    def guessed(self) -> bool:
+        """A password was tried, and it was not the right one."""
+        return self.rule in (WRONG_PASSWORD, UNKNOWN_USER)
 
 
 class DigestServer:
@@ -398,9 +407,16 @@ class DigestServer:
         self._used: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._forgotten_up_to = float("-inf")
 
-    def challenge(self, now: float, stale: bool = False, proxy: bool = False) -> list[str]:
-        """Header values, SHA-256 first for those who take the topmost (RFC 8760 §2.3)."""
-        nonce = self._nonce(f"{int(now * 1000):x}", self._ids.token(), proxy=proxy)
+    def challenge(
+        self, now: float, stale: bool = False, proxy: bool = False, source: str = ""
+    ) -> list[str]:
+        """Header values, SHA-256 first for those who take the topmost (RFC 8760 §2.3).
+
+        The nonce is good for requests from `source` alone: nobody can guess passwords, or have
+        another locked out, under an address at which he receives nothing.
+        """
+        issued = f"{int(now * 1000):x}"
+        nonce = self._nonce(issued, self._ids.token(), proxy=proxy, source=source)
         return [
             format_challenge(
                 Challenge(
@@ -417,14 +433,16 @@ class DigestServer:
             for algorithm in ("SHA-256", "MD5")
         ]
 
-    def verify(self, request: Request, now: float, proxy: bool = False) -> Verdict:
+    def verify(
+        self, request: Request, now: float, proxy: bool = False, source: str = ""
+    ) -> Verdict:
         """Judge the credentials that `request` carries for our realm."""
         credentials = _carried(request.headers).get((proxy, self._realm))
         if credentials is None:
             return Verdict(False, rule="no credentials for this realm")
         user = credentials.param("username") or ""
         nonce = credentials.param("nonce") or ""
-        issued = self._issued(nonce, proxy=proxy)
+        issued = self._issued(nonce, proxy=proxy, source=source)
         if issued is None:
             # Stale, not refused: after a restart the peer's nonce was a good one (RFC 7616 §3.3).
             return Verdict(False, user, stale=True, rule="nonce not ours")
@@ -472,21 +490,22 @@ class DigestServer:
         given = (credentials.param("response") or "").lower()
         same = hmac.compare_digest(expected.encode(), given.encode())
         if password is None:
-            return "unknown user"
-        return "" if same else "wrong password"
+            return UNKNOWN_USER
+        return "" if same else WRONG_PASSWORD
 
-    def _nonce(self, issued: str, salt: str, *, proxy: bool) -> str:
+    def _nonce(self, issued: str, salt: str, *, proxy: bool, source: str) -> str:
         text = f"{issued}-{salt}"
-        seal = hmac.new(self._secret, f"{text}-{proxy}-{self._realm}".encode(), hashlib.sha256)
+        sealed = f"{text}-{proxy}-{source}-{self._realm}"
+        seal = hmac.new(self._secret, sealed.encode(), hashlib.sha256)
         return f"{text}-{seal.hexdigest()[:32]}"
 
-    def _issued(self, nonce: str, *, proxy: bool) -> float | None:
+    def _issued(self, nonce: str, *, proxy: bool, source: str) -> float | None:
         """When we made this nonce; None when we did not."""
         parts = nonce.split("-")
         if len(parts) != 3 or len(nonce) > 128:
             return None
         if not hmac.compare_digest(
-            self._nonce(parts[0], parts[1], proxy=proxy).encode(), nonce.encode()
+            self._nonce(parts[0], parts[1], proxy=proxy, source=source).encode(), nonce.encode()
         ):
             return None
         return int(parts[0], 16) / 1000

@@ -39,6 +39,7 @@ from doorstation.ua.events import (
     RegistrationState,
 )
 from doorstation.ua.group import CallGroup
+from doorstation.ua.guesses import Guesses
 from doorstation.ua.incoming import IncomingCall
 from doorstation.ua.inspect import add_capabilities, inspect
 from doorstation.ua.outgoing import Destination, Identity, OutgoingCall
@@ -50,6 +51,11 @@ Out = Wire | Event
 
 MAX_PLACED = 64
 """Call-IDs of calls placed lately, whose late answers are still acknowledged and ended."""
+
+# Rules of refusals, beside those of `policy`.
+STALE = "nonce-outdated"
+WRONG_PASSWORD = "wrong-password"  # noqa: S105 - a rule's name
+GUESSING = "guessing-passwords"
 
 MAX_TEXT = 4096
 """Octets of a text that is handed on: bounds what a stranger behind the PBX can push into logs."""
@@ -84,6 +90,7 @@ class UserAgent:
         self._placed: deque[str] = deque(maxlen=MAX_PLACED)
         passwords = {peer.name: peer.password for peer in config.peers if peer.password}
         self._guard: DigestServer | None = None
+        self._guesses = Guesses()
         if passwords:
             secret = ids.token().encode()
             self._guard = DigestServer("doorstation", secret, passwords, ids)
@@ -405,9 +412,13 @@ class UserAgent:
             case Verdict.CHALLENGE:
                 assert self._guard is not None
                 challenged = make_response(request, 401)
-                for value in self._guard.challenge(now):
+                stale = decision.rule == STALE
+                for value in self._guard.challenge(now, stale, source=flow.remote[0]):
                     challenged.headers.add("WWW-Authenticate", value)
-                self._queue.extend(self._endpoint.answer_once(server, challenged))
+                if decision.rule == WRONG_PASSWORD:
+                    self._refuse(server, request, flow, challenged, decision.rule)
+                else:
+                    self._queue.extend(self._endpoint.answer_once(server, challenged))
             case Verdict.REFUSE:
                 self._refuse(server, request, flow, make_response(request, 403), decision.rule)
 
@@ -417,13 +428,22 @@ class UserAgent:
             self.registration.state is RegistrationState.REGISTERED
         ):
             registered = self.registration.flow
-        proved = ""
+        source = flow.remote[0]
+        proved = fault = ""
         if self._guard is not None and "Authorization" in request.headers:
-            verdict = self._guard.verify(request, now)
-            proved = verdict.user if verdict.ok else ""
+            if self._guesses.locked(source, now):
+                fault = GUESSING
+            else:
+                verdict = self._guard.verify(request, now, source=source)
+                proved = verdict.user if verdict.ok else ""
+                fault = WRONG_PASSWORD if verdict.guessed else STALE if verdict.stale else ""
+                if verdict.guessed:
+                    self._guesses.wrong(source, now)
+                elif verdict.ok:
+                    self._guesses.right(source)
         user = request.from_.uri.user_text if isinstance(request.from_.uri, SipUri) else ""
-        return may_call_in(
-            flow.remote[0],
+        decision = may_call_in(
+            source,
             registrar_addresses=(registered.remote[0],) if registered else (),
             on_registered_flow=bool(
                 registered and registered.transport.reliable and registered.id == flow.id
@@ -433,6 +453,10 @@ class UserAgent:
             user=user,
             proved=proved,
         )
+        if decision.verdict is not Verdict.CHALLENGE or not fault:
+            return decision
+        asked = Verdict.REFUSE if fault == GUESSING else Verdict.CHALLENGE
+        return Decision(asked, fault, decision.peer)
 
     def _call_in(
         self, server: int, request: Request, flow: Flow, decision: Decision, now: float
