@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-import re
+import os
 import shutil
 import socket
 import subprocess
@@ -22,7 +22,6 @@ from tests.support.lab import Lab, Process, eventually
 from tests.support.tls import Authority, CertificateFiles
 
 REGISTERED_WITHIN: Final = 10.0
-WARNINGS: Final = re.compile(r"(?i)traceback|error|warning|failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +109,13 @@ def _started(
     }
     with lab.program(*command, directory=folder, log=log, environment=environment) as process:
         try:
-            far_end.wait(lambda: far_end.registered, "a REGISTER", REGISTERED_WITHIN)
+            process.ready(lambda: far_end.registered, "sends a REGISTER", REGISTERED_WITHIN)
         except AssertionError as fault:
-            raise AssertionError(f"{fault}\n{process.tail()}") from None
+            raise AssertionError(f"did not start: {process.tail(1)}\n{fault}") from None
         yield process, program_id(process), at
 
 
 def _last_core() -> int:
-    import os
-
     return max(os.sched_getaffinity(0))
 
 
