@@ -84,6 +84,15 @@ def test_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_device_in_the_place_of_the_file_keeps_its_mode(tmp_path: Path) -> None:
+    before = os.stat("/dev/full").st_mode
+    log = event_log(Path("/dev/full"))
+    log.append("press", {})
+    assert "No space left" in log.fault
+    assert os.stat("/dev/full").st_mode == before
+    log.close()
+
+
 def test_link_in_the_place_of_the_file_is_a_fault(tmp_path: Path) -> None:
     """Nobody may turn the log into another file's end."""
     target = tmp_path / "other"
@@ -179,22 +188,22 @@ def test_event_beyond_all_measure_is_named_but_not_kept(tmp_path: Path) -> None:
 
 
 def test_full_disk_is_one_fault_and_writing_starts_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    faults: list[str] = []
     path = tmp_path / "events.jsonl"
-    log = EventLog(path, now=lambda: NOON, on_fault=faults.append)
+    log = event_log(path)
     log.append("press", {"number": 1})
     free = full_disk(monkeypatch)
     for number in range(2, 5):
         log.append("press", {"number": number})
     assert log.fault == f"{path}: No space left on device"
-    assert faults == [log.fault]
+    assert len(caplog.messages) == 1
+    assert log.fault in caplog.text
     assert log.lost == 3
     free()
     log.append("press", {"number": 5})
     assert log.fault == ""
-    assert faults[1:] == [""]
+    assert caplog.messages[1:] == ["event log: written again; 3 events were lost"]
     log.close()
     assert [event["number"] for event in read_events(path)] == [1, 5]
 

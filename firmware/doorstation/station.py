@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import signal
 import sys
 import time
 from collections import deque
@@ -32,6 +31,7 @@ from doorstation.net.agent_shell import AgentShell, Direction, masked
 from doorstation.net.control import KINDS, ControlServer
 from doorstation.net.dns import Resolver
 from doorstation.net.media import MediaThread
+from doorstation.net.signals import stop_event
 from doorstation.net.sockets import Listen, SipSockets, TlsFiles
 from doorstation.sdp.negotiation import AudioSession
 from doorstation.settings import Audio, Settings, parse_port_range
@@ -55,7 +55,7 @@ CHANGE_WITHIN: Final = 40.0
 
 
 def run(settings: Settings) -> int:
-    """Run the station until SIGTERM or SIGINT; returns the exit status."""
+    """Run the station until a signal ends it; returns the exit status."""
     logging.basicConfig(
         level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -64,10 +64,7 @@ def run(settings: Settings) -> int:
 
 
 async def _run(settings: Settings) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_event()
     try:
         with parts.make(settings) as board:
             await Station(settings, board).run(stop)
@@ -145,7 +142,6 @@ class Station:
             settings.log.events or "/dev/null",
             size=settings.log.size,
             files=settings.log.files,
-            on_fault=self._log_fault,
         )
         self._recent: deque[dict[str, object]] = deque(maxlen=RECENT)
         self._outside = outside
@@ -267,8 +263,8 @@ class Station:
         for timer in self._pulse_ends.values():
             timer.cancel()
         self._pulse_ends.clear()
-        for relay in self._board.relays.values():
-            relay.release()
+        for name in self._board.relays:
+            self._release(name)
 
     # -- the board
 
@@ -402,8 +398,14 @@ class Station:
 
     def _pulse_over(self, name: str) -> None:
         del self._pulse_ends[name]
-        self._board.relays[name].release()
+        self._release(name)
         self._state_changed()
+
+    def _release(self, name: str) -> None:
+        try:
+            self._board.relays[name].release()
+        except BoardError as error:  # its driver goes on trying; the other relays are not let down
+            self._record("relay_fault", {"relay": name, "why": str(error)})
 
     # -- sound
 
@@ -600,12 +602,6 @@ class Station:
             self._control.publish("record", event)
         detail = " ".join(f"{key}={value}" for key, value in fields.items() if value is not None)
         log.info("%s: %s", kind, detail)
-
-    def _log_fault(self, fault: str) -> None:
-        if fault:
-            log.warning("event log: %s", fault)
-        else:
-            log.info("event log: writes again")
 
     def _on_wire(self, direction: Direction, flow: Flow, data: bytes) -> None:
         if self._control is None or not data.strip():

@@ -11,6 +11,7 @@ import datetime
 import json
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -27,9 +28,9 @@ Scalar = str | int | float | bool | None
 class EventLog:
     """Events of the door, one JSON line each, at most `files` files of about `size` bytes.
 
-    Used by one thread. `append` never raises: `fault` says what is wrong at the moment. `on_fault`
-    hears each change once, "" when all is well again. Lines are not synced one by one (an SD card
-    would wear out); a rotation and `close` sync.
+    Used by one thread. `append` never raises: `fault` says what is wrong at the moment, and the
+    diagnostic log holds each change once. Lines are not synced one by one (an SD card would wear
+    out); a rotation and `close` sync.
     """
 
     def __init__(
@@ -39,7 +40,6 @@ class EventLog:
         size: int = 1_000_000,
         files: int = 5,
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
-        on_fault: Callable[[str], None] | None = None,
     ) -> None:
         self.path = Path(path)
         self.lost = 0
@@ -47,7 +47,6 @@ class EventLog:
         self._size = size
         self._files = files
         self._now = now
-        self._on_fault = on_fault
         self._fault = ""
         self._file: int | None = None
         self._written = 0
@@ -106,8 +105,10 @@ class EventLog:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         file = os.open(self.path, flags, 0o600)
         try:
-            os.fchmod(file, 0o600)  # a file from before may be readable by others
-            self._written = os.fstat(file).st_size
+            found = os.fstat(file)
+            if stat.S_ISREG(found.st_mode):
+                os.fchmod(file, 0o600)  # a file from before may be readable by others
+            self._written = found.st_size
             # A line torn by a power cut, or by a full disk, ends here; the next begins a new one.
             self._torn = self._written > 0 and os.pread(file, 1, self._written - 1) != b"\n"
         except OSError:
@@ -143,8 +144,6 @@ class EventLog:
             log.warning("event log: %s; events are lost until it can be written again", fault)
         else:
             log.warning("event log: written again; %d events were lost", self.lost)
-        if self._on_fault is not None:
-            self._on_fault(fault)
 
 
 def read_events(path: Path | str) -> Iterator[dict[str, Scalar]]:

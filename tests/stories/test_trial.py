@@ -122,3 +122,14 @@ def test_nothing_secret_stays_on_the_disk(trial: Trial) -> None:
     assert '"5"' not in lines
     for name in ("door.sock", "phone.sock", "door.toml", "door-events.jsonl"):
         assert os.stat(trial.folder / name).st_mode & 0o077 == 0, name
+
+
+def test_a_terminal_that_is_closed_ends_door_and_phone_too(trial: Trial) -> None:
+    trial.ask("door", "press", name="call")
+    ring(trial)
+    pid = trial.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert len(children) == 2
+    trial.process.send_signal(signal.SIGHUP)
+    assert trial.process.wait(15) == 0
+    assert not any(Path(f"/proc/{child}").exists() for child in children)

@@ -9,6 +9,8 @@ from array import array
 from pathlib import Path
 
 import pytest
+from doorboard.fake import FakeRelay
+from doorboard.interfaces import BoardError
 
 from tests.support.two_stations import CALL_BUTTON, Side, seconds_of, silent, two_stations
 from tests.support.wav import wav_bytes
@@ -213,6 +215,27 @@ async def test_the_end_of_a_long_call_is_announced_at_both_ends(tmp_path: Path) 
         heard, far = await both_listen(door, phone, 1.8)
         assert seconds_of(heard, WARNING) > 0.25
         assert seconds_of(far, WARNING) > 0.25
+
+
+async def test_a_relay_that_fails_to_release_does_not_keep_the_others_on(tmp_path: Path) -> None:
+    gate = RELAY.replace("door", "gate").replace("4711", "0815")
+    settings = gate + RELAY + READER
+    async with two_stations(tmp_path, settings) as (door, _):
+        fail = FakeRelay.release
+
+        def broken(relay: FakeRelay) -> None:
+            if relay.name == "gate":
+                raise BoardError("relay gate: Input/output error")
+            fail(relay)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FakeRelay, "release", broken)
+            door.present(CARD)
+            await door.listen(0.1)
+            assert door.board.relays["door"].on
+            await door.stop()
+            assert not door.board.relays["door"].on
+    assert "relay_fault" in (tmp_path / "door" / "events.jsonl").read_text()
 
 
 @pytest.mark.parametrize("card", [8000, 48000])

@@ -14,7 +14,7 @@ import contextlib
 import math
 import socket
 from array import array
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import cast
 
@@ -51,10 +51,17 @@ PHONE = PHONE.replace("sip:indoor@", "sip:door@")
 class Side:
     """One of the two, from outside: its board and its control socket."""
 
-    def __init__(self, station: Station, board: parts.Parts, control: ControlClient) -> None:
+    def __init__(
+        self,
+        station: Station,
+        board: parts.Parts,
+        control: ControlClient,
+        stop: Callable[[], Awaitable[None]],
+    ) -> None:
         self.station = station
         self.board = board
         self.control = control
+        self.stop = stop
         self.card = cast(FakeAudioPort, board.open_audio())
 
     @property
@@ -122,14 +129,18 @@ async def _side(
     with parts.make(settings) as board:
         station = Station(settings, board)
         running = asyncio.get_running_loop().create_task(station.run(stop))
+
+        async def end() -> None:
+            stop.set()
+            await running
+
         try:
             while not (directory / "control.sock").exists():
                 await asyncio.sleep(PERIOD / 2)
             async with ControlClient(str(directory / "control.sock")) as control:
-                yield Side(station, board, control)
+                yield Side(station, board, control, end)
         finally:
-            stop.set()
-            await running
+            await end()
 
 
 def _free_ports() -> tuple[int, int]:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-import signal
 import socket
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from doorstation.errors import TransportError
+from doorstation.net.signals import stop_event
 
 READY_WITHIN: Final = 20.0
 STOP_WITHIN: Final = 5.0
@@ -106,9 +106,7 @@ def run(port: int, runtime: Path | None, *, browser: bool) -> int:
 
 async def _run(port: int, runtime: Path | None, *, browser: bool) -> int:
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_event()
     with contextlib.ExitStack() as stack:
         if runtime is None:
             made = stack.enter_context(tempfile.TemporaryDirectory(prefix="doorstation-try-"))
