@@ -436,3 +436,13 @@ def test_a_hold_that_the_end_of_the_call_overtakes_is_told_as_failed() -> None:
     w.do(w.agent.hold(call, w.now))
     w.receive(theirs(invite, "BYE"))
     assert w.told(CommandResult) == [CommandResult(call, "hold", False, "the call ended")]
+
+
+def test_reinvite_to_another_codec_changes_what_both_send() -> None:
+    w, invite = calling()
+    w.answer(invite, 200, body=SDP)
+    w.sent()
+    w.receive(theirs(invite, "INVITE", body=SDP.replace(b"AVP 8 101", b"AVP 0 101")))
+    assert b"m=audio 16384 RTP/AVP 0 101" in w.response().body
+    session = w.told(MediaChanged)[-1].session
+    assert (session.codec.name, session.payload_type) == ("PCMU", 0)
