@@ -184,15 +184,36 @@ def test_ringing_that_wants_to_be_confirmed_is(plan: Plan, tmp_path: Path) -> No
         running.finish()
 
 
-def test_every_request_of_a_call_may_be_challenged(plan: Plan, tmp_path: Path) -> None:
+def test_every_request_of_a_call_may_be_challenged_by_the_account_s_server(
+    town: Lab, tmp_path: Path
+) -> None:
     keys = {"realm": "elsewhere"}
+    with sipp(town, tmp_path / "sipp", "uas_challenge", keys=keys, calls=2) as running:
+        settings = {
+            "account.user": "door",
+            "account.domain": running.address,
+            "account.password": "door-secret",
+            "sip.keep_alive": 0,
+            "sip.port": 5080,
+        }
+        with station(town, tmp_path, settings) as door:
+            door.wait_registered()
+            door.command("call", uri="**9")
+            door.wait_call("connected")
+            door.command("hold")
+            door.wait_call("held")
+            door.command("hangup")
+            running.finish()
+
+
+def test_a_phone_called_directly_is_shown_no_proof_of_the_account_s_password(
+    plan: Plan, tmp_path: Path
+) -> None:
+    keys = {"realm": "example.test"}
     with phone(plan, tmp_path, "uas_challenge", keys=keys) as running:
         plan.door.command("press", name="first")
-        plan.door.wait_call("connected")
-        plan.door.command("hold")
-        plan.door.wait_call("held")
-        plan.door.command("hangup")
-        running.finish()
+        assert plan.door.wait_event("target_failed")["status"] == 401
+        assert "Authorization" not in running.messages()
 
 
 def test_a_phone_asks_for_a_fresh_offer_and_takes_another_codec(plan: Plan, tmp_path: Path) -> None:

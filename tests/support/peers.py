@@ -55,7 +55,7 @@ class Kamailio:
     def uri(self, user: str) -> str:
         return f"sip:{user}@{self.domain}"
 
-    def rpc(self, method: str, *params: str | int) -> Any:
+    def rpc(self, method: str, *params: str | float) -> Any:
         """Give one RPC command ("ul.dump", "tm.stats", ...); AssertionError on refusal."""
         request = {"jsonrpc": "2.0", "method": method, "params": params, "id": 1}
         reply = self._directory / f"reply{threading.get_ident()}"

@@ -11,7 +11,7 @@ from statistics import median
 from doorstation.media.pcm import audioop
 
 RATE = 8000
-PIECE = 2 * 2000  # octets: a quarter of a second
+PIECE = 2 * 1200  # octets: 0.15 s
 
 
 def write_speech(path: Path, seconds: float, seed: int, rate: int = RATE) -> Path:
@@ -47,7 +47,7 @@ def at_8k(pcm: bytes, rate: int) -> bytes:
     return bytes(audioop.ratecv(pcm, 2, 1, rate, RATE, None)[0])
 
 
-def likeness(said: bytes, heard: bytes, pieces: int = 3) -> float:
+def likeness(said: bytes, heard: bytes, pieces: int = 8) -> float:
     """Median correlation of the last loud pieces of `heard` with `said`; both S16 mono at 8 kHz.
 
     Each piece finds its own place in what was said, so a gap or a drifting clock costs the piece
