@@ -418,7 +418,7 @@ class Button(Section, frozen=True, kw_only=True):
         Option(
             help="The call ends this long after the door was opened.",
             unit="s",
-            low=0,
+            low=1,
             high=60,
             absent="never",
         ),
@@ -524,7 +524,9 @@ class Audio(Section, frozen=True, kw_only=True):
     announcements: Annotated[
         str,
         Option(
-            help="Folder of WAV files named after the sounds that they replace.", absent="tones"
+            help="Folder of WAV files heard in place of the tones: `ringback.wav`, `busy.wav`, "
+            "`error.wav`, `refused.wav`, `opened.wav`, `warning.wav`, `ring.wav`.",
+            absent="tones",
         ),
     ] = ""
     microphone: Annotated[

@@ -25,7 +25,7 @@ from doorstation.door.controller import Door
 from doorstation.errors import DoorstationError, ProtocolError, TransportError
 from doorstation.ids import Ids, SystemIds
 from doorstation.media import tones, wav
-from doorstation.media.events import Digit, DigitMerger
+from doorstation.media.events import STRAY, Digit, DigitMerger
 from doorstation.net import media
 from doorstation.net.agent_shell import AgentShell, Direction, masked
 from doorstation.net.control import KINDS, ControlServer
@@ -476,7 +476,9 @@ class Station:
         self._digits = DigitMerger()
 
     def _digit(self, call: str, digit: Digit, held: float) -> None:
-        if not call or (call == self._talking and self._digits.heard(digit, held) is None):
+        # A stray one repeats no key of the far end's; waiting for its repetition it would swallow one.
+        merged = call == self._talking and digit.source != STRAY
+        if not call or (merged and self._digits.heard(digit, held) is None):
             return
         self._door_input(door.DigitReceived(call, digit.value, digit.source))
 
@@ -624,6 +626,7 @@ class Station:
     def status(self) -> dict[str, object]:
         """What `ctl status` shows. No secret in it."""
         registration = self._registration
+        overruns, underruns = self._media.xruns
         return {
             "registration": {
                 "state": registration.state.value,
@@ -648,6 +651,7 @@ class Station:
             },
             "buttons": {name: {} for name in self._board.buttons},
             "card": self._media.card,
+            "xruns": {"overruns": overruns, "underruns": underruns},
             "log": {"fault": self._events.fault, "lost": self._events.lost},
             "counters": {k: v for k, v in self._endpoint.counters.items() if v},
             "versions": {

@@ -530,6 +530,16 @@ def test_a_digit_of_any_agreed_event_number_occurs_once(payload_type: int) -> No
     assert digit.at == pytest.approx(1000.04)
 
 
+@pytest.mark.parametrize("marker", [False, True])
+def test_a_digit_counts_with_and_without_a_marker_bit(marker: bool) -> None:
+    call = Call()
+    far = Far()
+    call.tick((far.next(), PHONE))
+    packet = RtpPacket(101, far.sequence, 9999, far.ssrc, bytes.fromhex("050a00a0"), marker)
+    call.tick((format_rtp(packet), PHONE))
+    assert [one.value for one in call.audio.occurred if isinstance(one, Digit)] == ["5"]
+
+
 def test_a_digit_from_a_stranger_never_counts() -> None:
     call = Call()
     far, intruder = Far(), Far(ssrc=0xBAD)
@@ -538,6 +548,48 @@ def test_a_digit_from_a_stranger_never_counts() -> None:
     for _ in range(5):
         call.tick((intruder.event("050a00a0"), STRANGER), (far.next(), PHONE))
     assert call.occurred() == []
+
+
+@pytest.mark.parametrize("said", [PHONE, ("192.168.1.1", 4000)])
+def test_digits_injected_by_another_host_before_the_phone_speaks_never_count(
+    said: tuple[str, int],
+) -> None:
+    """He may be the first to send two packets to our port, and then types codes."""
+    intruder = ("192.168.1.66", 4000)
+    call = Call(agreed(said, signalled_by="192.168.1.2"))
+    far = Far(ssrc=0xBAD)
+    for number in range(30):
+        call.tick((far.event("050a00a0", timestamp=9000 + 200 * number), intruder))
+    _, stray = call.occurred()
+    assert isinstance(stray, Digit)
+    assert stray.source == "stray"
+    call.tick((Far().event("060a00a0"), said))
+    digits = [one for one in call.occurred() if isinstance(one, Digit)]
+    assert [(one.value, one.source) for one in digits] == [("6", "rfc4733")]
+
+
+@pytest.mark.parametrize(
+    ("said", "source"),
+    [
+        (("192.168.1.1", 4000), ("192.168.1.1", 61000)),  # a NAT that changes ports
+        (("172.17.0.2", 4000), ("192.168.1.2", 4000)),  # a PBX in a container, SDP not set right
+        (("10.1.2.3", 4000), ("93.184.216.34", 61000)),  # a phone behind a NAT, far away
+    ],
+)
+def test_digits_of_a_far_end_behind_nat_count(
+    said: tuple[str, int], source: tuple[str, int]
+) -> None:
+    call = Call(agreed(said, signalled_by="192.168.1.2"))
+    far = Far()
+    call.tick((far.next(), source), (far.next(), source), (far.event("050a00a0"), source))
+    assert [one.source for one in call.occurred() if isinstance(one, Digit)] == ["rfc4733"]
+
+
+@pytest.mark.parametrize("group", [("239.1.2.3", 4000), ("ff02::1", 4000)])
+def test_sdp_that_names_a_multicast_group_aims_our_sound_nowhere(group: tuple[str, int]) -> None:
+    call = Call(agreed(group))
+    call.ticks(300)
+    assert call.sent == []
 
 
 def test_the_first_packet_of_a_call_may_be_a_digit() -> None:

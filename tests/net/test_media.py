@@ -684,6 +684,16 @@ async def test_an_overrun_moves_the_timestamps_on(door: Door, phone: Phone) -> N
     assert stamps[2] - stamps[1] == 11 * 160
 
 
+async def test_xruns_are_told_also_when_the_card_is_closed(door: Door) -> None:
+    assert door.media.xruns == (0, 0)
+    door.media.play(BEEP)
+    await door.step(2)
+    door.port.overruns, door.port.underruns = 2, 3
+    await door.until_idle()
+    assert door.media.card == "closed"
+    assert door.media.xruns == (2, 3)
+
+
 async def test_late_wake_ups_catch_up_without_drift(door: Door, phone: Phone) -> None:
     session = door.call(phone)
     await door.step(2)

@@ -363,6 +363,7 @@ class SimulatedMedia:
     """The shape of `net.media.MediaThread`; events come in a turn of their own."""
 
     card = "closed"
+    xruns = (0, 0)
     running = False
 
     def __init__(

@@ -28,6 +28,7 @@ API, for the event loop's thread only:
     media.listen(callback | None)
         callback(microphone, loudspeaker, rate), on the loop: a period of mono S16 each, 50 a second
     media.card -> "closed" | "running" | "lost"
+    media.xruns -> (overruns, underruns)    of the card, since the start
     media.running -> bool           whether the thread lives
     media.close()                   ends all, joins the thread (a few 20 ms); may be called twice
 
@@ -305,6 +306,11 @@ class MediaThread:
     def card(self) -> str:
         """ "closed", "running" or "lost"."""
         return self._worker.card.state
+
+    @property
+    def xruns(self) -> tuple[int, int]:
+        """How often the microphone lost sound, and how often the loudspeaker had none."""
+        return self._worker.card.xruns
 
     @property
     def running(self) -> bool:
@@ -599,6 +605,11 @@ class _Card:
         self._retry_at = 0.0
         self._attempt = 0
         self._silence = bytes(320)
+
+    @property
+    def xruns(self) -> tuple[int, int]:
+        port = self._port
+        return (port.overruns, port.underruns) if port is not None else (0, 0)
 
     def start(self) -> None:
         """Open the card for the first time, or again after `close`."""
