@@ -6,6 +6,7 @@ hears. `Station` holds no rule of its own: who may open is `door`'s, who may cal
 
 import asyncio
 import contextlib
+import datetime
 import gc
 import logging
 import sys
@@ -476,7 +477,7 @@ class Station:
         self._digits = DigitMerger()
 
     def _digit(self, call: str, digit: Digit, held: float) -> None:
-        # A stray one repeats no key of the far end's; waiting for its repetition it would swallow one.
+        # A stray one is no key of the far end's: waiting for its repetition it would swallow one.
         merged = call == self._talking and digit.source != STRAY
         if not call or (merged and self._digits.heard(digit, held) is None):
             return
@@ -597,7 +598,7 @@ class Station:
         """One line of the event log; the same to whoever follows."""
         if self._settings.log.events:
             self._events.append(kind, fields)
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + "Z"
+        at = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
         event: dict[str, object] = {"event": kind, "at": at, **fields}
         self._recent.append(event)
         if self._control is not None:

@@ -95,6 +95,10 @@ def test_digit_counts_from_the_call_by_signalling_only(in_call: bool, source: st
         assert decision.rule == ("in_band" if in_call else "no_call")
 
 
+def test_digit_injected_by_another_host_never_counts() -> None:
+    assert may_count(in_call=True, source="stray") == Decision(False, "stray")
+
+
 @pytest.mark.parametrize(
     ("known", "may_call", "idle", "auto_answer"), list(product([False, True], repeat=4))
 )

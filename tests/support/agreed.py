@@ -30,6 +30,7 @@ class Agreed:
     event_receive: tuple[tuple[int, int], ...] = ((101, 8000), (100, 8000), (110, 16000))
     direction: str = "sendrecv"
     ptime_ms: int = 20
+    signalled_by: str = ""
 
 
 def agreed(remote: Address, **changes: object) -> Agreed:

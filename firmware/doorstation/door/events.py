@@ -125,7 +125,7 @@ class CallEnded:
 
 @dataclass(frozen=True, slots=True)
 class DigitReceived:
-    """`source`: "rfc4733", "info" or "inband"; the last never counts."""
+    """`source`: "rfc4733", "info", "inband" or "stray" (of another host); those never count."""
 
     call: str
     value: str = field(repr=False)

@@ -43,7 +43,7 @@ def may_count(*, in_call: bool, source: str) -> Decision:
     if not in_call:
         return Decision(False, "no_call")
     if source not in COUNTED_SOURCES:
-        return Decision(False, "in_band")
+        return Decision(False, "stray" if source == "stray" else "in_band")
     return Decision(True, "counted")
 
 

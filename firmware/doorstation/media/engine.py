@@ -12,6 +12,11 @@ and reads `occurred` (digits, media starting or falling silent). `tick` does all
 the SDP's address has sent nothing valid (a far end behind NAT), the first other address whose
 packets are RTP of one SSRC, in sequence, with an agreed payload type, is taken in its place; the
 SDP's own address takes over again as soon as it is heard, and is never left.
+
+*Whose digits count.* Anybody may be the first to send two packets to our port, and a digit opens
+doors: so digits count only from the host in the SDP, the host that signals the call, or, if the
+SDP's address is a private one, from outside: a far end behind NAT. The first one from elsewhere is
+told as "stray", which counts nowhere.
 """
 
 import ipaddress
@@ -23,7 +28,7 @@ from typing import Final, NamedTuple, Protocol
 from doorstation.errors import MalformedPacket
 from doorstation.ids import Ids
 from doorstation.media import rtcp, tones
-from doorstation.media.events import Digit, EventReceiver, EventSender
+from doorstation.media.events import STRAY, Digit, EventReceiver, EventSender
 from doorstation.media.g711 import DECODERS, ENCODERS, Decoder, Encoder
 from doorstation.media.jitter import JitterBuffer
 from doorstation.media.pcm import SILENCE_DBFS, audioop, dbfs
@@ -67,6 +72,8 @@ class AgreedAudio(Protocol):
     def direction(self) -> str: ...
     @property
     def ptime_ms(self) -> int: ...
+    @property
+    def signalled_by(self) -> str: ...
 
 
 class Datagram(NamedTuple):
@@ -159,14 +166,17 @@ class Level:
 
 
 def literal(address: Address | None) -> Address | None:
-    """An address as the sockets write it, None for a host name, port 0 or the 0.0.0.0 of a hold."""
+    """An address as the sockets write it, None for a host name, port 0 or the 0.0.0.0 of a hold.
+
+    Nor a group's: one call would speak to a whole network.
+    """
     if address is None or not 0 < address[1] < 65536:
         return None
     try:
         ip = ipaddress.ip_address(address[0])
     except ValueError:
         return None
-    return None if ip.is_unspecified else (str(ip), address[1])
+    return None if ip.is_unspecified or ip.is_multicast else (str(ip), address[1])
 
 
 def _shown(address: Address | None) -> str:
@@ -205,6 +215,7 @@ class CallAudio:
         "_event_sender",
         "_event_types",
         "_heard",
+        "_hosts",
         "_ids",
         "_marker",
         "_mux",
@@ -242,9 +253,11 @@ class CallAudio:
         "_source",
         "_source_heard",
         "_ssrc",
+        "_stray_told",
         "_ticks",
         "_timestamp",
         "_to",
+        "_trusted",
         "_up",
         "loudspeaker_level",
         "microphone_level",
@@ -311,6 +324,9 @@ class CallAudio:
         self._candidate: tuple[Address, int, int] | None = None
         self._source: Address | None = None
         self._source_heard = now
+        self._hosts: frozenset[str] = frozenset()
+        self._trusted = False
+        self._stray_told = False
         self._previous: Address | None = None
         self._previous_until = 0.0
         self._reception: rtcp.Reception | None = None
@@ -374,6 +390,8 @@ class CallAudio:
             self._sdp_heard = False
             self._source = None
             self._candidate = None
+        self._hosts = frozenset(((self._remote or session.remote)[0], session.signalled_by))
+        self._trusted = self._source is not None and self._may_type(self._source)
         self._rtcp_wanted = session.remote_rtcp is not None
         self._sdp_rtcp = literal(session.remote_rtcp)
         self._aim_rtcp()
@@ -658,6 +676,7 @@ class CallAudio:
             self.occurred.append(MediaStarted(source))
         if source != self._source:
             self._source = source
+            self._trusted = self._may_type(source)
             self._to = source
             self._aim_rtcp()
         old = self._reception
@@ -690,8 +709,23 @@ class CallAudio:
         except MalformedPacket:
             self._dropped += 1
             return
-        if digit is not None:
+        if digit is None:
+            return
+        if self._trusted:
             self.occurred.append(digit)
+        elif not self._stray_told:
+            # Once: who sends a flood of them would write the event log full.
+            self._stray_told = True
+            self.occurred.append(Digit(digit.value, STRAY, digit.at))
+
+    def _may_type(self, source: Address) -> bool:
+        """Whether digits from there are taken for the far end's."""
+        if source[0] in self._hosts:
+            return True
+        remote = self._remote
+        # An address that means nothing outside of the far end's own network.
+        behind_nat = remote is not None and ipaddress.ip_address(remote[0]).is_private
+        return behind_nat and not ipaddress.ip_address(source[0]).is_private
 
     def _resume(self) -> None:
         self._silent = False

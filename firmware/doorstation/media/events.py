@@ -30,9 +30,13 @@ MAX_QUEUED: Final = 64
 """Digits waiting to be sent: more than any code has; bounds what a wrong caller can pile up."""
 
 
+STRAY: Final = "stray"
+"""The source of a digit that came from a host which is not the far end's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Digit:
-    """One key of the far end. `source`: "rfc4733" or "info"; `at`: when it was pressed."""
+    """One key of the far end. `source`: "rfc4733", "info" or STRAY; `at`: when it was pressed."""
 
     value: str = field(repr=False)  # asyncio logs the arguments of a callback that fails
     source: str

@@ -69,6 +69,7 @@ class LocalAudio:
     telephone_event: bool = True
     ptime_ms: int = 20
     answer_order: str = "offerer"  # or "ours": whose order of codecs an answer of ours follows
+    signalled_by: str = ""  # the address that the far end's signalling comes from
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class AudioSession:
     ptime_ms: int  # to send
     maxptime: int | None  # ms, the far end's limit
     held: bool  # the far end put us on hold
+    signalled_by: str = ""  # as in LocalAudio: besides `remote` the host that sound may come from
 
     @property
     def may_send(self) -> bool:
@@ -430,6 +432,7 @@ class OfferAnswer:
             ptime_ms=max(ptime, shortest),
             maxptime=maxptime,
             held=held,
+            signalled_by=self.local.signalled_by,
         )
 
 

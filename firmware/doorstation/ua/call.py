@@ -485,14 +485,20 @@ class Call:
 
     # -- parts
 
-    def _local_audio(self, address: str, port: int) -> LocalAudio:
+    def _local_audio(self, address: str, port: int, signalled_by: str = "") -> LocalAudio:
         config = self._line.config
-        return LocalAudio(address, port, codecs=config.codecs, answer_order=config.answer_order)
+        return LocalAudio(
+            address,
+            port,
+            codecs=config.codecs,
+            answer_order=config.answer_order,
+            signalled_by=signalled_by,
+        )
 
     def _local_from(self, flow: Flow) -> None:
         """The address that this flow really leaves from is where sound can come back to."""
         self._flow = flow
-        self._offers.local = self._local_audio(flow.local[0], self.media_port)
+        self._offers.local = self._local_audio(flow.local[0], self.media_port, flow.remote[0])
 
     def _in_dialog(self, method: str, flow: Flow) -> Request:
         assert self.dialog is not None
