@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it: `ctl` and `check` answer at
 
 import argparse
 import json
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,6 +113,10 @@ def _run(options: argparse.Namespace) -> int:
     from doorstation.settings import load
 
     settings = load(options.config)
+    if options.config.stat().st_mode & stat.S_IROTH:
+        _complain(
+            [f"{options.config}: codes and passwords that everybody here can read; chmod 600"]
+        )
     from doorstation.station import run
 
     return run(settings)

@@ -79,6 +79,20 @@ def test_a_file_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
         assert "nothing.toml" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(("mode", "told"), [(0o644, True), (0o640, False), (0o600, False)])
+def test_codes_that_everybody_on_the_machine_can_read_are_told(
+    tmp_path: Path, mode: int, told: bool
+) -> None:
+    file = tmp_path / "door.toml"
+    nowhere = {"control.socket": str(tmp_path / ("long" * 40)), "log.events": ""}
+    own = {"board.kind": "fake", "peers.indoor.uri": "sip:198.51.100.1", "sip.port": 0}
+    file.write_text(toml({**own, **nowhere}))
+    file.chmod(mode)
+    done = doorstation("run", "--config", str(file))
+    assert done.returncode == 1, "its control socket has no place"
+    assert ("everybody here can read" in done.stderr) is told
+
+
 def test_a_door_whose_port_is_taken_says_so_and_does_not_start(town: Lab, tmp_path: Path) -> None:
     settings = {"peers.indoor.uri": "sip:198.51.100.1"}
     with station(town, tmp_path / "one", settings) as door:
