@@ -16,8 +16,8 @@ def attribute(kind: int, value: bytes) -> bytes:
     return struct.pack("=HH", len(value) + 4, kind) + value + bytes(-len(value) % 4)
 
 
-def address(flags: int = 0) -> bytes:
-    head = struct.pack("=BBBBI", socket.AF_INET6, 64, 0, 0, 2)
+def address(flags: int = 0, scope: int = 0) -> bytes:
+    head = struct.pack("=BBBBI", socket.AF_INET6, 64, 0, scope, 2)
     return head + attribute(1, bytes(15) + b"\1") + attribute(8, struct.pack("=I", flags))
 
 
@@ -35,6 +35,10 @@ def test_a_renewed_address_is_the_same_fact() -> None:
 
 def test_a_tentative_address_does_not_hold_yet() -> None:
     assert not fact_of(NEWADDR, address(flags=0x40))[0]
+
+
+def test_a_link_local_ipv6_address_is_no_change() -> None:
+    assert fact_of(NEWADDR, address(scope=253)) == (False, None)
 
 
 @pytest.mark.parametrize(("flags", "holds"), [(0x41, True), (0x01, False), (0x1043, True)])

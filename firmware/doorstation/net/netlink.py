@@ -43,6 +43,7 @@ _IFA_FLAGS: Final = 8
 _RTA_OIF: Final = 4
 _RTA_GATEWAY: Final = 5
 _RT_TABLE_MAIN: Final = 254
+_RT_SCOPE_LINK: Final = 253
 
 _HEADER: Final = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _ATTRIBUTE: Final = struct.Struct("=HH")
@@ -148,7 +149,11 @@ class NetworkWatch:
 def fact_of(kind: int, body: bytes) -> tuple[bool, _Fact | None]:
     """What a report says, as (it holds, the fact); no fact when it does not matter to us."""
     if kind in (_RTM_NEWADDR, _RTM_DELADDR) and len(body) >= _ADDRESS.size:
-        family, _, flags, _, index = _ADDRESS.unpack_from(body)
+        family, _, flags, scope, index = _ADDRESS.unpack_from(body)
+        if family == socket.AF_INET6 and scope == _RT_SCOPE_LINK:
+            # fe80::… comes a second after its link, of whatever kind. Nobody is reached in another
+            # way by it, but every call would be told to move to where it is.
+            return False, None
         found = dict(_attributes(body[_ADDRESS.size :]))
         if _IFA_FLAGS in found and len(found[_IFA_FLAGS]) == 4:
             flags = struct.unpack("=I", found[_IFA_FLAGS])[0]
