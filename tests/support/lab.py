@@ -235,7 +235,10 @@ def lab() -> Iterator[Lab]:
         _run("ip", "addr", "add", f"{made.station}/24", "dev", made.interface)
         _run("ip", "link", "set", made.interface, "up")
         _run("ip", "addr", "add", f"{made.station6}/64", "dev", made.interface, "nodad")
-        yield made  # the kernel takes the cable down with the namespace, in its own time
+        eventually(lambda: "state UP" in _run("ip", "link", "show", made.interface), "a cable")
+        yield made
+        # Now, not in the kernel's own time: stations of other labs hear of it and move their calls.
+        _run("ip", "link", "delete", made.interface)
 
 
 def _join(holder: int) -> int:
