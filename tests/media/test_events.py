@@ -4,6 +4,7 @@ import pytest
 from doorstation.errors import MalformedPacket, ProtocolError
 from doorstation.media.events import (
     DIGITS,
+    MAX_A_SECOND,
     MAX_QUEUED,
     PLAIN,
     RELAY,
@@ -317,6 +318,16 @@ def test_code_in_an_info_we_refuse_is_in_no_answer_and_no_log(
     with pytest.raises(ProtocolError) as caught:
         parse_info(content_type, body)
     assert "4711" not in str(caught.value)
+
+
+def test_flood_of_packets_that_each_begin_a_digit_is_no_flood_of_digits() -> None:
+    receiver = EventReceiver()
+    payload = bytes.fromhex("050a00a0")
+    heard = [
+        receiver.received(1, 1600 * number, payload, 10.0 + number / 3000) for number in range(6000)
+    ]
+    assert sum(digit is not None for digit in heard) == 2 * MAX_A_SECOND
+    assert receiver.received(1, 7, payload, 13.0) is not None
 
 
 def test_digit_is_in_no_repr_that_a_failing_callback_would_log() -> None:

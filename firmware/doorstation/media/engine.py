@@ -704,6 +704,8 @@ class CallAudio:
 
     def _event(self, ssrc: int, timestamp: int, payload: bytes | memoryview, now: float) -> None:
         self._buffer.expect_silence()
+        if self._stray_told and not self._trusted:
+            return
         try:
             digit = self._event_receiver.received(ssrc, timestamp, payload, now)
         except MalformedPacket:
@@ -713,7 +715,7 @@ class CallAudio:
             return
         if self._trusted:
             self.occurred.append(digit)
-        elif not self._stray_told:
+        else:
             # Once: who sends a flood of them would write the event log full.
             self._stray_told = True
             self.occurred.append(Digit(digit.value, STRAY, digit.at))

@@ -43,6 +43,11 @@ class Digit:
     at: float
 
 
+MAX_A_SECOND: Final = 25
+"""Digits: as many as RFC 4733's shortest allow. Attack bounded: packets that each begin another
+digit, three thousand a second, would fill the event log and take the loop's time."""
+
+
 @dataclass(frozen=True, slots=True)
 class TelephoneEvent:
     """One telephone-event payload; `duration` in ticks of its RTP clock."""
@@ -90,6 +95,7 @@ class EventReceiver:
         self._recent: deque[tuple[int, int, int]] = deque(maxlen=16)
         self._last: tuple[int, int, int] = (-1, -1, -1)
         self._ended = True
+        self._times: deque[float] = deque(maxlen=MAX_A_SECOND)
 
     def received(
         self, ssrc: int, timestamp: int, payload: bytes | memoryview, now: float
@@ -116,6 +122,9 @@ class EventReceiver:
         self._ended = event.end
         if continues or event.event >= len(DIGITS):
             return None
+        if len(self._times) == MAX_A_SECOND and now - self._times[0] < 1.0:
+            return None
+        self._times.append(now)
         return Digit(DIGITS[event.event], "rfc4733", now)
 
 

@@ -11,6 +11,7 @@ outputs is never entered again half-way.
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import socket
@@ -41,6 +42,9 @@ _CACHED_ROUTES: Final = 256
 _OPENING_AT_ONCE: Final = 32
 # Seconds that a closed connection has to send its rest.
 _LINGER: Final = 1.0
+# Failed handshakes. What asyncio leaves of each hangs together in a circle with OpenSSL's memory,
+# of which Python's collector knows nothing: left to itself it comes by far too seldom.
+_COLLECT_EVERY: Final = 16
 
 # Not in the socket module of Python 3.11; from linux/in.h, linux/in6.h and linux/errqueue.h.
 _IP_RECVERR: Final = 11
@@ -510,6 +514,8 @@ class SipSockets:
             )
         except OSError as fault:
             self.counters["handshakes_failed"] += 1
+            if self.counters["handshakes_failed"] % _COLLECT_EVERY == 0:
+                gc.collect()
             log.debug("no TLS connection with %s: %s", stream.stranger, _why(fault))
 
     def _accepted(self, task: asyncio.Task[None]) -> None:
@@ -747,6 +753,7 @@ class _Stream(asyncio.Protocol):
 def _client_context(files: TlsFiles) -> "ssl.SSLContext":
     import ssl
 
+    _small_buffers()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # The name is checked by `wrong_name`, after the handshake: OpenSSL knows no SIP URIs.
@@ -766,10 +773,19 @@ def _client_context(files: TlsFiles) -> "ssl.SSLContext":
 def _server_context(files: TlsFiles) -> "ssl.SSLContext":
     import ssl
 
+    _small_buffers()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     _load_certificate(context, files)
     return context
+
+
+def _small_buffers() -> None:
+    """asyncio gives every TLS connection 256 kB before its first byte is read, and leaves them to
+    the garbage collector: handshakes that never end cost 80 MB. A TLS record has 16 kB at most."""
+    from asyncio.sslproto import SSLProtocol
+
+    SSLProtocol.max_size = 16 * 1024
 
 
 def _load_certificate(context: "ssl.SSLContext", files: TlsFiles) -> None:
