@@ -201,7 +201,7 @@ _VIA = re.compile(
     [sS][iI][pP][ \t]*+/[ \t]*+[0-9]{{1,3}}\.[0-9]{{1,3}}[ \t]*+/[ \t]*+([{TOKEN_CHARS}]++)
     [ \t]++
     (\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_][A-Za-z0-9_.-]*+)
-    (?:[ \t]*+:[ \t]*+([0-9]{{1,5}}))?+
+    (?:[ \t]*+:[ \t]*+([0-9]{{1,5}}))?
     [ \t]*+(?=[;,]|$)
     """,
     re.VERBOSE,
@@ -300,7 +300,7 @@ class NameAddr:
 
 # What nearly everyone writes, in one match: "name" <uri>;params without escapes and odd blanks.
 _PLAIN_ADDRESS = re.compile(
-    rf'(?:"([^"\\]*+)"[ \t]*+)?+<([^<>"\s]++)>((?:;[{TOKEN_CHARS}]++(?:=[{TOKEN_CHARS}]++)?+)*+)'
+    rf'(?:"([^"\\]*+)"[ \t]*+)?<([^<>"\s]++)>((?:;[{TOKEN_CHARS}]++(?:=[{TOKEN_CHARS}]++)?)*)'
 )
 
 
@@ -396,7 +396,7 @@ def format_cseq(cseq: CSeq) -> str:
 
 _AUTH_PARAM = re.compile(
     rf"[ \t]*+([{TOKEN_CHARS}]++)[ \t]*+=[ \t]*+"
-    r'(?:"((?:[^"\\]++|\\.)*+)"|([^",\s]*+))[ \t]*+(?:,|$)',
+    r'(?:"((?:[^"\\]++|\\.)*)"|([^",\s]*+))[ \t]*+(?:,|$)',
     re.DOTALL,
 )
 # RFC 7616 §3.3 and §3.4 fix which values are quoted; FRITZ!Box and older Asterisk insist on it.

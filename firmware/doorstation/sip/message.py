@@ -310,7 +310,7 @@ Message = Request | Response
 _HEAD_END = re.compile(rb"\n\r?\n")
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _REQUEST_LINE = re.compile(rf"([{TOKEN_CHARS}]++) ([^ ]++) ([A-Za-z]++)/([0-9]++)\.([0-9]++)")
-_STATUS_LINE = re.compile(r"[sS][iI][pP]/([0-9]++)\.([0-9]++) ([0-9]++)(?: (.*+))?+", re.DOTALL)
+_STATUS_LINE = re.compile(r"[sS][iI][pP]/([0-9]++)\.([0-9]++) ([0-9]++)(?: (.*+))?", re.DOTALL)
 _METHOD = re.compile(rf"([{TOKEN_CHARS}]++)[ \t]")
 # NUL may stand in a quoted pair only (RFC 4475 §3.1.1.2 does it).
 _BARE_NUL = re.compile(r"(?<!\\)\x00")

@@ -26,11 +26,11 @@ _UNSAFE = re.compile(r'[\x00-\x20<>"\x7f]')
 _SIP_URI = re.compile(
     r"""
     (?P<scheme>[sS][iI][pP][sS]?+):
-    (?:(?P<user>[^@:\x00-\x20<>"\x7f]*+)(?::(?P<password>[^@\x00-\x20<>"\x7f]*+))?+@)?
+    (?:(?P<user>[^@:\x00-\x20<>"\x7f]*+)(?::(?P<password>[^@\x00-\x20<>"\x7f]*+))?@)?
     (?P<host>\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*+))
-    (?::(?P<port>[0-9]{1,5}))?+
-    (?P<params>(?:;[^;?\x00-\x20<>"\x7f]*+)*+)
-    (?:\?(?P<headers>[^\x00-\x20<>"\x7f]*+))?+
+    (?::(?P<port>[0-9]{1,5}))?
+    (?P<params>(?:;[^;?\x00-\x20<>"\x7f]*+)*)
+    (?:\?(?P<headers>[^\x00-\x20<>"\x7f]*+))?
     """,
     re.VERBOSE,
 )
@@ -39,7 +39,7 @@ _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*+")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]++")
 _TO_ESCAPE_IN_USER = re.compile(r"[^A-Za-z0-9\-_.!~*'()&=+$,;?/]")
 _PARAM_NAME = re.compile(rf"[{TOKEN_CHARS}\[\]/:&$]++")
-_ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})++")
+_ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 # RFC 3261 §19.1.4: these five count even when only one side has them.
 _MATCH_ALWAYS: Final = ("user", "ttl", "method", "maddr", "transport")
