@@ -1,5 +1,8 @@
 """Calls and requests that come in: who may, what is answered, what is refused and why."""
 
+import gc
+import weakref
+
 import pytest
 from doorstation.ids import SeededIds
 from doorstation.sip.digest import Credential, DigestClient
@@ -66,6 +69,19 @@ def test_allowed_call_rings_and_is_answered() -> None:
     assert len(w.told(CallConnected)) == 1
     w.receive(ack(w, call))
     assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4000)
+
+
+def test_a_call_in_that_is_over_is_gone_without_the_garbage_collector() -> None:
+    w, name = connected()
+    call = weakref.ref(w.agent.calls[name])
+    w.receive(inside(w, name, "BYE"))
+    assert w.response().status == 200
+    gc.disable()
+    try:
+        w.wait(80)
+        assert call() is None
+    finally:
+        gc.enable()
 
 
 def test_ringing_after_the_answer_says_nothing() -> None:

@@ -1,5 +1,7 @@
 """Calls that we place, as the far ends of the field really answer them."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -77,6 +79,26 @@ def test_a_call_that_is_over_leaves_no_request_behind() -> None:
     w.answer(w.request("BYE"), 200)
     assert w.agent.calls == {}
     assert len(w.agent._requester) == 0
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_call_that_is_over_is_gone_without_the_garbage_collector(answered: bool) -> None:
+    """With everything of the start frozen, Python looks for circles once in 800 calls."""
+    w, [invite] = calling()
+    call = weakref.ref(w.agent.calls[only_call(w)])
+    if answered:
+        w.answer(invite, 200, body=SDP)
+        w.request("ACK")
+        w.do(w.agent.hang_up(only_call(w), w.now))
+        w.answer(w.request("BYE"), 200)
+    else:
+        w.answer(invite, 486)
+    gc.disable()
+    try:
+        w.wait(80)
+        assert call() is None
+    finally:
+        gc.enable()
 
 
 def test_change_of_a_call_that_ends_does_not_wait_for_ever() -> None:

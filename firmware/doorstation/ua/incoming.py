@@ -161,6 +161,10 @@ class IncomingCall(Call):
                 return
         self._report(event)
 
+    def forget(self) -> None:
+        super().forget()
+        self._line = replace(self._line, report=self._report)  # `_tell` held this call in a circle
+
     def cancelled(self, now: float) -> None:
         """The caller gave up; too late once our 200 is out (RFC 3261 §9.2)."""
         if self.phase is not Phase.SETTING_UP or self._server is None:

@@ -415,6 +415,7 @@ class OutgoingCall(Call):
         # An answered INVITE stays in the requester's books for the 200s of other forks.
         if self._invite is not None:
             self._invite.forget()
+            self._invite = None
 
 
 class _LastWords:
