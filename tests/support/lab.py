@@ -151,6 +151,23 @@ class Lab:
             self.run("ip", "addr", "add", f"{address}/24", "dev", "eth0")
         return address
 
+    def media_ports(self, address: str) -> tuple[int, int]:
+        """UDP ports, first and last, for the peer at `address`: what it sends from them carries it.
+
+        A program that binds its sound to no address would else send from the first one here.
+        """
+        ipv6 = ":" in address
+        number = int(address.rpartition(":")[2], 16) if ipv6 else int(address.rpartition(".")[2])
+        ports = 10000 + 80 * number, 10079 + 80 * number
+        table = str(1000 + number)
+        ip = ("ip", "-6") if ipv6 else ("ip",)
+        net = f"{self._network6}/64" if ipv6 else f"{self._network}.0/24"
+        self.run(*ip, "route", "replace", net, "dev", "eth0", "src", address, "table", table)
+        rule = ("ipproto", "udp", "sport", f"{ports[0]}-{ports[1]}", "table", table)
+        if f"lookup {table}" not in self.run(*ip, "rule"):
+            self.run(*ip, "rule", "add", *rule)
+        return ports
+
     def run(self, *command: str, seconds: float = 20.0) -> str:
         """Run a short command on the peers' side; its output, or AssertionError."""
         return _run(*self._namespace, *command, seconds=seconds)

@@ -338,6 +338,7 @@ def baresip(
     directory.mkdir(parents=True, exist_ok=True)
     address = address or lab.address()
     host = f"[{address}]" if ":" in address else address
+    first, last = lab.media_ports(address)
     if source is None:
         source = write_tone(directory / "tone.wav", 440, 600)
     modules = _library("baresip/modules/g711.so", "baresip-core").parent
@@ -356,7 +357,7 @@ ausrc_srate 8000
 auplay_srate 8000
 ausrc_channels 1
 auplay_channels 1
-rtp_ports 10000-10100
+rtp_ports {first}-{last}
 rtp_stats yes
 jitter_buffer_delay 5-10
 snd_path {directory}
