@@ -1,8 +1,11 @@
 """Calls without a registrar: phones known by their address, over IPv4 and IPv6, and strangers."""
 
+import re
+import socket
 from pathlib import Path
 
 import pytest
+from doorstation.media.rtp import RtpPacket, format_rtp
 from doorstation.net.control_client import Refused
 
 from tests.stories.conftest import USERS
@@ -182,3 +185,34 @@ def test_a_call_is_ended_while_the_cable_is_pulled_and_the_door_is_free_at_once(
                 town.mend()
             phone.wait_event("CALL_CLOSED", 10)  # the BYE is repeated until it gets there
             door.wait_idle()
+
+
+def test_digits_that_somebody_else_sends_to_the_door_s_port_open_nothing(
+    town: Lab, tmp_path: Path
+) -> None:
+    with baresip(town, tmp_path / "indoor", "indoor") as phone:
+        settings = {"peers.indoor.uri": phone.uri, "buttons.call.steps": [{"ring": ["indoor"]}]}
+        with (
+            station(town, tmp_path / "door", settings) as door,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as intruder,
+        ):
+            door.press()
+            door.wait_call("connected")
+            found = re.search(r"m=audio (\d+) ", door.process.log_text())
+            assert found
+            intruder.bind((town.station, 0))
+            packets = [
+                format_rtp(RtpPacket(101, 10 * n, 1600 * n, 0xBAD, bytes([int(digit), 10, 3, 32])))
+                for n, digit in enumerate(CODE * 3)
+            ]
+            for packet in packets:
+                intruder.sendto(packet, (door.address, int(found[1])))
+            received = door.calls()[0]["statistics"]["received"]
+            door.wait_status(
+                lambda status: status["calls"][0]["statistics"]["received"] > received + 25,
+                "the phone is still heard",
+            )
+            assert door.new_events("code") == []
+            assert door.pulses() == 0
+            phone.send_digits(CODE)
+            door.wait_event("release")
