@@ -57,6 +57,8 @@ CHANGE_WITHIN: Final = 40.0
 
 def run(settings: Settings) -> int:
     """Run the station until a signal ends it; returns the exit status."""
+    # Nobody reads these of one process with two threads, and each line would look them up.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(
         level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -144,7 +146,8 @@ class Station:
             size=settings.log.size,
             files=settings.log.files,
         )
-        self._recent: deque[dict[str, object]] = deque(maxlen=RECENT)
+        self._recent: deque[dict[str, door.Field]] = deque(maxlen=RECENT)
+        self._unwritten: list[tuple[str, dict[str, door.Field]]] = []
         self._outside = outside
         self._media = outside.media(
             board.open_audio,
@@ -191,6 +194,7 @@ class Station:
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._release_relays)
             stack.callback(self._events.close)
+            stack.callback(self._write_records)
             stack.callback(self._media.close)
             await stack.enter_async_context(sockets)
             stack.push_async_callback(self._names.aclose)
@@ -595,16 +599,27 @@ class Station:
     # -- the log
 
     def _record(self, kind: str, fields: Mapping[str, door.Field]) -> None:
-        """One line of the event log; the same to whoever follows."""
-        if self._settings.log.events:
-            self._events.append(kind, fields)
+        """One line of the event log; the same to whoever follows. Nothing waits for it:
+
+        what goes out to phones and relays in this turn of the loop goes first.
+        """
+        if not self._unwritten:
+            self._loop.call_soon(self._write_records)
         at = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
-        event: dict[str, object] = {"event": kind, "at": at, **fields}
-        self._recent.append(event)
-        if self._control is not None:
-            self._control.publish("record", event)
-        detail = " ".join(f"{key}={value}" for key, value in fields.items() if value is not None)
-        log.info("%s: %s", kind, detail)
+        self._unwritten.append((kind, {"event": kind, "at": at, **fields}))
+
+    def _write_records(self) -> None:
+        """Write what this turn recorded, in its order; at the end also what the last one did."""
+        records, self._unwritten = self._unwritten, []
+        for kind, event in records:
+            fields = {name: value for name, value in event.items() if name not in ("event", "at")}
+            if self._settings.log.events:
+                self._events.append(kind, fields)
+            self._recent.append(event)
+            if self._control is not None:
+                self._control.publish("record", event)
+            detail = " ".join(f"{k}={value}" for k, value in fields.items() if value is not None)
+            log.info("%s: %s", kind, detail)
 
     def _on_wire(self, direction: Direction, flow: Flow, data: bytes) -> None:
         if self._control is None or not data.strip():
@@ -730,6 +745,7 @@ class Station:
             case "status":
                 return self.status()
             case "recent":
+                self._write_records()
                 return list(self._recent)
             case "press":
                 return self._press(text("name"))

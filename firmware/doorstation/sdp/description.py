@@ -5,6 +5,7 @@ line, blanks at line ends, sections out of order, no `s=` or `t=`. What it does 
 attributes it keeps. An unknown *type letter* refuses the description, as RFC 8866 §5 asks.
 """
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -156,8 +157,9 @@ class _Section:
         )
 
 
+@functools.lru_cache(maxsize=4)
 def parse_sdp(data: bytes) -> SessionDescription:
-    """Read one body.
+    """Read one body; kept for a moment, as an offer is looked at when it comes and when answered.
 
     Raises MalformedPacket naming the line: 400, 413 if too long, 488 for too many m-lines.
     """
