@@ -734,6 +734,30 @@ def test_our_digit_by_info_survives_a_405() -> None:
     assert len(w.agent.calls) == 1
 
 
+def test_our_digits_by_info_go_one_after_the_other() -> None:
+    w, _ = talking()
+    for digit in "471":
+        w.do(w.agent.send_info_digit(only_call(w), digit, w.now))
+    for digit, status in (("4", 200), ("7", 405), ("1", 200)):
+        info = w.request("INFO")
+        assert info.body.startswith(f"Signal={digit}".encode())
+        w.answer(info, status)
+    assert w.sent() == []
+    w.do(w.agent.send_info_digit(only_call(w), "1", w.now))
+    assert w.request("INFO").body.startswith(b"Signal=1")
+
+
+def test_our_digits_that_wait_end_with_the_call() -> None:
+    w, invite = talking()
+    for digit in "47":
+        w.do(w.agent.send_info_digit(only_call(w), digit, w.now))
+    info = w.request("INFO")
+    w.receive(from_the_phone("BYE", invite))
+    w.sent()
+    w.answer(info, 481)
+    assert w.sent() == []
+
+
 def test_text_out_is_answered_with_its_result() -> None:
     w = wire()
     name, outputs = w.agent.message(PHONE, "hello", w.now)

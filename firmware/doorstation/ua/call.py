@@ -5,6 +5,7 @@ offer/answer state and one session timer, and puts what happens into the agent's
 `Line`, so that no other part runs before the call's own step is done.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -126,6 +127,8 @@ class Call:
         self._change: Ticket | None = None
         self._change_with_sdp = False
         self._change_at: float | None = None
+        self._digits: deque[dtmf.InfoDigit] = deque()
+        """By INFO; the first one is under way."""
         self._bye: Ticket | None = None
         self._bye_reason = ""
 
@@ -194,14 +197,25 @@ class Call:
         self._want("sendrecv", now)
 
     def send_info_digit(self, digit: str, duration_ms: int, now: float) -> None:
-        """A digit as INFO `application/dtmf-relay`."""
-        if self.phase is not Phase.CONFIRMED or self.dialog is None:
+        """A digit as INFO `application/dtmf-relay`, after the answer to the one before.
+
+        All at once they could overtake each other, and a code would arrive in another order.
+        """
+        if len(self._digits) < dtmf.MAX_QUEUED:
+            self._digits.append(dtmf.InfoDigit(digit, duration_ms))
+        if len(self._digits) == 1:
+            self._send_next_digit(now)
+
+    def _send_next_digit(self, now: float) -> None:
+        if self.phase is not Phase.CONFIRMED or not self._digits:
+            self._digits.clear()
             return
+        digit = self._digits[0]
 
         def build(flow: Flow) -> Request:
             request = self._in_dialog("INFO", flow)
             request.headers.set("Content-Type", dtmf.RELAY)
-            request.body = dtmf.format_info(dtmf.InfoDigit(digit, duration_ms))
+            request.body = dtmf.format_info(digit)
             return request
 
         self._ask(build, "INFO", now)
@@ -426,6 +440,9 @@ class Call:
             self._bye = None
             self.phase = Phase.OVER
             return
+        if method == "INFO" and self._digits:
+            self._digits.popleft()
+            self._send_next_digit(now)
         if method == "PRACK":
             # The peer repeats what it needs confirmed; a lost PRACK is no reason to end a call.
             return
