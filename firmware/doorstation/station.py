@@ -26,7 +26,7 @@ from doorstation.door.controller import Door
 from doorstation.errors import DoorstationError, ProtocolError, TransportError
 from doorstation.ids import Ids, SystemIds
 from doorstation.media import tones, wav
-from doorstation.media.events import STRAY, Digit, DigitMerger
+from doorstation.media.events import STRAY, Digit, DigitMerger, check_digits
 from doorstation.net import media
 from doorstation.net.agent_shell import AgentShell, Direction, masked
 from doorstation.net.control import KINDS, ControlServer
@@ -865,7 +865,8 @@ class Station:
             if session.can_send_events:
                 session.send_digits(digits)
                 return
-            for digit in digits:
+            check_digits(digits)
+            for digit in digits.upper():
                 self._shell.tell(partial(self._agent.send_info_digit, call, digit))
         except ValueError as error:
             raise DoorstationError(str(error)) from error
