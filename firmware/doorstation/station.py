@@ -823,6 +823,8 @@ class Station:
     async def _register(self, command: str) -> None:
         if self._settings.account is None:
             raise DoorstationError("there is no account in the settings")
+        if command == "unregister" and self._registration.state is ua.RegistrationState.OFF:
+            return  # as it was asked for
         act = self._agent.register if command == "register" else self._agent.unregister
         await self._outcome(command, lambda: self._shell.tell(act), REGISTER_WITHIN)
 
