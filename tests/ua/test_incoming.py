@@ -56,6 +56,43 @@ def connected(*headers: tuple[str, str], **more: object) -> tuple[Wire, str]:
     return w, call
 
 
+@pytest.mark.parametrize("transport", [Transport.TCP, Transport.TLS])
+def test_a_call_by_a_connection_is_ended_by_it(transport: Transport) -> None:
+    """A phone with TLS has no certificate to be called on; many listen to nobody by TCP."""
+    w = wire()
+    theirs = Flow(77, transport, (LOCAL, transport.default_port), (REMOTE, 49152))
+    via = f"SIP/2.0/{transport} {REMOTE}:5060;branch=z9hG4bK77;rport"
+    contact = f"<sip:indoor@{REMOTE};transport={transport.lower()}>"
+    headers = (("Via", via), ("Contact", contact))
+    w.receive(request("INVITE", *headers, body=SDP), theirs)
+    [arrival] = w.told(CallArrived)
+    w.do(w.agent.answer(arrival.call, PORT, w.now))
+    tag = w.agent.calls[arrival.call].dialog.local_tag  # type: ignore[union-attr]
+    w.receive(request("ACK", *headers, to_tag=tag), theirs)
+    w.sent()
+    w.do(w.agent.hang_up(arrival.call, w.now))
+    [(flow, bye)] = w.sent_with_flows()
+    assert (flow, bye.method) == (theirs, "BYE")
+
+
+def test_a_call_by_a_connection_that_is_gone_is_ended_where_its_contact_says() -> None:
+    w = wire()
+    theirs = Flow(77, Transport.TCP, (LOCAL, 5060), (REMOTE, 49152))
+    via = f"SIP/2.0/TCP {REMOTE}:5060;branch=z9hG4bK77;rport"
+    headers = (("Via", via), ("Contact", f"<sip:indoor@{REMOTE};transport=tcp>"))
+    w.receive(request("INVITE", *headers, body=SDP), theirs)
+    [arrival] = w.told(CallArrived)
+    w.do(w.agent.answer(arrival.call, PORT, w.now))
+    tag = w.agent.calls[arrival.call].dialog.local_tag  # type: ignore[union-attr]
+    w.receive(request("ACK", *headers, to_tag=tag), theirs)
+    w.sent()
+    w.do(w.agent.flow_closed(theirs, "closed by the far end", w.now))
+    w.do(w.agent.hang_up(arrival.call, w.now))
+    [(flow, bye)] = w.sent_with_flows()
+    assert (flow.transport, flow.remote) == (Transport.TCP, (REMOTE, 5060))
+    assert bye.method == "BYE"
+
+
 def test_allowed_call_rings_and_is_answered() -> None:
     w, call = arrived()
     w.do(w.agent.ring(call, w.now))

@@ -535,10 +535,12 @@ class Endpoint:
         outgoing = _Outgoing(self._last_id, build, next_hop, first)
         return outgoing.id, self._begin(outgoing, now)
 
-    def send_ack(self, build: Build, next_hop: SipUri | Flow, now: float) -> list[Output]:
+    def send_ack(
+        self, build: Build, next_hop: SipUri | Flow, now: float, *, first: Flow | None = None
+    ) -> list[Output]:
         """Send the ACK for a 2xx, which has no transaction; nobody hears of it when it fails."""
         self._last_id += 1
-        return self._begin(_Outgoing(self._last_id, build, next_hop, is_ack=True), now)
+        return self._begin(_Outgoing(self._last_id, build, next_hop, first, is_ack=True), now)
 
     def cancel(self, request_id: int, now: float, reason: str = "") -> list[Output]:
         """Cancel an INVITE (RFC 3261 §9.1); `reason` is the value of a Reason header.

@@ -142,6 +142,11 @@ class Call:
         return min((t for t in times if t is not None), default=None)
 
     @property
+    def way_back(self) -> Flow | None:
+        """A connection of the far end's that our requests go out on, before another is opened."""
+        return None
+
+    @property
     def over(self) -> bool:
         return self.phase is Phase.OVER
 
@@ -548,12 +553,19 @@ class Call:
         assert self.dialog is not None
         dialog = self.dialog
         return self._line.requester.send(
-            build, dialog.next_hop, method, self, dialog.next_cseq, now, account=self.by_account
+            build,
+            dialog.next_hop,
+            method,
+            self,
+            dialog.next_cseq,
+            now,
+            first=self.way_back,
+            account=self.by_account,
         )
 
     def _send_ack(self, invite: Request, flow: Flow, now: float) -> None:
         assert self.dialog is not None
-        self._line.emit(send_ack(self._line, self.dialog, invite, now))
+        self._line.emit(send_ack(self._line, self.dialog, invite, now, self.way_back))
 
     def _send_bye(self, now: float) -> None:
         if self.dialog is None or self._bye is not None or self.phase is Phase.OVER:
@@ -616,7 +628,9 @@ def copy_record_route(request: Request, response: Response) -> None:
         response.headers.add("Record-Route", value)
 
 
-def send_ack(line: Line, dialog: Dialog, invite: Request, now: float) -> list[Output]:
+def send_ack(
+    line: Line, dialog: Dialog, invite: Request, now: float, first: Flow | None = None
+) -> list[Output]:
     """The ACK of a 2xx: the INVITE's CSeq number and credentials (RFC 3261 §13.2.2.4).
 
     Credentials only for the account's servers: a Contact may name anybody.
@@ -631,7 +645,7 @@ def send_ack(line: Line, dialog: Dialog, invite: Request, now: float) -> list[Ou
                 ack.headers.add(name, value)
         return ack
 
-    return line.endpoint.send_ack(build, dialog.next_hop, now)
+    return line.endpoint.send_ack(build, dialog.next_hop, now, first=first)
 
 
 def base_headers(*, from_: NameAddr, to: NameAddr, call_id: str, cseq: int, method: str) -> Headers:

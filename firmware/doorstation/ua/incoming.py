@@ -6,7 +6,7 @@ from doorstation.errors import ProtocolError
 from doorstation.sdp.negotiation import OfferAnswer
 from doorstation.sip.dialog import Dialog
 from doorstation.sip.message import Request, Response, make_response
-from doorstation.sip.transport import Flow
+from doorstation.sip.transport import Flow, Transport
 from doorstation.ua.call import (
     PATIENCE,
     T2,
@@ -20,6 +20,7 @@ from doorstation.ua.call import (
 )
 from doorstation.ua.events import CallConnected, CallState, Event, MediaChanged, OutcomeKind
 from doorstation.ua.inspect import METHODS, SUPPORTED
+from doorstation.ua.policy import same_host
 
 
 class IncomingCall(Call):
@@ -52,6 +53,19 @@ class IncomingCall(Call):
         if is_sdp(request):
             # Refused now, not when the resident lifts the receiver (RFC 3261 §13.3.1.3).
             OfferAnswer(line.ids, self._local_audio(flow.local[0], 9)).answer(request.body)
+
+    @property
+    def way_back(self) -> Flow | None:
+        """The connection that the far end opened: it may have nobody who listens for one of ours.
+
+        A phone that speaks TLS has no certificate to be called on (RFC 5923 §1).
+        """
+        assert self.dialog is not None
+        flow, hop = self._flow or self._arrived_on, self.dialog.next_hop
+        secure = hop.is_secure or hop.param("transport") == "tls"
+        if secure != (flow.transport is Transport.TLS) or not flow.transport.reliable:
+            return None
+        return flow if same_host(hop.host, flow.remote[0]) else None
 
     @property
     def reliable_only(self) -> bool:
