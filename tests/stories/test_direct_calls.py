@@ -13,6 +13,7 @@ from tests.stories.sound import both_hear
 from tests.support.lab import Lab
 from tests.support.peers import Kamailio, baresip, sipp
 from tests.support.station import CODE, account, station
+from tests.support.tls import Authority
 
 
 @pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
@@ -55,6 +56,27 @@ def test_a_known_phone_calls_is_answered_at_once_and_opens(
             phone.wait_event("CALL_ESTABLISHED")
             assert door.wait_event("call_in")["let_in_by"] == "peer-address"
             both_hear(door, phone, visitor, resident)
+            phone.send_digits(CODE)
+            door.wait_event("release")
+            door.command("hangup")
+            phone.wait_event("CALL_CLOSED")
+            door.wait_idle()
+
+
+def test_a_call_comes_by_tls_to_the_door_s_own_certificate(town: Lab, tmp_path: Path) -> None:
+    files = Authority(tmp_path).issue("door.example.test", town.station)
+    with baresip(town, tmp_path / "indoor", "indoor", transport="tls") as phone:
+        settings = {
+            "sip.transports": ["udp", "tcp", "tls"],
+            "tls.certificate": files.certificate,
+            "tls.key": files.key,
+            "peers.indoor.uri": f"sip:indoor@{phone.address}",
+            "peers.indoor.auto_answer": True,
+        }
+        with station(town, tmp_path / "door", settings) as door:
+            phone.dial(f"sip:door@{door.address}:5061;transport=tls")
+            phone.wait_event("CALL_ESTABLISHED")
+            assert door.wait_event("call_in")["let_in_by"] == "peer-address"
             phone.send_digits(CODE)
             door.wait_event("release")
             door.command("hangup")

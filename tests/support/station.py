@@ -216,6 +216,7 @@ def station(
         "log.events": str(directory / "events.jsonl"),
         "control.socket": str(directory / "door.sock"),
     }
+    config.touch(mode=0o600)
     config.write_text(toml({**own, **DEFAULTS, **settings}))
     command = (sys.executable, "-m", "doorstation", "run", "--config", str(config))
     with lab.program(
