@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from traceback import clear_frames
 from typing import Any, Final, Literal
 
 from gpiozero import Device, InputDevice, OutputDevice
@@ -35,9 +36,10 @@ def _translated(part: str) -> Iterator[None]:
     """Every library's error becomes a BoardError that names the part."""
     try:
         yield
-    except BoardError as error:
-        raise BoardError(f"{part}: {error}") from error
-    except (GPIOZeroError, OSError, ValueError) as error:
+    except (BoardError, GPIOZeroError, OSError, ValueError) as error:
+        # Its frames hold a half-made device, and that holds its pin: on Python 3.13 until the
+        # collector runs.
+        clear_frames(error.__traceback__)
         raise BoardError(f"{part}: {error}") from error
 
 
