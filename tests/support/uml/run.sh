@@ -40,16 +40,18 @@ printf '%s\n' "${shares[@]}" > "$work/shares"
 # First stage: a writable root, the host's tree below a tmpfs.
 cat > "$work/init" <<I
 #!/bin/sh
-mount -t tmpfs t /mnt && mkdir /mnt/u /mnt/w /mnt/r || exit 1
+mount -t tmpfs t /mnt && mkdir /mnt/u /mnt/w /mnt/r /mnt/h || exit 1
 mount -t overlay o -o lowerdir=/,upperdir=/mnt/u,workdir=/mnt/w /mnt/r || exit 1
+# Shared folders are bound from here: how to name one to hostfs itself differs between kernels.
+mount -t hostfs h /mnt/h || exit 1
 cd /mnt/r
 mount -t proc proc proc; mount -t sysfs sysfs sys; mount -t devtmpfs dev dev
 mkdir -p dev/pts dev/shm
 mount -t devpts devpts dev/pts -o ptmxmode=666; mount -t tmpfs shm dev/shm; mount -t tmpfs run run
 mount -t configfs cfg sys/kernel/config
-mkdir -p ./$work; mount -t hostfs h ./$work -o $work
+mkdir -p ./$work; mount --bind /mnt/h$work ./$work
 while read -r d; do
-  [ -n "\$d" ] && mkdir -p "./\$d" && mount -t hostfs h "./\$d" -o "\$d"
+  [ -n "\$d" ] && mkdir -p "./\$d" && mount --bind "/mnt/h\$d" "./\$d"
 done < ./$work/shares
 if [ -n "$pi" ]; then
   { cat proc/cpuinfo; printf 'Hardware\t: BCM2835\nRevision\t: %s\n' "$pi"; } > run/cpuinfo
