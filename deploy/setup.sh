@@ -91,7 +91,21 @@ tests_need_packages() {
   needs 'small guests for kernel GPIO and sound' busybox-static xz-utils
   needs 'echo and resampling of the loudspeaker' libspeexdsp1
   needs 'the ALSA bindings and the virtual card are compiled here' gcc libc6-dev libasound2-dev
+  own_kernel=''
+  if [ -z "${UML_KERNEL-}" ] && [ ! -e ../shared/lab/linux.uml.xz ] && [ "$(uname -m)" = x86_64 ]; then
+    own_kernel=yes
+    needs 'the kernel of those guests is built here' linux-source build-essential flex bison bc
+  fi
   install_packages
+  if [ -n "$own_kernel" ]; then build_kernel; fi
+}
+
+build_kernel() {
+  kernel=$(tests/support/uml/build.sh --where)
+  if [ -x "$kernel" ]; then return; fi
+  say "Building the kernel that some tests run in, once: 4 to 6 minutes, and 2 GB in ${TMPDIR:-/var/tmp} for that time.
+It will be $kernel; UML_KERNEL=FILE names another."
+  nice tests/support/uml/build.sh
 }
 
 compiler_needs_packages() {

@@ -15,16 +15,15 @@ BESIDE = REPOSITORY.parent / "shared" / "lab" / "linux.uml.xz"
 
 HOW_TO_GET_ONE = """\
 These tests run in a User Mode Linux kernel with gpio-sim and snd-aloop, and there is none.
-Build it once, 4 to 6 minutes (apt-get install linux-source-6.1 build-essential flex bison bc \
-xz-utils rsync):
-    tests/support/uml/build.sh ~/linux.uml && export UML_KERNEL=~/linux.uml
-or leave them out: pytest -m 'not kernel'"""
+Build it once, 4 to 6 minutes (what deploy/setup.sh test does, on x86_64):
+    tests/support/uml/build.sh
+or name one with UML_KERNEL, or leave these tests out: pytest -m 'not kernel'"""
 
 
 def kernel() -> Path:
-    """The kernel to run: UML_KERNEL, or the one beside the check-out; unpacked where needed."""
+    """The kernel to run: UML_KERNEL, the one beside the check-out (unpacked), or the one built."""
     named = os.environ.get("UML_KERNEL")
-    path = Path(named) if named else BESIDE
+    path = Path(named) if named else BESIDE if BESIDE.exists() else _built()
     if not path.exists():
         raise RuntimeError(f"{path} does not exist.\n{HOW_TO_GET_ONE}")
     if path.suffix != ".xz":
@@ -40,6 +39,13 @@ def kernel() -> Path:
         os.chmod(file.name, 0o700)
         os.rename(file.name, unpacked)
     return unpacked
+
+
+def _built() -> Path:
+    where = subprocess.run(
+        [HERE / "build.sh", "--where"], capture_output=True, text=True, check=True
+    )
+    return Path(where.stdout.strip())
 
 
 def run_guest(tests: str, *options: str, limit: float = 120) -> None:
