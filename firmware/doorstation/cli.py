@@ -12,6 +12,7 @@ from pathlib import Path
 
 from doorstation import __version__
 from doorstation.errors import DoorstationError, SettingsError
+from doorstation.printable import printable
 
 DEFAULT_SOCKET = "/run/doorstation/control.sock"
 REPLY_WITHIN = 45.0
@@ -159,7 +160,8 @@ def _print_status(status: object) -> None:
     registration = status["registration"]
     print(f"registration  {registration['state']}  {registration.get('why', '')}".rstrip())
     for call in status["calls"]:
-        print(f"call {call['id']}  {call['state']}  {call['peer']}  {call['codec'] or ''}".rstrip())
+        line = f"call {call['id']}  {call['state']}  {call['peer']}  {call['codec'] or ''}"
+        print(printable(line).rstrip())
     for name, relay in status["relays"].items():
         print(f"relay {name}  {'on' if relay['on'] else 'off'}  {relay['pulses']} pulses")
     for name, led in status["leds"].items():
@@ -184,5 +186,5 @@ def _print_event(event: dict[str, object], as_json: bool) -> None:
     if as_json:
         line = json.dumps(event)
     else:
-        line = "  ".join(f"{key}={value}" for key, value in event.items())
+        line = printable("  ".join(f"{key}={value}" for key, value in event.items()), lines=True)
     print(line, flush=True)

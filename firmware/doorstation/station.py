@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from doorboard.interfaces import BoardError, ButtonEvent, Reader, ReaderEvent
 
@@ -34,6 +34,7 @@ from doorstation.net.dns import Resolver
 from doorstation.net.media import MediaThread
 from doorstation.net.signals import stop_event
 from doorstation.net.sockets import Listen, SipSockets, TlsFiles
+from doorstation.printable import printable
 from doorstation.sdp.negotiation import AudioSession
 from doorstation.settings import Audio, Settings, parse_port_range
 from doorstation.sip.endpoint import Endpoint
@@ -55,13 +56,30 @@ REGISTER_WITHIN: Final = 40.0
 CHANGE_WITHIN: Final = 40.0
 
 
+def _is_ours(error: Exception) -> bool:
+    """Whether code of ours was running when it was raised."""
+    at = error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_globals.get("__name__", "").startswith("doorstation."):
+            return True
+        at = at.tb_next
+    return False
+
+
+class PlainFormatter(logging.Formatter):
+    """What a stranger put into a message moves no cursor and hides no line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), lines=True)
+
+
 def run(settings: Settings) -> int:
     """Run the station until a signal ends it; returns the exit status."""
     # Nobody reads these of one process with two threads, and each line would look them up.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging.basicConfig(
-        level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.log.level.upper(), handlers=[handler])
     asyncio.run(_run(settings))
     return 0
 
@@ -208,6 +226,7 @@ class Station:
                     wanted_changed=self._followers_changed,
                 )
                 await stack.enter_async_context(self._control)
+            self._loop.set_exception_handler(self._callback_failed)
             sockets.attach(self._shell)
             self._watch_board()
             self._tell_door(self._door.start(self._loop.time()))
@@ -234,6 +253,17 @@ class Station:
 
     async def _media_runs(self) -> None:
         await self._fault
+
+    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A fault of ours in a timer or a driver's callback ends the service like any other.
+
+        asyncio would log it and go on, with a door whose timers are gone. What fails in asyncio's
+        own code, perhaps by what a stranger did to a connection, is only logged.
+        """
+        loop.default_exception_handler(context)
+        error = context.get("exception")
+        if isinstance(error, Exception) and _is_ours(error) and not self._fault.done():
+            self._fault.set_exception(error)
 
     async def _wind_up(self) -> None:
         """Relays first, then the calls, then the registration."""

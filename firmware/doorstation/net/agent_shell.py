@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, Protocol, TypeAlias
 
 from doorstation.errors import ProtocolError
+from doorstation.printable import printable
 from doorstation.sip.transport import (
     CloseFlow,
     DnsQuery,
@@ -257,7 +258,7 @@ def masked(data: bytes) -> str:
             # follows the body of a message whose headers were in the piece before.
             hidden = started and not _START.match(line)
             digits = hidden or bool(_DIGITS.search(line))
-            lines.append("..." if hidden else _visible(line))
+            lines.append("..." if hidden else printable(line))
             continue
         if hidden and line[:1] in (" ", "\t"):
             continue
@@ -278,9 +279,5 @@ def masked(data: bytes) -> str:
             line = f"{found[1]}*"
         elif not body and _DIGITS.search(line):
             digits = True
-        lines.append(_visible(line))
+        lines.append(printable(line))
     return "\n".join(lines)
-
-
-def _visible(line: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import socket
+import stat
 import sys
 import tempfile
 import webbrowser
@@ -112,6 +113,7 @@ async def _run(port: int, runtime: Path | None, *, browser: bool) -> int:
             made = stack.enter_context(tempfile.TemporaryDirectory(prefix="doorstation-try-"))
             runtime = Path(made)
         runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_ours(runtime)
         values = _places(runtime)
         async with (
             _station(runtime, "door", DOOR.format_map(values)) as door,
@@ -127,6 +129,18 @@ async def _run(port: int, runtime: Path | None, *, browser: bool) -> int:
             for task in (waiting, *ended):
                 task.cancel()
             return 0 if stop.is_set() else 1
+
+
+def check_ours(folder: Path) -> None:
+    """Raise TransportError for a folder in which another user could put links for our files.
+
+    In /tmp somebody may have made it before us.
+    """
+    for found in (folder.lstat(), folder.stat()):
+        if found.st_uid != os.geteuid():
+            raise TransportError(f"{folder} belongs to another user; choose another --runtime")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise TransportError(f"{folder} can be written by others; chmod go-w {folder}")
 
 
 def _places(runtime: Path) -> Mapping[str, Any]:
@@ -168,9 +182,9 @@ async def _station(
     path.touch(mode=0o600)
     path.write_text(config)
     # A session of its own: Ctrl-C reaches this process alone, which then ends the others in order.
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "doorstation", "run", "--config", str(path), start_new_session=True
-    )
+    # -P: what lies in the present folder, which may be /tmp, is no module of ours.
+    command = (sys.executable, "-P", "-m", "doorstation", "run", "--config", str(path))
+    process = await asyncio.create_subprocess_exec(*command, start_new_session=True)
     try:
         await _until_ready(process, runtime / f"{name}.sock", name)
         yield process
