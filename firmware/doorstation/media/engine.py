@@ -480,7 +480,7 @@ class CallAudio:
             if self._mux and is_rtcp(data):
                 self._rtcp_received(data, source, now)
                 return
-            if data[:1] == b"\x80" and len(data) > 12:
+            if len(data) > 12 and data[0] == 0x80:
                 start, end = 12, len(data)  # what nearly every packet is
             else:
                 start, end = payload_bounds(data)

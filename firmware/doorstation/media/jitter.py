@@ -57,15 +57,16 @@ class JitterBuffer:
         "_concealer",
         "_cursor",
         "_event_periods",
-        "_guard",
         "_hold",
         "_invented",
+        "_jitter",
         "_last_growth",
         "_longest",
         "_loudness",
         "_packets",
         "_patience",
         "_playing",
+        "_reset",
         "_since_trouble",
         "_smallest",
         "_smallest_before",
@@ -99,7 +100,8 @@ class JitterBuffer:
         self._hold = 1
         self._invented = 0
         self._longest = self.period
-        self._guard = 0
+        self._reset = _RESET_SECONDS * clock
+        self._jitter = 0.0
         self._event_periods = 0
         self._ticks = 0
         self._last_growth = 0
@@ -136,15 +138,15 @@ class JitterBuffer:
                 self._trouble()  # no pause of the far end: the line held everything back
             self._begin(timestamp)
             at, ahead = timestamp, 0
-        if abs(ahead) > _RESET_SECONDS * self.clock:
+        if not -self._reset < ahead < self._reset:
             packets.clear()
             self._begin(timestamp)
             at, ahead = timestamp, 0
         if ahead < 0 and not self._playing:
             self._cursor = at  # overtaken by the packet that began
             ahead = 0
-        self._guard = max(self.clock // 250, int(3.0 * jitter))
-        lead = ahead // self.period * self.period + int(age * self.clock)
+        self._jitter = jitter
+        lead = ahead - ahead % self.period + age * self.clock
         if self._playing:
             self._usual += (lead - self._usual) / 16.0
             if lead < self._smallest:
@@ -257,7 +259,8 @@ class JitterBuffer:
         self._forget_leads()
 
     def _too_much(self, pcm: bytes) -> bool:
-        spare = min(self._smallest, self._smallest_before) - self._guard
+        guard = max(self.clock / 250, 3.0 * self._jitter)
+        spare = min(self._smallest, self._smallest_before) - guard
         if spare < self.period or not self._packets or math.isinf(spare):
             return False
         # A single period too much waits for a pause in the speech, however long; more does not.

@@ -239,9 +239,8 @@ def _format_chunk(ssrc: int, items: tuple[tuple[int, bytes], ...]) -> bytes:
 MAX_DROPOUT: Final = 3000
 MAX_MISORDER: Final = 100
 
-# How far back a sequence number is remembered, to tell a duplicate from a late packet.
+# How far back a missing packet is remembered, to tell a late one from a duplicate.
 _WINDOW: Final = 128
-_WINDOW_MASK: Final = (1 << _WINDOW) - 1
 
 
 class Reception:
@@ -254,11 +253,12 @@ class Reception:
         "_bad_sequence",
         "_expected_before",
         "_expected_prior",
+        "_last_arrival",
         "_last_ntp",
         "_last_sr_at",
+        "_last_timestamp",
+        "_missing",
         "_received_prior",
-        "_seen",
-        "_transit",
         "base",
         "clock",
         "duplicates",
@@ -282,9 +282,10 @@ class Reception:
         self.duplicates = 0
         self.jitter = 0.0
         """Interarrival jitter in ticks (A.8)."""
-        self._transit: float | None = None
+        self._last_arrival: float | None = None
+        self._last_timestamp = 0
         self._bad_sequence = -1
-        self._seen = 0
+        self._missing: set[int] = set()
         self._expected_before = 0
         self._expected_prior = 0
         self._received_prior = 0
@@ -299,24 +300,25 @@ class Reception:
         ahead = (sequence - self.highest) & 0xFFFF
         if ahead == 1:
             self.highest += 1
-            self._seen = (self._seen << 1 | 1) & _WINDOW_MASK
             self.received += 1
             return self.NEW
         if 0 < ahead < MAX_DROPOUT:
+            self._skipped(self.highest + 1, self.highest + ahead)
             self.highest += ahead
-            self._seen = (self._seen << ahead | 1) & _WINDOW_MASK
             self.received += 1
             return self.NEW
         behind = 0x10000 - ahead if ahead else 0
         if behind <= MAX_MISORDER:
-            bit = 1 << behind
-            if self._seen & bit:
+            number = self.highest - behind
+            if number < self.base:
+                self._skipped(number + 1, self.base)
+                self.base = number
+            elif number in self._missing:
+                self._missing.remove(number)
+            else:
                 self.duplicates += 1
                 return self.DUPLICATE
-            self._seen |= bit
             self.received += 1
-            if self.highest - behind < self.base:
-                self.base = self.highest - behind
             return self.NEW
         if sequence == self._bad_sequence:
             # Two in a row beyond the jump: the sender started again without telling us. What was
@@ -327,23 +329,30 @@ class Reception:
         self._bad_sequence = (sequence + 1) & 0xFFFF
         return self.JUMP
 
+    def _skipped(self, first: int, end: int) -> None:
+        oldest = end - _WINDOW
+        self._missing = {number for number in self._missing if number >= oldest}
+        self._missing.update(range(max(first, oldest), end))
+
     def _start(self, sequence: int) -> None:
         # One cycle up, so that packets overtaken by the first one stay positive.
         self.highest = self.base = 0x10000 + sequence
-        self._seen = 1
+        self._missing.clear()
         self._bad_sequence = -1
         self.received += 1
 
     def timed(self, timestamp: int, arrival: float) -> None:
         """Update the jitter with a packet's timestamp and arrival time in seconds (A.8)."""
-        transit = (arrival * self.clock - timestamp) % 4294967296.0
-        if self._transit is not None:
-            d = abs(transit - self._transit)
-            if d > 2147483648.0:
-                d = 4294967296.0 - d
+        last = self._last_arrival
+        if last is not None:
+            sent = (timestamp - self._last_timestamp + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+            d = (arrival - last) * self.clock - sent
+            if d < 0.0:
+                d = -d
             if d < self.clock:  # more than a second is a pause or a new timestamp base, not jitter
                 self.jitter += (d - self.jitter) / 16.0
-        self._transit = transit
+        self._last_arrival = arrival
+        self._last_timestamp = timestamp
 
     @property
     def expected(self) -> int:
