@@ -136,15 +136,22 @@ class AlsaAudioPort(Closing):
             raise
 
     def read(self) -> bytes:
+        period: bytes
         if self._capture is None:
             raise BoardError(f"sound card {self.device} is not open")
         try:
-            # With a rate conversion in between a read need not be a whole period: collect.
             while len(self._captured) < self._bytes:
                 if not self._poll.poll(SILENCE_MS):
                     raise self._gone(self.device, f"no sound for {SILENCE_MS} ms")
-                self._take(*self._capture.read())
-            period, self._captured = self._captured[: self._bytes], self._captured[self._bytes :]
+                count, period = self._capture.read()
+                if count == self.period and not self._captured:
+                    self._empty_reads = 0
+                    break
+                # With a rate conversion in between a read need not be a whole period: collect.
+                self._take(count, period)
+            else:
+                whole = self._bytes
+                period, self._captured = self._captured[:whole], self._captured[whole:]
             self._reads += 1
             if self._reads % CHECK_PERIODS == 0:
                 self._drop_backlog()
