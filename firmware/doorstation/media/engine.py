@@ -138,6 +138,11 @@ class CallStatistics:
 
 SILENT_AFTER: Final = 30.0
 
+_NEW: Final = rtcp.Reception.NEW
+
+_OLDEST: Final = 0.1
+"""Seconds that a packet may be taken to have waited: the rest is a clock that was set."""
+
 _LEVEL_TICKS: Final = 5
 """One period in five is measured: enough for an average."""
 
@@ -501,12 +506,12 @@ class CallAudio:
                 return
         self._candidate = None
         verdict = reception.arrived(sequence)
-        if verdict == rtcp.Reception.DUPLICATE:
-            return
-        if verdict == rtcp.Reception.JUMP:
-            self._dropped += 1
-            return
-        if verdict == rtcp.Reception.RESTART:
+        if verdict != _NEW:
+            if verdict == rtcp.Reception.DUPLICATE:
+                return
+            if verdict == rtcp.Reception.JUMP:
+                self._dropped += 1
+                return
             self._buffer.restart()
         self._heard = self._source_heard = now
         if self._silent:
@@ -514,7 +519,8 @@ class CallAudio:
         if decode is None:
             self._event(ssrc, timestamp, data[start:end], now)
             return
-        age = min(max(age, 0.0), 0.1)
+        if not 0.0 <= age <= _OLDEST:
+            age = 0.0 if age < 0.0 else _OLDEST
         reception.timed(timestamp, now - age)
         if self._receiving:
             self._buffer.put(timestamp, decode(data[start:end]), age, reception.jitter)

@@ -495,8 +495,10 @@ def _age(ancillary: list[tuple[int, int, bytes]]) -> float:
     """Seconds since the datagram arrived; -1.0 when the kernel does not say."""
     if not ancillary:
         return -1.0
-    seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
-    return time.time() - float(seconds) - float(nanoseconds) * 1e-9
+    seconds: int
+    nanoseconds: int
+    seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+    return time.time() - seconds - nanoseconds * 1e-9
 
 
 class _Leg:
