@@ -394,8 +394,10 @@ def server(**passwords: str) -> DigestServer:
     return DigestServer("door", b"key", passwords or {"620": "secret"}, SeededIds(3))
 
 
-def answered(ours: DigestServer, who: DigestClient, now: float = 0.0, **kind: bool) -> Request:
-    request = who.answer(register(), challenged(*ours.challenge(now, **kind)))
+def answered(
+    ours: DigestServer, who: DigestClient, now: float = 0.0, *, proxy: bool = False
+) -> Request:
+    request = who.answer(register(), challenged(*ours.challenge(now, proxy=proxy)))
     assert request is not None
     return request
 

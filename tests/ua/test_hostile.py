@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -311,9 +312,11 @@ NONCE = re.compile(r'nonce="([^"]+)"')
 def attempt(w: Wire, password: str, source: str, *, nonce: str = "") -> Any:
     """Ask for a nonce, unless there is one, and try a password; the answer, or None: let in."""
     count = next(_COUNT)
-    asked = {"call_id": f"guess-{count}", "from_uri": "sip:porter@192.0.2.5", "body": SDP}
+    ask = partial(
+        request, "INVITE", call_id=f"guess-{count}", from_uri="sip:porter@192.0.2.5", body=SDP
+    )
     if not nonce:
-        w.receive(request("INVITE", **asked), udp(source))
+        w.receive(ask(), udp(source))
         challenged = w.response()
         if challenged.status != 401:
             return challenged
@@ -334,7 +337,7 @@ def attempt(w: Wire, password: str, source: str, *, nonce: str = "") -> Any:
         f'Digest username="porter", realm="doorstation", nonce="{nonce}", uri="{uri}", '
         f'response="{proof}", algorithm=MD5'
     )
-    w.receive(request("INVITE", ("Authorization", value), cseq=2, **asked), udp(source))
+    w.receive(ask(("Authorization", value), cseq=2), udp(source))
     sent = w.sent()
     return sent[-1] if sent else None
 
