@@ -12,8 +12,8 @@ from doorboard.alsa import AlsaAudioPort, mixer_device, sound_cards
 from doorboard.fake import VISITOR
 from doorboard.interfaces import AudioPort, BoardError
 
-from tests.support.likeness import likeness
 from tests.support.sound_server import SoundServer
+from tests.support.sounds import likeness as likeness_of
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoundServer]:
 def port(server: SoundServer) -> Iterator[AlsaAudioPort]:
     with AlsaAudioPort("station") as made:
         yield made
+
+
+def likeness(said: bytes, heard: bytes) -> float:
+    return likeness_of(said, heard, piece_seconds=0.3)
 
 
 def samples_of(path: Path) -> bytes:

@@ -63,9 +63,10 @@ def test_a_known_phone_calls_is_answered_at_once_and_opens(
             door.wait_idle()
 
 
-def test_a_call_comes_by_tls_to_the_door_s_own_certificate(town: Lab, tmp_path: Path) -> None:
-    files = Authority(tmp_path).issue("door.example.test", town.station)
-    with baresip(town, tmp_path / "indoor", "indoor", transport="tls") as phone:
+def test_a_call_comes_by_tls_to_the_door_s_own_certificate(network: Lab, tmp_path: Path) -> None:
+    """In a network of its own: the phone's connections come from the first address there is."""
+    files = Authority(tmp_path).issue("door.example.test", network.station)
+    with baresip(network, tmp_path / "indoor", "indoor", transport="tls") as phone:
         settings = {
             "sip.transports": ["udp", "tcp", "tls"],
             "tls.certificate": files.certificate,
@@ -73,7 +74,7 @@ def test_a_call_comes_by_tls_to_the_door_s_own_certificate(town: Lab, tmp_path: 
             "peers.indoor.uri": f"sip:indoor@{phone.address}",
             "peers.indoor.auto_answer": True,
         }
-        with station(town, tmp_path / "door", settings) as door:
+        with station(network, tmp_path / "door", settings) as door:
             phone.dial(f"sip:door@{door.address}:5061;transport=tls")
             phone.wait_event("CALL_ESTABLISHED")
             assert door.wait_event("call_in")["let_in_by"] == "peer-address"

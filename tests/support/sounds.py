@@ -11,25 +11,27 @@ from statistics import median
 from doorstation.media.pcm import audioop
 
 RATE = 8000
-PIECE = 2 * 1200  # octets: 0.15 s
 
 
-def write_speech(path: Path, seconds: float, seed: int, rate: int = RATE) -> Path:
-    """A mono S16 WAV that is like nothing else: noise below 2 kHz, louder and softer as speech."""
+def write_speech(path: Path, seconds: float, seed: int) -> Path:
+    """A mono S16 WAV at 8 kHz that is like nothing else: low noise, louder and softer as speech.
+
+    Low as a voice, so that a sample left out now and then, as a card's own clock asks for, shifts
+    it by little.
+    """
     chance = random.Random(seed)
     low = lower = 0.0
     loud = aim = 4000.0
     samples = array("h")
-    keep = 0.5 if rate <= 8000 else 0.75
-    for n in range(int(seconds * rate)):
-        if n % (rate // 8) == 0:
+    for n in range(int(seconds * RATE)):
+        if n % (RATE // 8) == 0:
             aim = chance.uniform(1500, 7000)
-        loud += (aim - loud) * 8 / rate
-        low = keep * low + (1 - keep) * chance.uniform(-1, 1)
-        lower = keep * lower + (1 - keep) * low
-        samples.append(max(-32000, min(32000, round(3 * loud * lower))))
+        loud += (aim - loud) * 8 / RATE
+        low += 0.14 * (chance.uniform(-1, 1) - low)
+        lower += 0.14 * (low - lower)
+        samples.append(max(-32000, min(32000, round(11 * loud * lower))))
     with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
         file.writeframes(samples.tobytes())
     return path
 
@@ -41,31 +43,27 @@ def read_pcm(path: Path) -> bytes:
     return b"" if start < 0 else data[start + 8 :][: (len(data) - start - 8) // 2 * 2]
 
 
-def at_8k(pcm: bytes, rate: int) -> bytes:
-    if rate == RATE:
-        return pcm
-    return bytes(audioop.ratecv(pcm, 2, 1, rate, RATE, None)[0])
-
-
-def likeness(said: bytes, heard: bytes, pieces: int = 8) -> float:
+def likeness(said: bytes, heard: bytes, *, piece_seconds: float = 0.1, pieces: int = 12) -> float:
     """Median correlation of the last loud pieces of `heard` with `said`; both S16 mono at 8 kHz.
 
     Each piece finds its own place in what was said, so a gap or a drifting clock costs the piece
-    it falls in and not everything behind it. 0.0 when nothing loud was heard.
+    it falls in and not everything behind it. Real speech needs longer pieces to be unlike itself.
+    0.0 when nothing loud was heard.
     """
+    size = 2 * round(piece_seconds * RATE)
     found: list[float] = []
     place: int | None = None
     end = len(heard) // 2 * 2
-    while end >= PIECE and len(found) < pieces:
-        piece = heard[end - PIECE : end]
+    while end >= size and len(found) < pieces:
+        piece = heard[end - size : end]
         if audioop.rms(piece, 2) > 300:
             best = 0.0
             if place is not None:  # where the piece before was found, there this one is near
-                best, place = _fit(said, piece, max(0, place - 2 * PIECE), place + PIECE)
+                best, place = _fit(said, piece, max(0, place - 2 * size), place + size)
             if best < 0.9:
                 best, place = _fit(said, piece, 0, len(said))
             found.append(best)
-        end -= PIECE
+        end -= size
     return median(found) if found else 0.0
 
 
