@@ -504,7 +504,7 @@ def _age(ancillary: list[tuple[int, int, bytes]]) -> float:
 class _Leg:
     """A session as the thread sees it."""
 
-    __slots__ = ("_buffer", "_into", "_view", "audio", "ended", "name", "send_errors", "sockets")
+    __slots__ = ("audio", "ended", "name", "send_errors", "sockets")
 
     def __init__(self, name: str, sockets: _Sockets, audio: CallAudio) -> None:
         self.name = name
@@ -512,9 +512,6 @@ class _Leg:
         self.audio = audio
         self.ended: float | None = None
         self.send_errors = 0
-        self._buffer = bytearray(_DATAGRAM)
-        self._view = memoryview(self._buffer)
-        self._into = [self._buffer]
 
     def send(self, datagram: Datagram) -> None:
         sockets = self.sockets
@@ -530,17 +527,17 @@ class _Leg:
         another would nearly always end in an exception, the dearest part of the tick. What is
         left behind shows its age in the next tick, which then reads on.
         """
-        receive = self.sockets.rtp.recvmsg_into
+        receive = self.sockets.rtp.recvmsg
         for _ in range(_PER_TICK):
             try:
-                size, ancillary, _, source = receive(self._into, _ANCILLARY)
+                data, ancillary, _, source = receive(_DATAGRAM, _ANCILLARY)
             except OSError:
                 break
             age = _age(ancillary)
             if len(source) != 2:
                 source = source[:2]
-            self.audio.datagram(self._view[:size], source, now, age)
-            if 0.0 <= age < PERIOD and size >= _WHOLE_PERIOD:
+            self.audio.datagram(data, source, now, age)
+            if 0.0 <= age < PERIOD and len(data) >= _WHOLE_PERIOD:
                 break
         if with_rtcp:
             self._drain_rtcp(now)
@@ -548,18 +545,18 @@ class _Leg:
     def _drain_rtcp(self, now: float) -> None:
         for _ in range(_PER_TICK):
             try:
-                size, ancillary, _, source = self.sockets.rtcp.recvmsg_into(self._into, _ANCILLARY)
+                data, ancillary, _, source = self.sockets.rtcp.recvmsg(_DATAGRAM, _ANCILLARY)
             except OSError:
                 break
             # It may have waited for a few ticks, which is no part of the round trip.
             arrived = now - max(0.0, _age(ancillary))
-            self.audio.rtcp_datagram(self._view[:size], source[:2], arrived)
+            self.audio.rtcp_datagram(data, source[:2], arrived)
 
     def discard(self) -> None:
         """Throw away what came before the audio began: it would only be delay."""
         for _ in range(4096):
             try:
-                self.sockets.rtp.recv_into(self._buffer)
+                self.sockets.rtp.recv(_DATAGRAM)
             except OSError:
                 break
 
