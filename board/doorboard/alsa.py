@@ -14,7 +14,7 @@ import alsaaudio
 
 from doorboard.closing import Closing
 from doorboard.interfaces import BoardError
-from doorboard.playback_queue import LOOK_PERIODS, PlaybackQueue, stretch
+from doorboard.playback_queue import PlaybackQueue, stretch
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,6 @@ class AlsaAudioPort(Closing):
         self._playback: Any = None
         self._poll = select.poll()
         self._reads = 0
-        self._writes = 0
         self._empty_reads = 0
         self._captured = b""
         self._bytes = 2 * self.period
@@ -166,19 +165,17 @@ class AlsaAudioPort(Closing):
         if len(period) != self._bytes:
             raise ValueError(f"period of {len(period)} bytes, {self._bytes} needed")
         try:
-            self._writes += 1
-            if self._writes % LOOK_PERIODS == 0:
-                room = self._playback.avail()
-                if room < 0:
-                    if room != XRUN:
-                        raise self._gone(self.playback_device, errno.errorcode.get(-room, room))
-                    self._recover(period)
-                    return
-                correction = self._queue.correction(self._buffer - room)
-                if correction == -self.period:
-                    return
-                if correction:
-                    period = stretch(period, self.period + correction)
+            room = self._playback.avail()
+            if room < 0:
+                if room != XRUN:
+                    raise self._gone(self.playback_device, errno.errorcode.get(-room, room))
+                self._recover(period)
+                return
+            correction = self._queue.correction(self._buffer - room)
+            if correction == -self.period:
+                return
+            if correction:
+                period = stretch(period, self.period + correction)
             # What does not fit is lost: a full queue must not become a longer one.
             if self._playback.write(period) == XRUN:
                 self._recover(period)

@@ -3,9 +3,9 @@
 The microphone's clock writes and the loudspeaker's clock plays. On one card they are the same; two
 USB devices, or a sound server, drift apart by some ten parts per million, and a program that was
 held up writes several periods at once. Left alone the queue runs dry (a gap) or fills (an echo path
-and a delay that grow). So its level is looked at ten times a second, before a write: a standing
-surplus of a whole period loses that period at once, a small difference is walked off one frame
-per look, which nobody hears. A card that runs dry twice in ten seconds gets a longer queue.
+and a delay that grow). So its level is measured before each write: a standing surplus of a whole
+period loses that period at once, a small difference is walked off one frame per period, which
+nobody hears. A card that runs dry twice in ten seconds gets a longer queue.
 """
 
 from array import array
@@ -17,17 +17,13 @@ TARGET_PERIODS: Final = 2
 LIMIT_PERIODS: Final = 3
 """A card that keeps running dry gets no more than this: past it, delay is worse than gaps."""
 
-LOOK_PERIODS: Final = 5
-"""Periods from one look to the next."""
-
-# In looks.
-LONG_WINDOW: Final = 20
-SHORT_WINDOW: Final = 2
-RELAPSE_LOOKS: Final = 100
+LONG_WINDOW: Final = 50
+SHORT_WINDOW: Final = 10
+RELAPSE_PERIODS: Final = 500
 
 
 class PlaybackQueue:
-    """Decides by the level before a write what to do with the period; all counts are frames."""
+    """Decides by the level before each write what to do with the period; all counts are frames."""
 
     __slots__ = (
         "_count",
@@ -44,7 +40,7 @@ class PlaybackQueue:
         """`least`: what the card moves in one go, when that is more than a period."""
         self._period = period
         self._target = max(TARGET_PERIODS * period, least + period)
-        self._since_dry = RELAPSE_LOOKS
+        self._since_dry = RELAPSE_PERIODS
         self._ticks = self._least = self._slip = self._sum = self._count = 0
 
     @property
@@ -54,17 +50,14 @@ class PlaybackQueue:
 
     def ran_dry(self) -> None:
         """The card played everything before the next write came."""
-        if self._since_dry < RELAPSE_LOOKS:
+        if self._since_dry < RELAPSE_PERIODS:
             limit = max(LIMIT_PERIODS * self._period, self._target)
             self._target = min(self._target + self._period // 2, limit)
         self._since_dry = 0
         self._restart()
 
     def correction(self, queued: int) -> int:
-        """Frames to add to (+1), or to leave out of (-1 or a whole period), the next write.
-
-        To be asked every LOOK_PERIODS.
-        """
+        """Frames to add to (+1), or to leave out of (-1 or a whole period), the next write."""
         self._since_dry += 1
         surplus = queued - (self._target - self._period)
         self._ticks += 1

@@ -6,8 +6,7 @@ from array import array
 import pytest
 from doorboard.playback_queue import (
     LIMIT_PERIODS,
-    LOOK_PERIODS,
-    RELAPSE_LOOKS,
+    RELAPSE_PERIODS,
     TARGET_PERIODS,
     PlaybackQueue,
     stretch,
@@ -21,14 +20,13 @@ def run(queue: PlaybackQueue, periods: int, *, drift: float = 0.0, level: float 
 
     Returns the level after the last write.
     """
-    for number in range(periods):
+    for _ in range(periods):
         level -= P * (1 + drift)
         if level < 0:
             queue.ran_dry()
             level = queue.target
             continue
-        look = number % LOOK_PERIODS == 0
-        level += P + (queue.correction(int(level)) if look else 0)
+        level += max(0, P + queue.correction(int(level)))
     return level
 
 
@@ -45,16 +43,16 @@ def test_drift_of_an_hour_neither_runs_dry_nor_grows(drift: float) -> None:
     assert 1.5 * P < level < 2.5 * P
 
 
-def test_small_differences_are_walked_off_one_frame_per_look() -> None:
+def test_small_differences_are_walked_off_one_frame_per_period() -> None:
     queue = PlaybackQueue(P)
-    steps = [queue.correction(P + 60) for _ in range(20 + 60)]
-    assert steps == [0] * 20 + [-1] * 60
+    steps = [queue.correction(P + 60) for _ in range(50 + 60)]
+    assert steps == [0] * 50 + [-1] * 60
 
 
 def test_a_standing_surplus_of_a_period_is_dropped_within_a_fifth_of_a_second() -> None:
     queue = PlaybackQueue(P)
-    steps = [queue.correction(2 * P) for _ in range(2)]
-    assert steps == [0, -P]
+    steps = [queue.correction(2 * P) for _ in range(10)]
+    assert steps == [0] * 9 + [-P]
 
 
 def test_one_late_wake_up_is_not_a_surplus() -> None:
@@ -87,7 +85,7 @@ def test_running_dry_once_in_a_long_while_is_forgiven() -> None:
     queue = PlaybackQueue(P)
     for _ in range(5):
         queue.ran_dry()
-        for _ in range(RELAPSE_LOOKS):
+        for _ in range(RELAPSE_PERIODS):
             queue.correction(P)
     assert queue.target == TARGET_PERIODS * P
 
