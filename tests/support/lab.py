@@ -163,7 +163,8 @@ class Lab:
         ip = ("ip", "-6") if ipv6 else ("ip",)
         net = f"{self._network6}/64" if ipv6 else f"{self._network}.0/24"
         self.run(*ip, "route", "replace", net, "dev", "eth0", "src", address, "table", table)
-        rule = ("ipproto", "udp", "sport", f"{ports[0]}-{ports[1]}", "table", table)
+        # 17: a bare Debian has no /etc/protocols to know "udp" by.
+        rule = ("ipproto", "17", "sport", f"{ports[0]}-{ports[1]}", "table", table)
         if f"lookup {table}" not in self.run(*ip, "rule"):
             self.run(*ip, "rule", "add", *rule)
         return ports
