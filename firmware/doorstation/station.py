@@ -183,7 +183,6 @@ class Station:
         self._progressing = ""
         self._digits = DigitMerger()
         self._codecs: dict[str, str] = {}
-        self._statistics: dict[str, object] | None = None
         self._pulses = dict.fromkeys(settings.relays, 0)
         self._pulse_ends: dict[str, asyncio.TimerHandle] = {}
         self._registration = ua.RegistrationChanged(ua.RegistrationState.OFF, "", "")

@@ -130,7 +130,6 @@ class Call:
         self._digits: deque[dtmf.InfoDigit] = deque()
         """By INFO; the first one is under way."""
         self._bye: Ticket | None = None
-        self._bye_reason = ""
 
     # -- what the agent asks
 
