@@ -259,7 +259,7 @@ def test_a_registered_day_leaves_nothing_behind(tmp_path: Path) -> None:
                 if hour in (7, 15):
                     house.exchange_restarts()
                     await asyncio.sleep(200)
-                assert house.station.status()["registration"]["state"] == "registered"  # type: ignore[index]
+                assert house.station.commands.status()["registration"]["state"] == "registered"  # type: ignore[index]
                 await house.until_quiet()
                 house.check()
                 blocks.append(memory_blocks())

@@ -212,7 +212,7 @@ def test_stranger_who_knows_code_and_dialog_opens_nothing(tmp_path: Path) -> Non
         await in_talk(house)
         stranger = house.phones["stranger"]
         stranger.call_door()
-        call = house.station._agent.calls[house.station._talking]
+        call = house.station._agent.calls[house.station._sound.talking]
         assert call.dialog is not None
         code = request(
             "INFO",

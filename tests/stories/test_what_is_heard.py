@@ -178,7 +178,7 @@ async def test_another_button_in_a_talk_is_refused_and_the_talk_goes_on(tmp_path
         heard = await door.listen(0.9)
         for frequency in REFUSED:
             assert seconds_of(heard, frequency) > 0.05, frequency
-        assert door.station.status()["door"] == "talking"
+        assert door.station.commands.status()["door"] == "talking"
         assert (await door.events("press"))[-1]["rule"] == "one_call"
 
 

@@ -1280,7 +1280,7 @@ class House:
 
         async def do() -> None:
             with contextlib.suppress(DoorstationError):
-                await self.station._command(command, args)
+                await self.station.commands.handle(command, args)
 
         if command == "hangup":
             self.oracle.all_ended(self.loop.time())
@@ -1310,14 +1310,14 @@ class House:
             return f"the door is {station._door.phase}"
         if agent.calls or agent._groups or agent._servers:
             return f"calls of the door: {list(agent.calls.values())}"
-        if station._session is not None or station._talking or station._early:
+        if station._sound.session or station._sound.talking or station._sound.early:
             return "the door keeps a media session"
         for phone in self.phones.values():
             if not phone.quiet:
                 return f"{phone.plan.name}: {phone.agent.calls} {phone.sessions}"
         if self.sound.sessions:
             return f"sessions {self.sound.sessions}"
-        if station._pulse_ends or station._waiting:
+        if station._relays.pulsing or station.commands.pending:
             return "pulses or commands wait"
         load = {k: v for k, v in station._endpoint.load.items() if v and k != "flows"}
         if load:
@@ -1348,7 +1348,7 @@ class House:
         """Nothing of the story is left."""
         assert not self.busy
         assert not any(relay.on for relay in self.board.relays.values())
-        assert self.station.status()["calls"] == []
+        assert self.station.commands.status()["calls"] == []
         self.oracle.check(self.loop.time())
 
     def find(self, text: str, *, nth: int = 0) -> Step:

@@ -87,7 +87,7 @@ class Side:
     async def until(self, phase: str, seconds: float = 5.0) -> None:
         """Wait until the door is "idle", "calling", "ringing" or "talking"."""
         async with asyncio.timeout(seconds):
-            while self.station.status()["door"] != phase:
+            while self.station.commands.status()["door"] != phase:
                 await asyncio.sleep(PERIOD / 2)
 
     async def listen(self, seconds: float) -> bytes:

@@ -1,0 +1,151 @@
+"""The door's sound: what the visitor hears, and the one call that has microphone and speaker."""
+
+import logging
+from pathlib import Path
+
+from doorstation.door.events import Play
+from doorstation.errors import DoorstationError, TransportError
+from doorstation.media import tones, wav
+from doorstation.media.engine import CallStatistics
+from doorstation.media.events import STRAY, Digit, DigitMerger
+from doorstation.net.media import MediaSession, MediaThread
+from doorstation.sdp.negotiation import AudioSession
+from doorstation.settings import Audio
+
+log = logging.getLogger(__name__)
+
+
+class Sound:
+    """Which call is heard, through which ports, with which codec. On the loop only.
+
+    A session's ports are opened when a call is placed or answered, and closed with the last use.
+    """
+
+    def __init__(self, media: MediaThread, audio: Audio) -> None:
+        self._media = media
+        self._sounds = read_sounds(audio)
+        self._sessions = 0
+        self._calls: dict[str, str] = {}  # of each session, until it has ended
+        self._digits = DigitMerger()
+        self.session: MediaSession | None = None
+        self.talking = ""
+        """The call that was answered and has the sound, or ""."""
+        self.early = ""
+        """The call that is heard before it is answered, or ""."""
+        self.progressing = ""
+        """The caller who hears the door before it answers, or ""."""
+        self.codecs: dict[str, str] = {}
+
+    def play(self, wish: Play) -> None:
+        """Play to the visitor and, if the door wants so, to the far end."""
+        sound = self._sounds[wish.sound]
+        self._media.play(sound, wish.loop, self._sounds[wish.then] if wish.then else None)
+        if wish.far_end and self.session is not None:
+            self.session.play(sound)
+
+    def stop(self) -> None:
+        """End what is played to the visitor."""
+        self._media.stop_sound()
+
+    def open(self) -> MediaSession:
+        """The session of the next or current call. Raises TransportError without free ports."""
+        if self.session is None:
+            self._sessions += 1
+            self.session = self._media.start_session("::", f"session-{self._sessions}")
+            self.early = ""
+        return self.session
+
+    def close_if_unused(self) -> None:
+        """Free the ports unless a call is talking."""
+        if not self.talking:
+            self.close()
+
+    def close(self) -> None:
+        """End the session, if there is one."""
+        if self.session is not None:
+            self.session.stop()
+            self.session = None
+            self.early = ""
+
+    def start_talking(self, call: str) -> None:
+        """This call was answered and has the sound from now on."""
+        self.talking = call
+        # A key pressed while it rang, perhaps on another phone, repeats none in the call.
+        self._digits = DigitMerger()
+
+    def is_new(self, call: str, digit: Digit, held: float) -> bool:
+        """Whether this is a key's first report: RTP and INFO may tell of the same."""
+        if call != self.talking or digit.source == STRAY:
+            # A stray one is no key of the far end's: waiting for its repetition would swallow one.
+            return True
+        return self._digits.heard(digit, held) is not None
+
+    def is_current(self, session: str) -> bool:
+        """Whether this is not one that has ended since: the media thread may still tell of it."""
+        return self.session is not None and session == self.session.name
+
+    def agreed(self, call: str, session: AudioSession, *, early: bool) -> None:
+        """Both sides agreed on sound; it is heard if the call has it or nobody else rings early."""
+        if early and not self.talking and self.early in ("", call):
+            self.early = call
+        elif call != self.talking:
+            return
+        self.codecs[call] = session.codec.name
+        try:
+            own = self.open()
+            own.configure(session)
+            self._calls[own.name] = call
+        except (ValueError, TransportError) as error:
+            log.warning("the call has no sound: %s", error)
+
+    def gave_up(self, call: str) -> bool:
+        """A call has no sound any more before it was answered; whether it was the one heard."""
+        if call != self.early:
+            return False
+        # Another phone that rings may be heard instead.
+        self.early = ""
+        return True
+
+    def call_ended(self, call: str) -> None:
+        """Close what this call used; any other, a caller refused meanwhile, leaves it alone."""
+        self.codecs.pop(call, None)
+        if call in (self.talking, self.progressing):
+            self.talking = self.progressing = ""
+            self.close_if_unused()
+
+    def call_of(self, session: str) -> str:
+        """The call that a session, ended now, was for; "" if nothing was agreed in it."""
+        return self._calls.pop(session, "")
+
+    def statistics(self, call: str) -> CallStatistics | None:
+        """Of the call that talks; None for any other."""
+        if call != self.talking or self.session is None:
+            return None
+        return self.session.statistics()
+
+
+def read_sounds(audio: Audio) -> dict[str, tones.Sound]:
+    """Every sound of the door: the announcement of its name, or the country's tone.
+
+    Read once, at the start: no press waits for a disk, and what is wrong is said at once.
+    """
+    sounds: dict[str, tones.Sound] = {
+        name: tones.named(name, audio.country) for name in tones.NAMES
+    }
+    if not audio.announcements:
+        return sounds
+    folder = Path(audio.announcements)
+    found = False
+    for name in tones.NAMES:
+        path = folder / f"{name}.wav"
+        try:
+            sounds[name] = wav.parse_wav(path.read_bytes())
+            found = True
+        except FileNotFoundError:
+            continue
+        except (OSError, DoorstationError) as error:
+            log.warning("announcement %s: %s; the tone is played", path, error)
+    if not found:
+        names = ", ".join(f"{name}.wav" for name in tones.NAMES)
+        log.warning("announcements: nothing to play in %s; it may hold %s", folder, names)
+    return sounds
