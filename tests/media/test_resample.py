@@ -6,7 +6,7 @@ from array import array
 
 import pytest
 from doorstation.errors import DoorstationError
-from doorstation.media import resample
+from doorstation.media import resample, speexdsp
 from doorstation.media.pcm import audioop
 from doorstation.media.resample import Resampler
 
@@ -50,7 +50,7 @@ def test_without_the_library_the_error_names_the_package(monkeypatch: pytest.Mon
     def missing(name: str) -> ctypes.CDLL:
         raise OSError(name)
 
-    resample._library.cache_clear()
+    speexdsp.library.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", missing)
     with pytest.raises(DoorstationError, match="libspeexdsp1"):
         Resampler(48000, 8000)

@@ -1,50 +1,19 @@
 """Sample rate conversion by libspeexdsp, loaded only when two rates differ."""
 
 import ctypes
-import functools
 import math
 from typing import Final
 
 from doorstation.errors import DoorstationError
+from doorstation.media import speexdsp
 
 _QUALITY: Final = 1
 """Of 0 to 10: a filter of 2 ms, flat to 3.4 kHz as a telephone is; each step adds delay."""
 
 
-@functools.cache
-def _library() -> ctypes.CDLL:
-    try:
-        library = ctypes.CDLL("libspeexdsp.so.1")
-    except OSError as error:
-        raise DoorstationError(
-            "libspeexdsp is missing: it converts between the sound card's rate and the call's. "
-            "Install the package libspeexdsp1"
-        ) from error
-    library.speex_resampler_init.restype = ctypes.c_void_p
-    library.speex_resampler_init.argtypes = [
-        ctypes.c_uint32,
-        ctypes.c_uint32,
-        ctypes.c_uint32,
-        ctypes.c_int,
-        ctypes.POINTER(ctypes.c_int),
-    ]
-    library.speex_resampler_process_int.restype = ctypes.c_int
-    library.speex_resampler_process_int.argtypes = [
-        ctypes.c_void_p,
-        ctypes.c_uint32,
-        ctypes.c_char_p,
-        ctypes.POINTER(ctypes.c_uint32),
-        ctypes.c_void_p,
-        ctypes.POINTER(ctypes.c_uint32),
-    ]
-    library.speex_resampler_destroy.restype = None
-    library.speex_resampler_destroy.argtypes = [ctypes.c_void_p]
-    return library
-
-
 def require() -> None:
     """Raise DoorstationError naming the package when libspeexdsp is not installed."""
-    _library()
+    speexdsp.library()
 
 
 class Resampler:
@@ -59,7 +28,7 @@ class Resampler:
         self._state: int | None = None
         if rate_in == rate_out:
             return
-        self._speex = _library()
+        self._speex = speexdsp.library()
         error = ctypes.c_int(0)
         self._state = self._speex.speex_resampler_init(
             1, rate_in, rate_out, _QUALITY, ctypes.byref(error)
