@@ -112,9 +112,9 @@ def test_change_of_a_call_that_ends_does_not_wait_for_ever() -> None:
     assert not any(w.endpoint.load.values())
 
 
-def from_the_phone(method: str, invite: Request) -> bytes:
+def from_the_phone(method: str, invite: Request, phone: str = "peer") -> bytes:
     tag = invite.from_.tag or ""
-    return request(method, call_id=invite.call_id, from_tag="peer", to_tag=tag)
+    return request(method, call_id=invite.call_id, from_tag=phone, to_tag=tag)
 
 
 def test_bye_of_a_phone_whose_200_was_lost_ends_the_call_and_the_invite() -> None:
@@ -138,6 +138,60 @@ def test_200_after_that_bye_is_acknowledged_and_ended() -> None:
     w.answer(invite, 200, body=SDP)
     assert [m.method for m in w.sent()] == ["ACK", "BYE"]
     assert w.told(GroupAnswered) == []
+
+
+def forked() -> tuple[Wire, Request]:
+    """A call to a proxy that rings two phones; the one called "heard" sends early media."""
+    w, [invite] = calling()
+    w.answer(invite, 183, body=SDP, tag="heard")
+    w.answer(invite, 180, tag="other")
+    w.sent()
+    return w, invite
+
+
+def test_bye_of_one_fork_leaves_the_others_ringing() -> None:
+    w, invite = forked()
+    w.receive(from_the_phone("BYE", invite, "other"))
+    assert [m.status for m in w.sent()] == [200]
+    assert w.told(GroupFailed) == []
+    w.answer(invite, 200, body=SDP, tag="heard")
+    assert [m.method for m in w.sent()] == ["ACK"]
+    assert len(w.told(GroupAnswered)) == 1
+
+
+def test_bye_of_the_last_fork_ends_the_call() -> None:
+    w, invite = forked()
+    for tag in ("other", "heard"):
+        w.receive(from_the_phone("BYE", invite, tag))
+    assert [getattr(m, "method", None) for m in w.sent()] == [None, None, "CANCEL"]
+    assert len(w.told(GroupFailed)) == 1
+
+
+def test_answer_of_a_fork_that_hung_up_before_is_acknowledged_and_ends_the_call() -> None:
+    w, invite = forked()
+    w.receive(from_the_phone("BYE", invite, "other"))
+    w.sent()
+    w.answer(invite, 200, body=SDP, tag="other")
+    assert [m.method for m in w.sent()] == ["ACK"]
+    assert w.told(GroupAnswered) == []
+    [failed] = w.told(GroupFailed)
+    assert failed.outcomes[0].kind is OutcomeKind.DECLINED
+    assert w.agent.calls == {}
+
+
+@pytest.mark.parametrize("how", ["BYE", "199"])
+def test_end_of_the_fork_that_was_heard_gives_the_ring_tone_back(how: str) -> None:
+    w, invite = forked()
+    [early] = w.told(MediaChanged)
+    assert early.session is not None
+    if how == "BYE":
+        w.receive(from_the_phone("BYE", invite, "heard"))
+    else:
+        w.answer(invite, 199, tag="heard")
+    assert w.told(MediaChanged)[-1].session is None
+    assert w.told(GroupFailed) == []
+    w.answer(invite, 200, body=SDP, tag="other")
+    assert len(w.told(GroupAnswered)) == 1
 
 
 def test_digit_that_overtakes_the_answer_gets_500_and_costs_no_call() -> None:

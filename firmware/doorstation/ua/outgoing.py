@@ -110,6 +110,8 @@ class OutgoingCall(Call):
         self._unanswered: OfferAnswer | None = None
         """What the INVITE offered, as it was before one phone's UPDATE: other phones answer it."""
         self._extra: set[str] = set()
+        self._hung_up: set[str] = set()
+        """To tags of phones that sent BYE before their answer came."""
         self._redirects: list[SipUri] = []
         self._tried = {str(destination.uri)}
 
@@ -151,18 +153,34 @@ class OutgoingCall(Call):
         )
 
     def _bye_received(self, server: int, request: Request, now: float) -> None:
-        """A phone may answer and hang up, and only its BYE get through."""
+        """A phone may answer and hang up, and only its BYE get through; others may still ring."""
         if self.phase is not Phase.SETTING_UP:
             super()._bye_received(server, request, now)
             return
         self._respond(server, make_response(request, 200), now)
+        tag = request.from_.tag or ""
+        self._hung_up.add(tag)
+        self._fork_ended(tag)
+        if self._branches:
+            return
         # Not over yet: an INVITE that rang ends by a final response or by CANCEL, never by itself.
         self.phase = Phase.CANCELLING
         if self._invite is not None:
             self._invite.cancel(now)
-        self._end(
-            OutcomeKind.DECLINED, 487, "hung up before its answer came", now=now, by_peer=True
-        )
+        self._end_hung_up(now)
+
+    def _end_hung_up(self, now: float) -> None:
+        why = "hung up before its answer came"
+        self._end(OutcomeKind.DECLINED, 487, why, now=now, by_peer=True)
+
+    def _fork_ended(self, tag: str) -> None:
+        """One early dialog less; if it was the one heard, nobody is heard for now."""
+        self._branches.pop(tag, None)
+        if self.dialog is not None and self.dialog.remote_tag == tag:
+            self.dialog = None
+        if self._session_of == tag:
+            self._session_of = ""
+            self._line.report(MediaChanged(self.id, None, early=True))
 
     def _update_received(self, server: int, request: Request, flow: Flow, now: float) -> None:
         if self.phase is Phase.SETTING_UP and self._unanswered is None:
@@ -241,7 +259,7 @@ class OutgoingCall(Call):
 
     def _branch(self, request: Request, response: Response) -> _Branch | None:
         tag = response.to.tag
-        if not tag:
+        if not tag or tag in self._hung_up:
             return None
         branch = self._branches.get(tag)
         if branch is None and len(self._branches) < MAX_FORKS:
@@ -256,6 +274,9 @@ class OutgoingCall(Call):
         if branch is not None and not self._in_order(branch, request, response, now):
             return
         if self.phase is not Phase.SETTING_UP:
+            return
+        if response.status == 199:  # the proxy tells of one phone of several (RFC 6228 §4)
+            self._fork_ended(response.to.tag or "")
             return
         early = branch is not None and is_sdp(response) and self._early(branch, response)
         if response.status in (180, 182, 183) and self.state is CallState.CALLING:
@@ -324,6 +345,11 @@ class OutgoingCall(Call):
             return
         self.dialog = dialog
         self._send_ack(request, flow, now)
+        if tag in self._hung_up:
+            # Its BYE overtook its answer. With a 200 the proxy has ended the other forks.
+            self._end_hung_up(now)
+            self._over()
+            return
         body = response.body if is_sdp(response) else (branch.answer if branch else None)
         self.phase = Phase.CONFIRMED
         try:
