@@ -10,6 +10,7 @@ import gc
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
 from doorboard.interfaces import BoardError, ButtonEvent, ReaderEvent
@@ -141,14 +142,14 @@ class Station:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Everything up, until `stop` is set or a fault of ours rises."""
-        sockets = self._outside.sockets(
+        sockets: SipSockets = self._outside.sockets(
             self._listen(),
             tls=TlsFiles(
                 self._settings.tls.ca_file,
                 self._settings.tls.certificate,
                 self._settings.tls.key,
             ),
-            network_changed=self._network_changed,
+            network_changed=lambda: self._network_changed(sockets),
         )
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._relays.release_all)
@@ -238,10 +239,10 @@ class Station:
             for name in sip.transports
         ]
 
-    def _network_changed(self) -> None:
+    def _network_changed(self, sockets: SipSockets) -> None:
         log.info("the network changed")
         self._names.network_changed()
-        self._shell.tell(self._agent.network_changed)
+        self._shell.tell(partial(self._agent.network_changed, sockets.moved))
 
     # -- the board
 

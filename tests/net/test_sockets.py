@@ -7,6 +7,7 @@ import socket
 from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,26 @@ def everything(transport: Transport = UDP) -> Listen:
 
 
 # -- UDP
+
+
+async def test_a_flow_has_moved_when_packets_would_leave_from_another_address() -> None:
+    async with side(everything()) as (ours, notes):
+        ours.open(Target(UDP, "127.0.0.1", 5060))
+        flow = await notes.flow()
+        assert not ours.moved(flow)
+        assert ours.moved(replace(flow, local=("192.0.2.1", flow.local[1])))
+        assert ours.moved(replace(flow, remote=("255.255.255.255", 5060)))  # no way leads there
+
+
+async def test_a_connection_has_moved_when_it_is_gone() -> None:
+    listen = (everything(), everything(Transport.TCP))
+    async with side(*listen) as (ours, notes), side(*listen) as (theirs, _):
+        port = port_of(theirs, Transport.TCP, "127.0.0.1")
+        ours.open(Target(Transport.TCP, "127.0.0.1", port))
+        flow = await notes.flow()
+        assert not ours.moved(flow)
+        ours.close(flow, "enough")
+        assert ours.moved(flow)
 
 
 @LOOPBACKS

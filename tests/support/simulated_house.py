@@ -160,6 +160,10 @@ class Nic:
     def close(self, flow: Flow, why: str) -> None:
         self.host.do((CloseFlow(flow, why),))
 
+    def moved(self, flow: Flow) -> bool:
+        """Always: a change of network has here the most that can follow of it."""
+        return True
+
     # what the network uses
 
     def data_received(self, flow: Flow, data: bytes, now: float) -> Sequence[object]:

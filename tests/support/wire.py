@@ -87,6 +87,15 @@ class Wire:
         self._flows += 1
         return Flow(self._flows, target.transport, (self.local, port), (target.host, target.port))
 
+    def change_network(self) -> "Wire":
+        """Tell the agent that something changed; `local` and `refused` say what."""
+
+        def moved(flow: Flow) -> bool:
+            gone = flow in self.closed or self.refused & {flow.remote[0], flow.transport}
+            return bool(gone) or flow.local[0] != self.local
+
+        return self.do(self.agent.network_changed(moved, self.now))
+
     def _look_up(self, query: DnsQuery) -> DnsAnswer | DnsFailure:
         return self.zone.get((query.kind, query.name), DnsAnswer((), 60.0))
 

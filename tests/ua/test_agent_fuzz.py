@@ -119,7 +119,7 @@ class FarEnd:
             lambda: w.do(w.agent.hold(pick.choice(names), w.now)),
             lambda: w.do(w.agent.resume(pick.choice(names), w.now)),
             lambda: w.do(w.agent.send_info_digit(pick.choice(names), "5", w.now)),
-            lambda: w.do(w.agent.network_changed(w.now)),
+            lambda: w.change_network(),
             lambda: w.do(w.agent.register(w.now)),
             lambda: w.do(w.agent.unregister(w.now)),
             lambda: w.do(w.agent.message(f"sip:x@{REMOTE}", "hello", w.now)[1]),

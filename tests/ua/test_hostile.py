@@ -55,7 +55,7 @@ def test_granted_times_that_are_no_numbers_count_as_absent(value: str) -> None:
     contact = ("Contact", f'{register.contacts[0]};expires="{value}"'.replace('"""', '""'))
     w.answer(register, 200, contact, ("Expires", value))
     assert w.agent.deadline is not None  # registered or tried again
-    w.do(w.agent.network_changed(w.now))
+    w.change_network()
     w.answer(w.request("REGISTER"), 503, ("Retry-After", value))
     assert w.agent.deadline is not None
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from doorstation.sip.message import Request
+from doorstation.sip.message import Request, Response
 from doorstation.sip.transport import AddressRecord, DnsAnswer, Flow, SrvRecord, Target, Transport
 from doorstation.sip.uri import SipUri
 from doorstation.ua.config import Account, AgentConfig, Peer
@@ -17,7 +17,7 @@ from doorstation.ua.events import (
     OutcomeKind,
 )
 
-from tests.support.wire import LOCAL, REMOTE, SDP, Wire, request
+from tests.support.wire import LOCAL, REMOTE, SDP, Wire, request, udp
 
 SECOND = "192.0.2.2"
 ACCOUNT = Account(user="door", domain="pbx.test", registrar=SipUri(host="pbx.test"), keep_alive=0)
@@ -244,7 +244,7 @@ def test_a_call_survives_a_new_address() -> None:
     """DHCP, or the cable instead of the radio: the far end hears at once where we are now."""
     w, call = talking()
     w.local = "192.0.2.77"
-    w.do(w.agent.network_changed(w.now))
+    w.change_network()
     moved = w.request("INVITE")
     assert moved.to.tag == "peer"
     assert b"c=IN IP4 192.0.2.77" in moved.body
@@ -256,16 +256,51 @@ def test_a_call_survives_a_new_address() -> None:
     assert call in w.agent.calls
 
 
+def test_a_change_of_network_leaves_a_call_alone_whose_own_address_stayed() -> None:
+    """The cable beside the radio, another default route: the phone need not hear of that."""
+    w, call = talking()
+    w.change_network()
+    w.wait(40)
+    assert w.sent() == []
+    assert call in w.agent.calls
+
+
+def test_of_two_calls_only_the_one_whose_address_changed_is_told() -> None:
+    w = Wire(AgentConfig(session_expires=0, peers=(Peer("phone", SipUri(host=REMOTE)),)))
+    [(_, invite)] = place(w, f"sip:phone@{REMOTE}")
+    w.answer(invite, 200, body=SDP)
+    other = replace(udp(), id=7)
+    w.receive(request("INVITE", body=SDP), other)
+    [arrived] = w.told(CallArrived)
+    w.do(w.agent.answer(arrived.call, 16386, w.now))
+    tag = [m for m in w.sent() if isinstance(m, Response)][-1].to.tag or ""
+    w.receive(request("ACK", to_tag=tag), other)
+    w.do(w.agent.network_changed(lambda flow: flow.id == other.id, w.now))
+    assert w.request("INVITE").call_id == "call-from-outside"
+
+
+def test_an_incoming_call_that_rings_while_our_address_changes_is_told_after_its_answer() -> None:
+    w = Wire(AgentConfig(session_expires=0, peers=(Peer("phone", SipUri(host=REMOTE)),)))
+    w.receive(request("INVITE", body=SDP))
+    [arrived] = w.told(CallArrived)
+    w.local = "192.0.2.77"
+    w.change_network()
+    w.do(w.agent.answer(arrived.call, 16384, w.now))
+    w.receive(request("ACK", to_tag=w.response().to.tag or ""))
+    w.until_sent(2)
+    assert b"192.0.2.77" in w.request("INVITE").body
+
+
 def test_a_call_waits_for_the_network_to_come_back() -> None:
     """The link goes, then comes with another address: two changes, the first leads nowhere."""
     w, call = talking()
     w.refused.add(REMOTE)
-    w.do(w.agent.network_changed(w.now))
+    w.change_network()
     assert w.sent() == []
     assert call in w.agent.calls
     w.refused.clear()
     w.wait(3)
-    w.do(w.agent.network_changed(w.now))
+    w.change_network()
     w.answer(w.request("INVITE"), 200, body=SDP)
     assert w.request("ACK")
     assert call in w.agent.calls
@@ -276,7 +311,7 @@ def test_a_change_of_network_during_a_reinvite_is_told_after_it() -> None:
     w.do(w.agent.hold(call, w.now))
     hold = w.request("INVITE")
     w.local = "192.0.2.77"
-    w.do(w.agent.network_changed(w.now))
+    w.change_network()
     assert w.sent() == []
     w.answer(hold, 200, body=SDP.replace(b"sendrecv", b"recvonly"))
     w.request("ACK")
@@ -288,7 +323,8 @@ def test_a_change_of_network_during_a_reinvite_is_told_after_it() -> None:
 
 def test_a_far_end_that_lost_the_call_meanwhile_ends_it() -> None:
     w, call = talking()
-    w.do(w.agent.network_changed(w.now))
+    w.local = "192.0.2.77"
+    w.change_network()
     w.answer(w.request("INVITE"), 481)
     assert len(w.told(CallEnded)) == 1
     w.wait(40)
@@ -300,7 +336,7 @@ def test_a_call_with_a_session_timer_ends_when_nobody_is_there_any_more() -> Non
     [(_, invite)] = place(w, f"sip:phone@{REMOTE}")
     w.answer(invite, 200, ("Session-Expires", "90;refresher=uas"), body=SDP)
     w.refused.add(REMOTE)
-    w.do(w.agent.network_changed(w.now))
+    w.change_network()
     w.wait(200)
     assert w.agent.calls == {}
     assert len(w.told(CallEnded)) == 1

@@ -334,7 +334,7 @@ def test_network_change_registers_at_once() -> None:
     """15: link down, address change."""
     w = ok(started())
     w.wait(10)
-    w.do(w.agent.network_changed(w.now))
+    w.change_network()
     assert w.request("REGISTER").expires == 300
 
 
@@ -469,7 +469,7 @@ def test_network_change_while_a_register_is_under_way_asks_anew_and_ignores_the_
 ):
     w = started()
     old = w.request("REGISTER")
-    w.do(w.agent.network_changed(w.now))
+    w.change_network()
     new = w.request("REGISTER")
     assert new.cseq.number > old.cseq.number
     w.answer(old, 403)
@@ -481,7 +481,7 @@ def test_network_change_while_a_register_is_under_way_asks_anew_and_ignores_the_
 def test_binding_of_the_address_before_is_taken_back_where_the_registrar_kept_it() -> None:
     w = ok(started())
     w.local = "192.0.2.77"
-    w.do(w.agent.network_changed(w.now))
+    w.change_network()
     moved = w.request("REGISTER")
     old, new = f"<sip:door@{LOCAL}:5060>", moved.headers.get("Contact")
     assert new == "<sip:door@192.0.2.77:5060>"

@@ -109,6 +109,8 @@ class SipSockets:
         dscp: int = CS3,
         network_changed: Callable[[], None] | None = None,
     ) -> None:
+        """`network_changed` is called after addresses, links or routes changed: then `moved`
+        says which flows are concerned."""
         self._listen = tuple(listen)
         self._tls = tls
         self._limits = limits
@@ -264,6 +266,20 @@ class SipSockets:
         if len(self._routes) > _CACHED_ROUTES:
             self._routes.popitem(last=False)
         return found
+
+    def moved(self, flow: Flow) -> bool:
+        """Whether what `flow` says of us holds no more: the connection ended, no way leads there,
+        or packets leave from another address."""
+        if flow.transport is not Transport.UDP:
+            stream = self._streams.get(flow.id)
+            return stream is None or stream.ending
+        udp = self._udp.get(flow.id)
+        if udp is None:
+            return True
+        try:
+            return self._udp_flow(udp, flow.remote).local != flow.local
+        except TransportError:
+            return True
 
     # -- binding
 

@@ -5,7 +5,7 @@ Whoever owns it gives every input with the time and carries out what is returned
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 from doorstation.errors import ProtocolError
@@ -139,13 +139,17 @@ class UserAgent:
             call.timer_fired(now)
         return self._drain(now)
 
-    def network_changed(self, now: float) -> list[Out]:
-        """Addresses or links changed: register again at once, and move the calls."""
+    def network_changed(self, moved: Callable[[Flow], bool], now: float) -> list[Out]:
+        """Addresses or links changed: register again at once, and move the calls.
+
+        `moved` says whether what a flow says of us holds no more. A call on another flow is left
+        alone: a re-INVITE costs some phones a gap, and can only be refused.
+        """
         self._now = now
         if self.registration is not None:
             self.registration.network_changed(now)
         for call in self.calls.values():
-            call.network_changed(now)
+            call.network_changed(moved, now)
         return self._drain(now)
 
     # -- commands from the house

@@ -114,6 +114,7 @@ class Call:
         self._line = line
         self._offers = OfferAnswer(line.ids, self._local_audio("127.0.0.1", 9))
         self._flow: Flow | None = None
+        """What the far end knows of our address is that of this flow."""
         self._repeat: Repeat | None = None
         self._answer_in_ack = False
         self._direction = "sendrecv"
@@ -366,10 +367,12 @@ class Call:
             self._wish_waits = False
             self._line.report(CommandResult(self.id, _word(self._direction), ok, why))
 
-    def network_changed(self, now: float) -> None:
+    def network_changed(self, moved: Callable[[Flow], bool], now: float) -> None:
         """Tell the far end where we are now; without a way there the call goes on as it was."""
-        self._untold = True
-        self._bring_about(now)
+        if self._flow is not None and moved(self._flow):
+            self._untold = True
+        if self._untold:
+            self._bring_about(now)
 
     def _bring_about(self, now: float) -> None:
         """Send the re-INVITE for what we want, if that is not what is agreed."""

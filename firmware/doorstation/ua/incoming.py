@@ -39,7 +39,7 @@ class IncomingCall(Call):
         self.state = CallState.RINGING
         self._server: int | None = server
         self._request = request
-        self._arrived_on = flow
+        self._flow = self._arrived_on = flow
         self.dialog = Dialog.from_request(request, line.ids.token())
         self._answered = False
         self._answer: bytes | None = None
@@ -61,7 +61,8 @@ class IncomingCall(Call):
         A phone that speaks TLS has no certificate to be called on (RFC 5923 §1).
         """
         assert self.dialog is not None
-        flow, hop = self._flow or self._arrived_on, self.dialog.next_hop
+        assert self._flow is not None
+        flow, hop = self._flow, self.dialog.next_hop
         secure = hop.is_secure or hop.param("transport") == "tls"
         if secure != (flow.transport is Transport.TLS) or not flow.transport.reliable:
             return None
