@@ -47,6 +47,8 @@ class Wire:
         self.zone = zone or {}
         self.refused: set[str] = set()
         """Addresses, and transports, that cannot be reached."""
+        self.silent: set[Transport] = set()
+        """Transports over which nobody can be reached, and nobody says so."""
         self.local = LOCAL
         """Our address: what a flow that is opened from now on leaves from."""
         self.opened: list[Target] = []
@@ -68,6 +70,8 @@ class Wire:
                         self._sent.append((flow, parse_message(data)))
                 case OpenFlow(target):
                     self.opened.append(target)
+                    if target.transport in self.silent:
+                        continue
                     if self.refused & {target.host, target.transport}:
                         queue += self.agent.flow_failed(target, "refused", self.now)
                     else:

@@ -228,6 +228,74 @@ def test_large_invite_falls_back_to_udp_where_tcp_is_refused() -> None:
     assert used.transport is Transport.UDP
 
 
+LARGE = "sip:**9@pbx.test;line=" + "x" * 500
+
+
+def test_large_invite_of_a_udp_registration_goes_by_tcp_to_the_same_server() -> None:
+    """10 and RFC 3261 §18.1.1: who knows us is kept, how it is reached is not."""
+    w, flow = registered()
+    [(used, invite)] = place(w, LARGE)
+    assert (used.transport, used.remote) == (Transport.TCP, flow.remote)
+    assert invite.top_via.transport == "TCP"
+    w.answer(invite, 200, flow=used, body=SDP)
+    assert w.request("ACK")
+
+
+def test_large_invite_of_a_udp_registration_leaves_on_its_flow_where_tcp_is_refused() -> None:
+    w, flow = registered()
+    w.refused.add(Transport.TCP)
+    for _ in range(2):
+        [(used, invite)] = place(w, LARGE)
+        assert used == flow
+        w.answer(invite, 486, flow=used)
+        w.sent()
+    assert len([t for t in w.opened if t.transport is Transport.TCP]) == 1
+
+
+def test_large_invite_waits_two_seconds_for_a_silent_tcp_and_within_the_hour_not_again() -> None:
+    w, flow = registered()
+    w.silent.add(Transport.TCP)
+    assert place(w, LARGE) == []
+    w.wait(2.1)
+    [(used, invite)] = invites(w)
+    assert used == flow
+    w.answer(invite, 486, flow=used)
+    w.wait(1800)
+    w.sent()
+    [(used, _)] = place(w, LARGE)
+    assert used == flow
+
+
+def test_invite_that_its_credentials_make_too_large_for_udp_goes_by_tcp() -> None:
+    w, flow = registered(account=replace(ACCOUNT, password="x" * 8))
+    [(first, invite)] = place(w, LARGE[:-300])
+    assert first == flow
+    w.answer(invite, 401, ("WWW-Authenticate", f'Digest realm="{"p" * 200}", nonce="1"'))
+    [(again, second)] = invites(w)
+    assert (again.transport, again.remote) == (Transport.TCP, flow.remote)
+    assert "Authorization" in second.headers
+    assert second.cseq.number > invite.cseq.number
+
+
+def test_credentials_for_one_server_are_not_shown_to_the_next() -> None:
+    w, flow = registered(account=replace(ACCOUNT, password="x" * 8))
+    [(_, invite)] = place(w)
+    w.answer(invite, 401, ("WWW-Authenticate", 'Digest realm="p", nonce="1"'), flow=flow)
+    [(_, second)] = invites(w)
+    assert "Authorization" in second.headers
+    w.answer(second, 503, flow=flow)
+    [(other, third)] = invites(w)
+    assert other.remote[0] == SECOND
+    assert "Authorization" not in third.headers
+
+
+def test_large_invite_stays_with_udp_where_tcp_is_switched_off() -> None:
+    w, flow = registered()
+    w.endpoint._transports = (Transport.UDP,)
+    [(used, _)] = place(w, LARGE)
+    assert used == flow
+
+
 # -- the network changes during a call
 
 

@@ -76,6 +76,11 @@ MAX_OPENING: Final = 64
 
 MAX_UDP_REQUEST: Final = 1300  # bytes; above, a datagram may be fragmented and lost (§18.1.1)
 CONNECT_SECONDS: Final = 5.0  # two SYN repeats; the next target is better than a longer wait
+# One SYN repeat: behind a stream that is only tried for a large request UDP waits, and a visitor.
+STREAM_SECONDS: Final = 2.0
+STREAM_FAILED_SECONDS: Final = (
+    3600.0  # until it is tried again: a firewall does not change its mind
+)
 DNS_SECONDS: Final = 10.0  # the shell gives up before; this holds should it not
 RETRY_AFTER_SECONDS: Final = 32  # by then the transactions that filled the table are gone
 MAX_RETRY_AFTER: Final = 3600.0  # a server may not have itself left alone for longer
@@ -455,7 +460,8 @@ class Endpoint:
         if opening is None:
             return []
         self._alarms.drop(opening)
-        self._locator.target_failed(target, now)
+        large = all(isinstance(one, _Outgoing) and one.large for one in opening.waiting)
+        self._locator.target_failed(target, now, STREAM_FAILED_SECONDS if large else FAILED_SECONDS)
         outputs: list[Output] = []
         for waiting in opening.waiting:
             if isinstance(waiting, _Late):
@@ -529,7 +535,8 @@ class Endpoint:
 
         `build(flow)` makes it, without Via, once for each attempt. A `Flow` binds the request to
         this flow: no other target, no change of transport. With `first` that flow is tried before
-        the targets of `next_hop`.
+        the targets of `next_hop`; what is too large for UDP goes to its far end by TCP, if that
+        can be had (RFC 3261 §18.1.1).
         """
         self._last_id += 1
         outgoing = _Outgoing(self._last_id, build, next_hop, first)
@@ -636,7 +643,7 @@ class Endpoint:
         if not located.targets:
             return self._fail(outgoing, 503, located.fault)
         # What `first` led to has had its turn.
-        failed = outgoing.target if not outgoing.large else None
+        failed = outgoing.target if not outgoing.located else None
         outgoing.targets = [target for target in located.targets if target != failed]
         outgoing.located = True
         return self._next_target(outgoing, now)
@@ -654,6 +661,9 @@ class Endpoint:
         outgoing.target = target
         flow = self._by_target.get(target) or self._connected(target)
         outgoing.reused = flow is not None
+        first = outgoing.first
+        if first is not None and target == Target(Transport.UDP, *first.remote):
+            flow = first
         if flow is not None:
             return self._launch(outgoing, flow, now)
         return self._open(target, outgoing, now)
@@ -678,7 +688,9 @@ class Endpoint:
         if opening is not None:
             opening.waiting.append(waiting)
             return []
-        opening = _Opening(target, now + CONNECT_SECONDS, [waiting])
+        large = isinstance(waiting, _Outgoing) and waiting.large
+        limit = STREAM_SECONDS if large and target.transport.reliable else CONNECT_SECONDS
+        opening = _Opening(target, now + limit, [waiting])
         self._opening[target] = opening
         self._alarms.arm(opening)
         return [OpenFlow(target)]
@@ -699,12 +711,17 @@ class Endpoint:
             transaction.size > MAX_UDP_REQUEST
             and flow.transport is Transport.UDP
             and isinstance(outgoing.next_hop, SipUri)
-            and outgoing.located
             and not outgoing.large
             and Transport.TCP in self._transports
         ):
             outgoing.large = True
-            return self._locate(outgoing, outgoing.next_hop, now)
+            if outgoing.located:
+                return self._locate(outgoing, outgoing.next_hop, now)
+            # `first` stands for one server: the same one by a stream, else as it was to be.
+            stream = Target(Transport.TCP, *flow.remote)
+            if not self._locator.failed_lately(stream, now):
+                outgoing.targets = [stream, Target(flow.transport, *flow.remote)]
+                return self._next_target(outgoing, now)
         outgoing.request = request
         client = _Client((branch, request.method), transaction, outgoing, now)
         outgoing.client = client

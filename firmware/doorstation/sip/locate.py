@@ -142,6 +142,10 @@ class Locator:
         if len(self._failed) > MAX_FAILED:
             del self._failed[next(iter(self._failed))]
 
+    def failed_lately(self, target: Target, now: float) -> bool:
+        """Whether it is one to be tried after all others."""
+        return self._failed_until(target, now) > now
+
     def target_worked(self, target: Target) -> None:
         """Forget that it failed."""
         self._failed.pop(target, None)

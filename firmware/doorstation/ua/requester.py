@@ -153,10 +153,26 @@ class Requester:
                 # RFC 3261 §22.2: the same request, a new branch and a higher CSeq.
                 retry.headers.remove("Via")
                 retry.headers.set("CSeq", f"{pending.next_cseq()} {retry.method}")
-                self._start(pending, lambda _: retry.copy(), flow, now)
+                self._send_again(pending, retry, flow, now)
                 return True
         pending.asker.response_received(request, response, flow, now)
         return True
+
+    def _send_again(self, pending: _Pending, retry: Request, flow: Flow, now: float) -> None:
+        """A request that answers the challenge of the server at the end of `flow`."""
+        if retry.method != "INVITE" or not isinstance(pending.next_hop, SipUri):
+            self._start(pending, lambda _: retry.copy(), flow, now)
+            return
+
+        # The credentials are what makes an INVITE too large for UDP: so not bound to the flow.
+        def build(way: Flow) -> Request:
+            request = retry.copy()
+            if way.remote[0] != flow.remote[0]:
+                request.headers.remove("Authorization")
+                request.headers.remove("Proxy-Authorization")
+            return request
+
+        self._start(pending, build, pending.next_hop, now, flow)
 
     def _may_prove(self, pending: _Pending, flow: Flow) -> bool:
         """Whether a request may carry proof of the password.
