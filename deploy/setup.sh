@@ -90,6 +90,7 @@ tests_need_packages() {
   needs 'the page, tested in a real browser' chromium fonts-dejavu-core
   needs 'small guests for kernel GPIO and sound' busybox-static xz-utils
   needs 'echo and resampling of the loudspeaker' libspeexdsp1
+  needs 'wide-band calls by Opus' libopus0
   needs 'the ALSA bindings and the virtual card are compiled here' gcc libc6-dev libasound2-dev
   own_kernel=''
   if [ -z "${UML_KERNEL-}" ] && [ ! -e ../shared/lab/linux.uml.xz ] && [ "$(uname -m)" = x86_64 ]; then

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from doorstation.media.codec import Codec
 from doorstation.media.pcm import audioop
 
 
@@ -31,3 +32,28 @@ Decoder = Callable[[bytes | memoryview], bytes]
 
 ENCODERS: Final[dict[str, Encoder]] = {"PCMA": encode_pcma, "PCMU": encode_pcmu}
 DECODERS: Final[dict[str, Decoder]] = {"PCMA": decode_pcma, "PCMU": decode_pcmu}
+
+
+class _G711(Codec):
+    __slots__ = ()
+    rate = clock = 8000
+
+    def samples(self, payload: bytes) -> int:
+        return len(payload)
+
+
+class Pcma(_G711):
+    """A-law. Remembers nothing."""
+
+    __slots__ = ()
+    # The functions themselves: no call more than without a class around them.
+    encode = staticmethod(encode_pcma)
+    decode = staticmethod(decode_pcma)
+
+
+class Pcmu(_G711):
+    """mu-law. Remembers nothing."""
+
+    __slots__ = ()
+    encode = staticmethod(encode_pcmu)
+    decode = staticmethod(decode_pcmu)

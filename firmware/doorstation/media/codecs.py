@@ -1,0 +1,51 @@
+"""Every codec a call can speak, by its name and RTP clock in the SDP."""
+
+from collections.abc import Callable
+from typing import Final
+
+from doorstation.errors import DoorstationError
+from doorstation.media import g722, opus
+from doorstation.media.codec import Codec
+from doorstation.media.g711 import Pcma, Pcmu
+from doorstation.media.g722 import G722
+from doorstation.media.l16 import L16
+from doorstation.media.opus import Opus
+
+COMPLEXITY: Final = 5
+"""Of Opus, where nothing is known of the board."""
+
+_MAKERS: Final[dict[tuple[str, int], Callable[[str, int], Codec]]] = {
+    ("PCMA", 8000): lambda _fmtp, _complexity: Pcma(),
+    ("PCMU", 8000): lambda _fmtp, _complexity: Pcmu(),
+    ("G722", 8000): lambda _fmtp, _complexity: G722(),
+    ("OPUS", 48000): Opus,
+    ("L16", 8000): lambda _fmtp, _complexity: L16(8000),
+    ("L16", 16000): lambda _fmtp, _complexity: L16(16000),
+}
+_LIBRARIES: Final = {"G722": g722.require, "OPUS": opus.require}
+
+
+def is_spoken(name: str, clock: int) -> bool:
+    """Whether `make` knows it."""
+    return (name.upper(), clock) in _MAKERS
+
+
+def make(name: str, clock: int, fmtp: str = "", complexity: int = COMPLEXITY) -> Codec:
+    """A codec for one payload type of one call; `fmtp`: what the far end asks for.
+
+    Raises ValueError for one that is not spoken, DoorstationError when its library is missing.
+    """
+    maker = _MAKERS.get((name.upper(), clock))
+    if maker is None:
+        known = ", ".join(f"{name}/{clock}" for name, clock in _MAKERS)
+        raise ValueError(f"codec {name}/{clock}: {known} are spoken")
+    return maker(fmtp, complexity)
+
+
+def missing(name: str) -> str:
+    """Why a codec cannot be spoken on this machine, for the log; "" when it can."""
+    try:
+        _LIBRARIES.get(name.upper(), lambda: None)()
+    except DoorstationError as error:
+        return str(error)
+    return ""
