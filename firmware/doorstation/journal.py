@@ -3,6 +3,8 @@
 import asyncio
 import datetime
 import logging
+import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
@@ -19,7 +21,13 @@ RECENT: Final = 200
 REFUSALS_EVERY: Final = 10.0
 """Seconds between records of strangers turned away: bounds what a scanner writes into the log."""
 
+MAX_WAITING: Final = 10_000
+"""Records that a stalled disk may keep waiting in memory, a few megabytes; later ones are lost."""
+CLOSE_WITHIN: Final = 2.0
+"""Seconds given to the disk when the service ends."""
+
 Event: TypeAlias = dict[str, Field]
+_Record: TypeAlias = tuple[str, Event, datetime.datetime]
 
 
 class Journal:
@@ -31,8 +39,9 @@ class Journal:
         self._file = EventLog(
             settings.events or "/dev/null", size=settings.size, files=settings.files
         )
+        self._disk = _Disk(self._file)
         self._recent: deque[Event] = deque(maxlen=RECENT)
-        self._unwritten: list[tuple[str, Event]] = []
+        self._unwritten: list[_Record] = []
         self._refusals = 0
         self._refusals_due = 0.0
         self.follower: Callable[[Event], None] = lambda event: None
@@ -46,7 +55,7 @@ class Journal:
     @property
     def lost(self) -> int:
         """Events that could not be written."""
-        return self._file.lost
+        return self._file.lost + self._disk.lost
 
     def record(self, kind: str, fields: Mapping[str, Field]) -> None:
         """Keep one record. It is written at the end of this turn of the loop:
@@ -55,8 +64,7 @@ class Journal:
         """
         if not self._unwritten:
             self._loop.call_soon(self._write)
-        at = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
-        self._unwritten.append((kind, {"event": kind, "at": at, **fields}))
+        self._unwritten.append((kind, dict(fields), datetime.datetime.now(datetime.UTC)))
 
     def refused(self, event: Refused) -> None:
         """Record the first of a flood and how many went before it: the log is not theirs."""
@@ -84,16 +92,53 @@ class Journal:
     def close(self) -> None:
         """Write what is left, and close the event log."""
         self._write()
-        self._file.close()
+        self._disk.close()
 
     def _write(self) -> None:
-        """Write what this turn recorded, in its order; at the end also what the last one did."""
+        """Tell what this turn recorded, in its order, and hand it to the disk."""
         records, self._unwritten = self._unwritten, []
-        for kind, event in records:
-            fields = {name: value for name, value in event.items() if name not in ("event", "at")}
+        for record in records:
+            kind, fields, at = record
             if self._kept:
-                self._file.append(kind, fields)
+                self._disk.write(record)
+            event = {"event": kind, "at": f"{at:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z", **fields}
             self._recent.append(event)
             self.follower(event)
             detail = " ".join(f"{k}={value}" for k, value in fields.items() if value is not None)
             log.info("%s: %s", kind, detail)
+
+
+class _Disk:
+    """Writes in a thread of its own: an SD card can stall for seconds, and a door must not."""
+
+    def __init__(self, file: EventLog) -> None:
+        self.lost = 0
+        """Records dropped because the disk stood still for too long."""
+        self._file = file
+        self._records: queue.SimpleQueue[_Record | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def write(self, record: _Record) -> None:
+        if self._records.qsize() >= MAX_WAITING:
+            self.lost += 1
+            return
+        self._records.put(record)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="event log", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Let the disk take what waits, but not for ever. May be called twice."""
+        if self._thread is None:
+            self._file.close()
+            return
+        self._records.put(None)
+        self._thread.join(CLOSE_WITHIN)
+        if self._thread.is_alive():
+            log.warning("the disk stands still: %d events are lost", self._records.qsize())
+        self._thread = None
+
+    def _run(self) -> None:
+        while (record := self._records.get()) is not None:
+            self._file.append(*record)
+        self._file.close()

@@ -57,9 +57,11 @@ class EventLog:
         """What keeps events from being written, or ""."""
         return self._fault
 
-    def append(self, kind: str, fields: Mapping[str, Scalar]) -> None:
-        """Write one event with its time (UTC) and kind."""
-        stamp = self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    def append(
+        self, kind: str, fields: Mapping[str, Scalar], at: datetime.datetime | None = None
+    ) -> None:
+        """Write one event with its kind and when it happened (UTC; None: now)."""
+        stamp = (at or self._now()).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         event: dict[str, Scalar] = {"at": stamp, "kind": kind, **fields}
         line = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
         if len(line) >= MAX_LINE:
