@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from doorstation.errors import MalformedPacket, ProtocolError
 from doorstation.ids import SeededIds
-from doorstation.sdp.codecs import PCMA, PCMU, Codec
+from doorstation.sdp import codecs
+from doorstation.sdp.codecs import G722, PCMA, PCMU, Codec
 from doorstation.sdp.description import Media, SessionDescription, format_sdp, parse_sdp
 from doorstation.sdp.negotiation import AudioSession, LocalAudio, NothingInCommon, OfferAnswer
 from hypothesis import given, settings
@@ -58,6 +59,105 @@ def answered(name: str, local: LocalAudio = DOOR) -> tuple[SessionDescription, A
     return parse_sdp(answer), agreed(party)
 
 
+# --- wide-band ----------------------------------------------------------------------------------
+
+WIDE = LocalAudio(
+    "192.0.2.1", 4000, codecs=(G722, codecs.OPUS, PCMA), also=(codecs.L16, codecs.L16_NARROW)
+)
+
+
+def test_wide_band_offer_has_events_for_the_clock_of_each_codec() -> None:
+    media = media_of(side(WIDE).offer())
+    assert media.formats == ("9", "96", "8", "101", "97")
+    assert tuple(media.values("rtpmap")) == (
+        "9 G722/8000",  # its clock, not its sampling rate: RFC 3551 §4.5.2
+        "96 opus/48000/2",
+        "8 PCMA/8000",
+        "101 telephone-event/8000",
+        "97 telephone-event/48000",
+    )
+    assert "useinbandfec=1" in next(v for v in media.values("fmtp") if v.startswith("96 "))
+
+
+def test_g722_without_rtpmap_is_agreed_by_its_number() -> None:
+    party = side(WIDE)
+    party.offer()
+    party.answer_received(sdp("m=audio 5000 RTP/AVP 9 101", "a=rtpmap:101 telephone-event/8000"))
+    session = agreed(party)
+    assert (session.codec.name, session.codec.clock, session.payload_type) == ("G722", 8000, 9)
+    assert (session.event_payload_type, session.event_clock) == (101, 8000)
+
+
+@pytest.mark.parametrize(
+    ("formats", "clock", "number"), [("111 8", 48000, 112), ("8 111", 8000, 101)]
+)
+def test_events_are_sent_with_the_clock_of_the_codec_that_is_sent(
+    formats: str, clock: int, number: int
+) -> None:
+    lines = (
+        f"m=audio 5000 RTP/AVP {formats} 101 112",
+        "a=rtpmap:111 opus/48000/2",
+        "a=fmtp:111 maxaveragebitrate=20000;usedtx=1",
+        "a=rtpmap:101 telephone-event/8000",
+        "a=rtpmap:112 telephone-event/48000",
+    )
+    answering, offering = side(WIDE), side(WIDE, seed=2)
+    answer = answering.answer(sdp(*lines))
+    offering.offer()
+    offering.answer_received(sdp(*lines))
+    for party in (answering, offering):
+        session = agreed(party)
+        assert (session.event_payload_type, session.event_clock) == (number, clock)
+    assert {"101 telephone-event/8000", "112 telephone-event/48000"} < {
+        *media_of(answer).values("rtpmap")
+    }
+    # We send as they would like to receive, and tell them what we would.
+    if clock == 48000:
+        assert agreed(answering).codec.fmtp == "maxaveragebitrate=20000;usedtx=1"
+    assert f"111 {codecs.OPUS.fmtp}" in media_of(answer).values("fmtp")
+
+
+def test_l16_is_taken_where_it_is_offered_and_not_offered() -> None:
+    party = side(WIDE)
+    answer = party.answer(sdp("m=audio 5000 RTP/AVP 96 8", "a=rtpmap:96 L16/16000"))
+    assert media_of(answer).formats == ("96", "8")
+    assert (agreed(party).codec.name, agreed(party).codec.clock) == ("L16", 16000)
+    assert not any("L16" in value for value in media_of(side(WIDE).offer()).values("rtpmap"))
+
+
+def test_stereo_l16_is_another_codec() -> None:
+    with pytest.raises(NothingInCommon, match="L16 there, G722, opus, PCMA, L16"):
+        side(WIDE).answer(sdp("m=audio 5000 RTP/AVP 96", "a=rtpmap:96 L16/16000/2"))
+
+
+def test_comfort_noise_is_heard_and_answered_but_never_asked_for() -> None:
+    party = side(WIDE)
+    answer = party.answer(sdp("m=audio 5000 RTP/AVP 9 13"))
+    assert media_of(answer).formats == ("9", "13")
+    assert agreed(party).noise_receive == (13,)
+    assert [number for number, _ in agreed(party).receive] == [9]
+    # Not offered: it would invite the far end to leave out what is soft. Yet some send it.
+    party = side(WIDE)
+    assert "13" not in media_of(party.offer()).formats
+    party.answer_received(sdp("m=audio 5000 RTP/AVP 8"))
+    assert agreed(party).noise_receive == (13,)
+
+
+def test_comfort_noise_of_another_clock_than_the_codecs_is_not_heard() -> None:
+    lines = "m=audio 5000 RTP/AVP 96 97 13", "a=rtpmap:96 L16/16000", "a=rtpmap:97 CN/16000"
+    party = side(WIDE)
+    assert media_of(party.answer(sdp(*lines))).formats == ("96", "97")
+    assert agreed(party).noise_receive == (97,)
+
+
+def test_comfort_noise_on_a_number_of_ours_is_what_we_said_it_is() -> None:
+    party = side(WIDE)
+    party.offer()
+    party.answer_received(sdp("m=audio 5000 RTP/AVP 8 101", "a=rtpmap:101 CN/8000"))
+    assert agreed(party).noise_receive == (13,)
+    assert (101, 8000) in agreed(party).event_receive
+
+
 # --- our offers ---------------------------------------------------------------------------------
 
 
@@ -94,7 +194,7 @@ def test_offer_over_ipv6_says_so() -> None:
 
 def test_codec_without_static_number_gets_a_dynamic_one() -> None:
     media = media_of(side(LocalAudio("192.0.2.1", 4000, codecs=(OPUS, PCMA))).offer())
-    assert media.formats == ("96", "8", "101")
+    assert media.formats == ("96", "8", "101", "97")
     assert "96 opus/48000/2" in media.values("rtpmap")
     assert "96 useinbandfec=1" in media.values("fmtp")
 
@@ -102,7 +202,7 @@ def test_codec_without_static_number_gets_a_dynamic_one() -> None:
 def test_event_number_gives_way_to_a_codec_configured_on_101() -> None:
     opus = Codec("opus", 48000, 2, payload_type=101)
     offer = side(LocalAudio("192.0.2.1", 4000, codecs=(opus,))).offer()
-    assert media_of(offer).formats == ("101", "96")
+    assert media_of(offer).formats == ("101", "96", "97")
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -150,14 +250,14 @@ def test_number_of_the_answer_that_means_something_else_to_us_is_not_heard_as_it
     party.answer_received(sdp("m=audio 5000 RTP/AVP 8 96", "a=rtpmap:96 telephone-event/8000"))
     session = agreed(party)
     assert session.event_payload_type == 96
-    assert session.event_receive == ((101, 8000), (96, 8000))
+    assert session.event_receive == ((101, 8000), (97, 48000), (96, 8000))
     party.answer_received(
-        sdp("m=audio 5000 RTP/AVP 97 96", "a=rtpmap:96 telephone-event/8000",
-            "a=rtpmap:97 opus/48000/2")
+        sdp("m=audio 5000 RTP/AVP 98 96", "a=rtpmap:96 telephone-event/8000",
+            "a=rtpmap:98 opus/48000/2")
     )  # fmt: skip
     session = agreed(party)
-    assert [number for number, _ in session.receive] == [96, 97]
-    assert session.event_receive == ((101, 8000),)
+    assert [number for number, _ in session.receive] == [96, 98]
+    assert session.event_receive == ((101, 8000), (97, 48000))
 
 
 def test_codec_never_offered_is_dropped_from_the_answer() -> None:

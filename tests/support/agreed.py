@@ -28,6 +28,7 @@ class Agreed:
     event_payload_type: int | None = 101
     event_clock: int = 8000
     event_receive: tuple[tuple[int, int], ...] = ((101, 8000), (100, 8000), (110, 16000))
+    noise_receive: tuple[int, ...] = (13,)
     direction: str = "sendrecv"
     ptime_ms: int = 20
     signalled_by: str = ""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from doorstation.media import opus
 from doorstation.sdp.description import Attribute, Media
 
 
@@ -31,6 +32,12 @@ class Codec:
 
 PCMU: Final = Codec("PCMU", 8000, payload_type=0)
 PCMA: Final = Codec("PCMA", 8000, payload_type=8)
+G722: Final = Codec("G722", 8000, payload_type=9)
+OPUS: Final = Codec("opus", 48000, 2, fmtp=opus.FMTP)  # always these two numbers, RFC 7587 §7
+L16: Final = Codec("L16", 16000)
+L16_NARROW: Final = Codec("L16", 8000)
+
+COMFORT_NOISE: Final = Codec("CN", 8000, payload_type=13)  # RFC 3389
 
 # DTMF and its letters A to D; RFC 4733 §3.2.
 TELEPHONE_EVENT: Final = Codec("telephone-event", 8000, fmtp="0-15")
@@ -45,11 +52,11 @@ STATIC: Final = {
         Codec("DVI4", 16000, payload_type=6),
         Codec("LPC", 8000, payload_type=7),
         PCMA,
-        Codec("G722", 8000, payload_type=9),
+        G722,
         Codec("L16", 44100, 2, payload_type=10),
         Codec("L16", 44100, payload_type=11),
         Codec("QCELP", 8000, payload_type=12),
-        Codec("CN", 8000, payload_type=13),
+        COMFORT_NOISE,
         Codec("MPA", 90000, payload_type=14),
         Codec("G728", 8000, payload_type=15),
         Codec("DVI4", 11025, payload_type=16),

@@ -16,6 +16,7 @@ from typing import Final
 from doorstation.errors import ProtocolError
 from doorstation.ids import Ids
 from doorstation.sdp.codecs import (
+    COMFORT_NOISE,
     PCMA,
     PCMU,
     TELEPHONE_EVENT,
@@ -66,6 +67,7 @@ class LocalAudio:
     address: str
     port: int
     codecs: tuple[Codec, ...] = (PCMA, PCMU)
+    also: tuple[Codec, ...] = ()  # taken where they are offered, never offered
     telephone_event: bool = True
     ptime_ms: int = 20
     answer_order: str = "offerer"  # or "ours": whose order of codecs an answer of ours follows
@@ -85,6 +87,7 @@ class AudioSession:
     event_payload_type: int | None  # to send telephone-events; None: the far end takes none
     event_clock: int  # Hz of the events we send
     event_receive: tuple[tuple[int, int], ...]  # (payload type, clock in Hz)
+    noise_receive: tuple[int, ...]  # payload types that may arrive in place of a pause
     direction: str  # ours
     ptime_ms: int  # to send
     maxptime: int | None  # ms, the far end's limit
@@ -135,6 +138,7 @@ class _Stream:
     on_hold: bool  # the unspecified address: RFC 2543 hold, RFC 3264 §8.4
     codecs: tuple[tuple[Codec, Codec], ...]  # (theirs, ours), in the far end's order
     events: tuple[Codec, ...]
+    noises: tuple[Codec, ...]
     flows: tuple[bool, bool]  # (they send, they receive)
 
 
@@ -163,7 +167,7 @@ class OfferAnswer:
         _check_direction(direction)
         local = self.local
         codecs = tuple(self._number(codec) for codec in local.codecs)
-        events = (self._number(TELEPHONE_EVENT),) if local.telephone_event else ()
+        events = self._offered_events(codecs) if local.telephone_event else ()
         slot = self._slots[self._audio]
         mux = self.session is not None and self.session.rtcp_mux
         media = self._audio_line(slot, (*codecs, *events), direction, mux)
@@ -193,22 +197,24 @@ class OfferAnswer:
 
         pairs = stream.codecs
         if local.answer_order == "ours":
-            order = {codec.key: place for place, codec in enumerate(local.codecs)}
+            order = {codec.key: place for place, codec in enumerate(self._known())}
             pairs = tuple(sorted(pairs, key=lambda pair: order[pair[1].key]))
         chosen = tuple(ours.numbered(_number_of(theirs), ours.fmtp) for theirs, ours in pairs)
         events = _answered_events(stream.events, chosen) if local.telephone_event else ()
         answered = tuple(
             event.numbered(_number_of(event), TELEPHONE_EVENT.fmtp) for event in events
         )
+        noises = tuple(n for n in stream.noises if n.clock == chosen[0].clock)
         mux = stream.media.has("rtcp-mux")
 
         slots = tuple(_Slot(m.kind, m.proto, m.formats) for m in description.media)
-        media = self._audio_line(slots[stream.index], (*chosen, *answered), _WORDS[flows], mux)
+        formats = (*chosen, *noises, *answered)
+        media = self._audio_line(slots[stream.index], formats, _WORDS[flows], mux)
         lines = [slot.refused() for slot in slots]
         lines[stream.index] = media
         body = self._write(lines)
 
-        for codec in (*chosen, *answered):
+        for codec in formats:
             self._numbers[codec.key] = _number_of(codec)
         self._agree(slots, stream)
         self._offer = None
@@ -217,7 +223,7 @@ class OfferAnswer:
             stream,
             send=pairs[0][0],
             receive=tuple((_number_of(codec), codec) for codec in chosen),
-            event=events[0] if events else None,
+            events=events,
             event_receive=stream.events if local.telephone_event else (),
             flows=flows,
             mux=mux,
@@ -262,7 +268,7 @@ class OfferAnswer:
             stream,
             send=stream.codecs[0][0],
             receive=tuple((_number_of(codec), codec) for codec in (*mapped, *also)),
-            event=events[0] if events else None,
+            events=events,
             # Heard even if the answer leaves events out: a digit lost is a door that stays shut.
             event_receive=(*offer.events, *also_events),
             flows=(may_send and they_receive, may_receive and they_send),
@@ -276,6 +282,9 @@ class OfferAnswer:
             self._awaiting_answer = False
             self._offer = None
 
+    def _known(self) -> tuple[Codec, ...]:
+        return (*self.local.codecs, *self.local.also)
+
     # --- writing --------------------------------------------------------------------------------
 
     def _number(self, codec: Codec) -> Codec:
@@ -284,12 +293,18 @@ class OfferAnswer:
         ours = {n for key, n in self._numbers.items() if key != codec.key}
         if number is None or (number in _DYNAMIC and number in ours | self._taken):
             ours |= {c.payload_type for c in self.local.codecs if c.payload_type is not None}
-            usual = (_EVENT_NUMBER,) if codec is TELEPHONE_EVENT else ()
+            usual = (_EVENT_NUMBER,) if codec.key == TELEPHONE_EVENT.key else ()
             spare = [n for n in (*usual, *_OTHERS) if n not in ours]
             # A far end may have named all 32 for codecs that were refused; those then serve again.
             number = next((n for n in spare if n not in self._taken), spare[0])
         self._numbers[codec.key] = number
         return codec.numbered(number, codec.fmtp)
+
+    def _offered_events(self, codecs: tuple[Codec, ...]) -> tuple[Codec, ...]:
+        """One for each clock: an event has that of the codec it stands in for (RFC 4733 §2.5.1.2);
+        that of 8 kHz always, as there are phones which know no other."""
+        clocks = dict.fromkeys((TELEPHONE_EVENT.clock, *(codec.clock for codec in codecs)))
+        return tuple(self._number(replace(TELEPHONE_EVENT, clock=clock)) for clock in clocks)
 
     def _audio_line(
         self, slot: _Slot, codecs: tuple[Codec, ...], direction: str, mux: bool
@@ -337,7 +352,7 @@ class OfferAnswer:
         for index in lines:
             if description.media[index].kind.lower() != "audio":
                 continue
-            found = self._read_stream(description, index, codecs or self.local.codecs)
+            found = self._read_stream(description, index, codecs or self._known())
             if isinstance(found, _Stream):
                 return found
             reason = reason or found
@@ -386,6 +401,7 @@ class OfferAnswer:
             on_hold,
             tuple(pairs.values()),
             tuple(c for c in theirs if c.name.lower() == TELEPHONE_EVENT.name),
+            tuple(c for c in theirs if c.name.upper() == COMFORT_NOISE.name),
             (they_send, they_receive and not on_hold),
         )
 
@@ -404,7 +420,7 @@ class OfferAnswer:
         *,
         send: Codec,
         receive: tuple[tuple[int, Codec], ...],
-        event: Codec | None,
+        events: tuple[Codec, ...],
         event_receive: tuple[Codec, ...],
         flows: tuple[bool, bool],
         mux: bool,
@@ -418,6 +434,12 @@ class OfferAnswer:
         )
         shortest, longest = _PTIME_RANGE
         ptime = min(ptime, maxptime or longest, longest) // 10 * 10
+        event = next((event for event in events if event.clock == send.clock), None)
+        if event is None and events:
+            event = events[0]
+        # Some send it without a word in their SDP: 13 is nothing else's number.
+        noises = {_number_of(n): n for n in (*stream.noises, COMFORT_NOISE)}
+        others = {number for number, _ in receive} | {_number_of(e) for e in event_receive}
         return AudioSession(
             remote=(stream.address, media.port),
             remote_rtcp=_rtcp_address(media, stream, mux),
@@ -428,6 +450,11 @@ class OfferAnswer:
             event_payload_type=event.payload_type if event else None,
             event_clock=event.clock if event else TELEPHONE_EVENT.clock,
             event_receive=tuple((_number_of(e), e.clock) for e in event_receive),
+            noise_receive=tuple(
+                number
+                for number, noise in noises.items()
+                if noise.clock == send.clock and number not in others
+            ),
             direction=_WORDS[flows],
             ptime_ms=max(ptime, shortest),
             maxptime=maxptime,
