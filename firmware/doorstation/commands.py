@@ -4,9 +4,11 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Final
+
+import msgspec
+from msgspec.structs import asdict
 
 from doorstation import __version__
 from doorstation.door.controller import Door
@@ -37,8 +39,7 @@ REGISTER_WITHIN: Final = 40.0
 CHANGE_WITHIN: Final = 40.0
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(msgspec.Struct, frozen=True):
     """The parts of a running station that commands act on and the status tells of."""
 
     settings: Settings

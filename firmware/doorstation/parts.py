@@ -6,8 +6,8 @@ hardware is installed.
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
+import msgspec
 from doorboard.interfaces import AudioPort, Button, Contact, Indicator, Reader, Relay
 
 from doorstation.errors import DoorstationError
@@ -42,8 +42,7 @@ def _found(kind: str, parts: Mapping[str, Callable[..., None]], name: str) -> Ca
         raise DoorstationError(f"no {kind} {name!r}; there are: {known}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True):
     """The hardware of one door, by the names of the settings."""
 
     buttons: Mapping[str, Button]

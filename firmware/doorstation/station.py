@@ -9,11 +9,12 @@ import contextlib
 import gc
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 from doorboard.interfaces import BoardError, ButtonEvent, ReaderEvent
+from msgspec.structs import asdict
 
 from doorstation import parts
 from doorstation.commands import Commands, Reach
@@ -83,8 +84,7 @@ async def _run(settings: Settings) -> None:
         raise DoorstationError(str(error)) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(msgspec.Struct, frozen=True):
     """By what the station reaches the world; a simulation brings its own of the same shape."""
 
     sockets: Callable[..., SipSockets] = SipSockets

@@ -4,13 +4,13 @@
 The verdicts of the parser alone are in tests/sip/test_torture.py.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from doorstation.sip.uri import SipUri
 from doorstation.ua.config import AgentConfig, Peer
 from doorstation.ua.events import CallArrived
+from msgspec.structs import replace
 
 from tests.support.wire import REMOTE, Wire, udp
 

@@ -6,16 +6,16 @@ have been a code counts even when it is cleared or the call ends, or a guess wou
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from doorstation.settings import MAX_CODE_DIGITS, MIN_CODE_DIGITS, Relay, Secret
 
 MAX_FAR_ENDS: Final = 64  # callers with a wrong code at one time; bounds what callers can fill
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(msgspec.Struct, frozen=True):
     relay: str
     digits: Secret
 
@@ -56,8 +56,7 @@ class CodeBook:
         return longer
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """An entry is over. `quiet`: nobody waits for an answer to it."""
 
     digits: int

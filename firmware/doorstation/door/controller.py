@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
+import msgspec
+
 from doorstation.door.codes import CodeBook, CodeEntry, Finished, LockOut
 from doorstation.door.events import (
     AcceptCall,
@@ -179,8 +181,7 @@ RESULTS: Final = ("declined", "no_answer", "busy")
 FAULTS: Final = ("failed", "unreachable", "not_registered")
 
 
-@dataclass(frozen=True, slots=True)
-class FarEnd:
+class FarEnd(msgspec.Struct, frozen=True):
     """Who is at the other end of a call, and what its digits may do."""
 
     key: str
@@ -214,8 +215,7 @@ class _Talk:
     entry: CodeEntry | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Cause:
+class _Cause(msgspec.Struct, frozen=True):
     """What a trigger brings along."""
 
     rule: str = ""

@@ -7,79 +7,71 @@ step's attempt, named by the door; a `call` is one dialogue, named by the user a
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 Field = str | int | float | bool | None
 
 
 # --- Inputs -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Pressed:
+class Pressed(msgspec.Struct, frozen=True):
     button: str
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """A long press."""
 
     button: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stuck:
+class Stuck(msgspec.Struct, frozen=True):
     """A button stays pressed (`on`), or came free again."""
 
     button: str
     on: bool
 
 
-@dataclass(frozen=True, slots=True)
-class CallRequested:
+class CallRequested(msgspec.Struct, frozen=True):
     """Somebody in charge asks for a call: a number, a peer's name or a SIP URI."""
 
     uri: str
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerRequested:
+class AnswerRequested(msgspec.Struct, frozen=True):
     """`call` empty: the call that rings at the door."""
 
     call: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RejectRequested:
+class RejectRequested(msgspec.Struct, frozen=True):
     """`call` empty: the call that rings at the door."""
 
     call: str = ""
     status: int = 603
 
 
-@dataclass(frozen=True, slots=True)
-class HangUpRequested:
+class HangUpRequested(msgspec.Struct, frozen=True):
     """`call` is a call or a group; empty: whatever there is."""
 
     call: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StepRinging:
+class StepRinging(msgspec.Struct, frozen=True):
     """A target rings. `early_media`: it says that it sends a sound of its own."""
 
     group: str
     early_media: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class EarlyMedia:
+class EarlyMedia(msgspec.Struct, frozen=True):
     """The sound of a target that rings has begun to arrive, or (`heard` false) it gave up."""
 
     group: str
     heard: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StepAnswered:
+class StepAnswered(msgspec.Struct, frozen=True):
     """`peer` is the target of the PlaceCall that answered, as written there."""
 
     group: str
@@ -87,8 +79,7 @@ class StepAnswered:
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """`kind`: "busy", "declined", "no_answer", "unreachable" or "failed"."""
 
     target: str
@@ -96,16 +87,14 @@ class Outcome:
     status: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StepFailed:
+class StepFailed(msgspec.Struct, frozen=True):
     """No target of the step is left."""
 
     group: str
     outcomes: tuple[Outcome, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CallArrived:
+class CallArrived(msgspec.Struct, frozen=True):
     """A call that may come in by `rule`.
 
     `peer` names a [peers] entry; empty: it came through the account's registrar.
@@ -117,8 +106,7 @@ class CallArrived:
     uri: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CallEnded:
+class CallEnded(msgspec.Struct, frozen=True):
     call: str
     why: str = ""
 
@@ -132,16 +120,14 @@ class DigitReceived:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class RegistrationChanged:
+class RegistrationChanged(msgspec.Struct, frozen=True):
     """False when it failed or was lost, not while the first attempt is under way."""
 
     registered: bool
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ContactChanged:
+class ContactChanged(msgspec.Struct, frozen=True):
     name: str
     closed: bool
 
@@ -178,8 +164,7 @@ Input = (
 # --- Outputs ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceCall:
+class PlaceCall(msgspec.Struct, frozen=True):
     """Ring all targets (SIP URIs) at the same time; the first answer wins.
 
     The door itself cancels after `seconds`.
@@ -190,46 +175,39 @@ class PlaceCall:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class CancelCall:
+class CancelCall(msgspec.Struct, frozen=True):
     """End every attempt of the group; an answer on its way is hung up."""
 
     group: str
 
 
-@dataclass(frozen=True, slots=True)
-class RingCall:
+class RingCall(msgspec.Struct, frozen=True):
     """Tell the caller that the door rings (180)."""
 
     call: str
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptCall:
+class AcceptCall(msgspec.Struct, frozen=True):
     call: str
 
 
-@dataclass(frozen=True, slots=True)
-class RejectCall:
+class RejectCall(msgspec.Struct, frozen=True):
     call: str
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class HangUp:
+class HangUp(msgspec.Struct, frozen=True):
     call: str
 
 
-@dataclass(frozen=True, slots=True)
-class PulseRelay:
+class PulseRelay(msgspec.Struct, frozen=True):
     """Energise for `seconds` from now; replaces a pulse that is still running."""
 
     relay: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Play:
+class Play(msgspec.Struct, frozen=True):
     """Replace the present sound. `far_end`: the other side of the call hears it too.
 
     `sound`: "ringback", "ring" (a call rings at the door), "busy", "error", "refused", "opened"
@@ -242,20 +220,17 @@ class Play:
     far_end: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StopSound:
+class StopSound(msgspec.Struct, frozen=True):
     """End what repeats; a single sound is heard to its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Show:
+class Show(msgspec.Struct, frozen=True):
     """A pattern of `doorboard.interfaces.Indicator`, for every LED."""
 
     pattern: str
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One line of the event log. Never holds a code, a card or a digit."""
 
     kind: str

@@ -1,12 +1,11 @@
 """A button's plan: steps of targets, resolved once from the settings."""
 
-from dataclasses import dataclass
+import msgspec
 
 from doorstation.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     uri: str
     peer: str
     """Name of the [peers] entry, or ""."""
@@ -15,8 +14,7 @@ class Target:
     short_codes: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedStep:
+class PlannedStep(msgspec.Struct, frozen=True):
     targets: tuple[Target, ...]
     seconds: float
 
@@ -43,8 +41,7 @@ class PlannedStep:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     name: str
     """The button, or "" for a call asked for by hand."""
     steps: tuple[PlannedStep, ...]

@@ -1,20 +1,19 @@
 """Decisions with a reason: pure functions that allow or refuse and name the rule."""
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 COUNTED_SOURCES: Final = frozenset({"rfc4733", "info"})
 """Where a digit must come from. Tones in the sound can be whistled by the visitor."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     allowed: bool
     rule: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodeAttempt:
+class CodeAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """A finished entry of digits in a call."""
 
     may_open: bool
@@ -30,8 +29,7 @@ class CodeAttempt:
     """It is long enough to be a code of this call."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CardAttempt:
+class CardAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """A card or a keypad line at a reader."""
 
     locked_out: bool
@@ -69,8 +67,7 @@ def counts_as_guess(decision: Decision) -> bool:
     return decision.rule in {"wrong_code", "short_code", "unknown_card"}
 
 
-@dataclass(frozen=True, slots=True)
-class Reception:
+class Reception(msgspec.Struct, frozen=True):
     """What happens with a call in: `answer` is "accept", "ring" or "reject" with `status`."""
 
     answer: str

@@ -22,8 +22,9 @@ told as "stray", which counts nowhere.
 import ipaddress
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
+
+import msgspec
 
 from doorstation.errors import MalformedPacket
 from doorstation.ids import Ids
@@ -87,30 +88,26 @@ class Datagram(NamedTuple):
     rtcp: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class MediaStarted:
+class MediaStarted(msgspec.Struct, frozen=True):
     """The first valid packet from where the far end is now: early media, or the talk."""
 
     source: Address
 
 
-@dataclass(frozen=True, slots=True)
-class MediaSilent:
+class MediaSilent(msgspec.Struct, frozen=True):
     """Neither RTP nor RTCP for `seconds`, though the far end may send: the call is likely dead."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class MediaResumed:
+class MediaResumed(msgspec.Struct, frozen=True):
     """Packets again, after MediaSilent."""
 
 
 Occurrence = Digit | MediaStarted | MediaSilent | MediaResumed
 
 
-@dataclass(frozen=True, slots=True)
-class CallStatistics:
+class CallStatistics(msgspec.Struct, frozen=True):
     """Counts since the call began; levels are averages in dBFS; what is not known is None.
 
     `dropped`: datagrams that were not ours: no RTP, wrong source, payload type or sequence.

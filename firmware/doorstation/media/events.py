@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from doorstation.errors import MalformedPacket, ProtocolError
 
 _EVENT: Final = struct.Struct("!BBH")
@@ -48,8 +50,7 @@ MAX_A_SECOND: Final = 25
 digit, three thousand a second, would fill the event log and take the loop's time."""
 
 
-@dataclass(frozen=True, slots=True)
-class TelephoneEvent:
+class TelephoneEvent(msgspec.Struct, frozen=True):
     """One telephone-event payload; `duration` in ticks of its RTP clock."""
 
     event: int

@@ -5,8 +5,9 @@ a clock that only counts elapsed time, and the round trip needs no more.
 """
 
 import struct
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from doorstation.errors import MalformedPacket
 
@@ -23,8 +24,7 @@ BYE: Final = 203
 CNAME: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class ReportBlock:
+class ReportBlock(msgspec.Struct, frozen=True):
     """What one receiver heard of one source. `fraction_lost` in 1/256; `jitter` in ticks.
 
     `last_sr` and `delay` are in 1/65536 s.
@@ -39,8 +39,7 @@ class ReportBlock:
     delay: int
 
 
-@dataclass(frozen=True, slots=True)
-class SenderReport:
+class SenderReport(msgspec.Struct, frozen=True):
     ssrc: int
     ntp: int
     timestamp: int
@@ -50,28 +49,24 @@ class SenderReport:
     extension: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiverReport:
+class ReceiverReport(msgspec.Struct, frozen=True):
     ssrc: int
     blocks: tuple[ReportBlock, ...] = ()
     extension: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceDescription:
+class SourceDescription(msgspec.Struct, frozen=True):
     """Chunks of (ssrc, ((item type, text octets), ...))."""
 
     chunks: tuple[tuple[int, tuple[tuple[int, bytes], ...]], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Bye:
+class Bye(msgspec.Struct, frozen=True):
     ssrcs: tuple[int, ...]
     reason: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class OtherRtcp:
+class OtherRtcp(msgspec.Struct, frozen=True):
     """A packet type this firmware does not read: feedback, application, extended reports."""
 
     kind: int

@@ -1,8 +1,9 @@
 """RTP packets (RFC 3550 5.1): a strict writer and a bounded reader."""
 
 import struct
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from doorstation.errors import MalformedPacket
 
@@ -13,8 +14,7 @@ _WORD: Final = struct.Struct("!I")
 VERSION: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class RtpPacket:
+class RtpPacket(msgspec.Struct, frozen=True):
     """One packet. `timestamp` in ticks of the payload's clock.
 
     `extension` is (profile, whole 32-bit words); `padding` counts the octets after the payload.

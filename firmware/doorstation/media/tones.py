@@ -6,25 +6,24 @@ samples, so one such cycle is computed once and then sliced: nothing is rendered
 
 import math
 from array import array
-from dataclasses import dataclass
 from functools import reduce
 from typing import Final
+
+import msgspec
 
 from doorstation.media.pcm import audioop
 from doorstation.media.resample import Resampler
 from doorstation.media.wav import Wav
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(msgspec.Struct, frozen=True):
     """`seconds` of the sum of some sines in Hz; of silence, with none."""
 
     seconds: float
     frequencies: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Tone:
+class Tone(msgspec.Struct, frozen=True):
     """Segments in order, once or for ever. `level` is each sine's peak in dB below full scale."""
 
     segments: tuple[Segment, ...]

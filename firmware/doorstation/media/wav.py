@@ -5,8 +5,9 @@ several editors write.
 """
 
 import struct
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from doorstation.errors import DoorstationError
 from doorstation.media.pcm import audioop
@@ -25,8 +26,7 @@ class WavError(DoorstationError):
     """A file that is no WAV this firmware plays; the message says what would be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wav:
+class Wav(msgspec.Struct, frozen=True):
     """Mono S16 samples at `rate` Hz."""
 
     rate: int

@@ -62,9 +62,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from doorboard.interfaces import AudioPort, BoardError
 
 from doorstation.errors import DoorstationError, TransportError
@@ -88,58 +88,48 @@ from doorstation.media.pcm import audioop, dbfs
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class DigitHeard:
+class DigitHeard(msgspec.Struct, frozen=True):
     session: str
     digit: Digit
 
 
-@dataclass(frozen=True, slots=True)
-class FarEndStarted:
+class FarEndStarted(msgspec.Struct, frozen=True):
     session: str
     source: Address
 
 
-@dataclass(frozen=True, slots=True)
-class FarEndSilent:
+class FarEndSilent(msgspec.Struct, frozen=True):
     session: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class FarEndResumed:
+class FarEndResumed(msgspec.Struct, frozen=True):
     session: str
 
 
-@dataclass(frozen=True, slots=True)
-class SessionEnded:
+class SessionEnded(msgspec.Struct, frozen=True):
     session: str
     statistics: CallStatistics | None
 
 
-@dataclass(frozen=True, slots=True)
-class SoundEnded:
+class SoundEnded(msgspec.Struct, frozen=True):
     sound: tones.Sound
 
 
-@dataclass(frozen=True, slots=True)
-class SoundFailed:
+class SoundFailed(msgspec.Struct, frozen=True):
     sound: tones.Sound
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CardLost:
+class CardLost(msgspec.Struct, frozen=True):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CardBack:
+class CardBack(msgspec.Struct, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class MediaFailed:
+class MediaFailed(msgspec.Struct, frozen=True):
     error: BaseException
 
 

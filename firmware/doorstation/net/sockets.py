@@ -18,8 +18,9 @@ import socket
 import struct
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, cast
+
+import msgspec
 
 from doorstation.errors import TransportError
 from doorstation.net.netlink import NetworkWatch
@@ -56,8 +57,7 @@ _ICMP_UNREACHABLE: Final = 3
 _ICMP6_UNREACHABLE: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+class Listen(msgspec.Struct, frozen=True):
     """One thing to listen on; `host` "" is every address of both families, port 0 a free one."""
 
     transport: Transport
@@ -65,8 +65,7 @@ class Listen:
     host: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
+class TlsFiles(msgspec.Struct, frozen=True):
     """PEM files. Without `ca` the system's authorities are trusted; `certificate` (with its chain)
     is needed to listen and shown to servers that ask."""
 
@@ -75,8 +74,7 @@ class TlsFiles:
     key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """What a stranger, or a slow peer, can take."""
 
     connections: int = 64  # in all; then the one idle longest makes room
@@ -701,8 +699,7 @@ class _UdpSocket:
         self.view = memoryview(self.buffer)
 
 
-@dataclass(frozen=True, slots=True)
-class _Listener:
+class _Listener(msgspec.Struct, frozen=True):
     transport: Transport
     socket: socket.socket
     host: str

@@ -1,15 +1,15 @@
 """Codecs as SDP names them: static numbers (RFC 3551 §6), `a=rtpmap` and `a=fmtp`."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from doorstation.media import opus
 from doorstation.sdp.description import Attribute, Media
 
 
-@dataclass(frozen=True, slots=True)
-class Codec:
+class Codec(msgspec.Struct, frozen=True):
     """One encoding; `payload_type` is its number where it has one, `fmtp` its parameters as text.
 
     `clock` is the RTP clock in Hz, which is not always the sampling rate (G.722, RFC 3551 §4.5.2).

@@ -7,8 +7,9 @@ attributes it keeps. An unknown *type letter* refuses the description, as RFC 88
 
 import functools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from doorstation.errors import MalformedPacket
 
@@ -17,16 +18,14 @@ MAX_LINES: Final = 2_000  # bounds the objects made of a body full of empty attr
 MAX_MEDIA: Final = 32  # every m-line is mirrored in each later answer and offer of the call
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(msgspec.Struct, frozen=True):
     """One `a=` line; `value` is None for a flag such as `a=sendrecv`."""
 
     name: str
     value: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """The `o=` line. Numbers stay text: peers send more digits than 64 bits hold."""
 
     session_id: str
@@ -37,8 +36,7 @@ class Origin:
     network: str = "IN"
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(msgspec.Struct, frozen=True):
     """A `c=` line; `address` as written, with TTL and count if multicast."""
 
     address: str
@@ -51,16 +49,14 @@ class Connection:
         return self.address.partition("/")[0].strip("[]")
 
 
-@dataclass(frozen=True, slots=True)
-class Bandwidth:
+class Bandwidth(msgspec.Struct, frozen=True):
     """A `b=` line: kbit/s for AS and CT, bit/s for RS and RR (RFC 3556)."""
 
     kind: str
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(msgspec.Struct, frozen=True):
     """A `t=` line with its `r=` lines as text."""
 
     start: str = "0"
@@ -68,8 +64,7 @@ class Timing:
     repeats: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
+class Media(msgspec.Struct, frozen=True):
     """One m-line and all that follows it."""
 
     kind: str
@@ -95,8 +90,7 @@ class Media:
         return any(True for _ in self.values(name))
 
 
-@dataclass(frozen=True, slots=True)
-class SessionDescription:
+class SessionDescription(msgspec.Struct, frozen=True):
     origin: Origin
     name: str = "-"
     information: str | None = None
@@ -105,7 +99,7 @@ class SessionDescription:
     phones: tuple[str, ...] = ()
     connection: Connection | None = None
     bandwidth: tuple[Bandwidth, ...] = ()
-    times: tuple[Timing, ...] = field(default=(Timing(),))
+    times: tuple[Timing, ...] = msgspec.field(default=(Timing(),))
     zone: str | None = None
     key: str | None = None
     attributes: tuple[Attribute, ...] = ()

@@ -9,9 +9,11 @@ line, later offers repeat all lines, and what we do not do has port 0 (RFC 3264 
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from doorstation.errors import ProtocolError
 from doorstation.ids import Ids
@@ -60,8 +62,7 @@ class NothingInCommon(ProtocolError):
         super().__init__(reason, 488)
 
 
-@dataclass(frozen=True, slots=True)
-class LocalAudio:
+class LocalAudio(msgspec.Struct, frozen=True):
     """What this side brings: where it listens and what it can do, best codec first."""
 
     address: str
@@ -74,8 +75,7 @@ class LocalAudio:
     signalled_by: str = ""  # the address that the far end's signalling comes from
 
 
-@dataclass(frozen=True, slots=True)
-class AudioSession:
+class AudioSession(msgspec.Struct, frozen=True):
     """What both sides agreed on, as the media side needs it."""
 
     remote: tuple[str, int]
@@ -103,8 +103,7 @@ class AudioSession:
         return _FLOWS[self.direction][1]
 
 
-@dataclass(frozen=True, slots=True)
-class _Slot:
+class _Slot(msgspec.Struct, frozen=True):
     """One m-line of the call, kept so that it can be repeated with port 0."""
 
     kind: str
@@ -116,8 +115,7 @@ class _Slot:
         return Media(self.kind, 0, self.proto, self.formats or ("0",))
 
 
-@dataclass(frozen=True, slots=True)
-class _Offer:
+class _Offer(msgspec.Struct, frozen=True):
     """An offer of ours: what an answer is read against."""
 
     slots: tuple[_Slot, ...]
@@ -128,8 +126,7 @@ class _Offer:
     rtcp_mux: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Stream:
+class _Stream(msgspec.Struct, frozen=True):
     """An audio m-line of the far end that can carry a call."""
 
     index: int

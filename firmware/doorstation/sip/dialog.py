@@ -1,6 +1,8 @@
 """Dialogs: the peer-to-peer relation that an INVITE sets up (RFC 3261 §12)."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from doorstation.errors import ProtocolError
 from doorstation.sip.headers import Headers, NameAddr, format_name_addr

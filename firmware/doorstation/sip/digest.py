@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from doorstation.ids import Ids
 from doorstation.sip.grammar import MalformedMessage
 from doorstation.sip.headers import (
@@ -381,8 +383,7 @@ WRONG_PASSWORD: Final = "wrong password"  # noqa: S105 - a rule
 UNKNOWN_USER: Final = "unknown user"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """Whether a request proved who sent it; `rule` names what decided, for the event log."""
 
     ok: bool

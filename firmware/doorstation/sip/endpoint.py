@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import Final, TypeAlias, assert_never
 
+import msgspec
+
 from doorstation.ids import Ids
 from doorstation.sip.headers import Via, format_via
 from doorstation.sip.locate import FAILED_SECONDS, Located, Locator, Progress
@@ -90,8 +92,7 @@ PONG: Final = b"\r\n"
 _COOKIE: Final = "z9hg4bk"  # in lower case
 
 
-@dataclass(frozen=True, slots=True)
-class RequestReceived:
+class RequestReceived(msgspec.Struct, frozen=True):
     """A new, well-formed request; answer with `respond` or `answer_once`."""
 
     server_id: int
@@ -99,16 +100,14 @@ class RequestReceived:
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
-class AckReceived:
+class AckReceived(msgspec.Struct, frozen=True):
     """An ACK that belongs to a 2xx; the dialog it names tells which."""
 
     request: Request
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
-class CancelReceived:
+class CancelReceived(msgspec.Struct, frozen=True):
     """The INVITE `server_id` is cancelled; `request` is the CANCEL, answered already.
 
     Answer the INVITE with 487.
@@ -118,8 +117,7 @@ class CancelReceived:
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseReceived:
+class ResponseReceived(msgspec.Struct, frozen=True):
     """A response but 100; `request` as it was sent. 2xx to INVITE come repeated and forked too."""
 
     request_id: int
@@ -128,16 +126,14 @@ class ResponseReceived:
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
-class StrayResponse:
+class StrayResponse(msgspec.Struct, frozen=True):
     """A 2xx to an INVITE whose transaction is gone: it must be acknowledged, and ended with BYE."""
 
     response: Response
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFailed:
+class RequestFailed(msgspec.Struct, frozen=True):
     """No final response: take it as this status.
 
     408 no answer, 503 nowhere to send to, 487 cancelled and never answered (RFC 3261 §9.1).
@@ -149,16 +145,14 @@ class RequestFailed:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class FlowLost:
+class FlowLost(msgspec.Struct, frozen=True):
     """A connection or socket is gone, and with it what was registered over it."""
 
     flow: Flow
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class PongReceived:
+class PongReceived(msgspec.Struct, frozen=True):
     """The answer to `ping` (RFC 5626 §4.4.1)."""
 
     flow: Flow

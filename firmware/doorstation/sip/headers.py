@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+import msgspec
 
 from doorstation.sip.grammar import (
     MAX_PARAMS,
@@ -208,8 +209,7 @@ _VIA = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Via:
+class Via(msgspec.Struct, frozen=True):
     """One hop; `transport` in upper case, `host` in lower case without brackets."""
 
     transport: str
@@ -278,8 +278,7 @@ def format_via(via: Via) -> str:
 # -- From, To, Contact, Route ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class NameAddr:
+class NameAddr(msgspec.Struct, frozen=True):
     """A URI with a display name (plain text) and header parameters: From, To, Contact, Route."""
 
     uri: Uri
@@ -367,8 +366,7 @@ def _skip_blanks(text: str, position: int) -> int:
 _CSEQ = re.compile(rf"([0-9]{{1,32}})[ \t]++([{TOKEN_CHARS}]++)")
 
 
-@dataclass(frozen=True, slots=True)
-class CSeq:
+class CSeq(msgspec.Struct, frozen=True):
     number: int
     method: str
 
@@ -405,8 +403,7 @@ _QUOTED_ALWAYS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(msgspec.Struct, frozen=True):
     """WWW-Authenticate or Proxy-Authenticate: scheme and parameters, values without quotes."""
 
     scheme: str
@@ -419,8 +416,7 @@ class Challenge:
         return format_challenge(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(msgspec.Struct, frozen=True):
     """Authorization or Proxy-Authorization: scheme and parameters, values without quotes."""
 
     scheme: str

@@ -14,6 +14,8 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
+import msgspec
+
 from doorstation.ids import Ids
 from doorstation.sip.transport import (
     AddressRecord,
@@ -52,8 +54,7 @@ _SRV_PREFIX: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(msgspec.Struct, frozen=True):
     """The targets in the order to try; none: `fault` says why."""
 
     targets: tuple[Target, ...]
@@ -68,8 +69,7 @@ class Progress:
     queries: list[DnsQuery] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Service:
+class _Service(msgspec.Struct, frozen=True):
     """A server by name: what is left of a URI after transport selection."""
 
     transport: Transport

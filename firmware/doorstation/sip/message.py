@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from doorstation.errors import ProtocolError
 from doorstation.sip.grammar import (
     TOKEN_CHARS,
@@ -575,8 +577,7 @@ def _with_tag(request: Request, value: str, tag: str) -> str:
 # -- Streams ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class KeepAlive:
+class KeepAlive(msgspec.Struct, frozen=True):
     """CRLF between messages (RFC 5626 §4.4.1).
 
     Each CRLF is reported as a pong; the second of a pair is a ping as well. Whoever opened the

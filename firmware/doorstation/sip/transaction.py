@@ -11,9 +11,10 @@ arrive after that and be taken for a fault of the next hop (RFC 4320).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, TypeAlias, assert_never
+
+import msgspec
 
 from doorstation.sip.headers import Headers
 from doorstation.sip.message import Request, Response, format_message, make_response
@@ -84,8 +85,7 @@ class Delay(Enum):
     OTHER_TRYING = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(msgspec.Struct, frozen=True):
     """RFC 3261 table 4: round trip estimate, longest retransmission interval, longest stay."""
 
     t1: float = 0.5
@@ -115,8 +115,7 @@ class Timing:
                 assert_never(delay)
 
 
-@dataclass(frozen=True, slots=True)
-class Arm:
+class Arm(msgspec.Struct, frozen=True):
     """A timer that runs in a state; `reliable` None: not at all over TCP and TLS."""
 
     timer: Trigger
@@ -124,8 +123,7 @@ class Arm:
     reliable: Delay | None
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(msgspec.Struct, frozen=True):
     """One machine as data.
 
     A pair missing from `transitions` is ignored. On entering a state the timers listed for it
@@ -344,25 +342,21 @@ class Machine:
 _REPEATED: Final = frozenset((Trigger.TIMER_A, Trigger.TIMER_E, Trigger.TIMER_G))
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True):
     """A response for the transaction user."""
 
     response: Response
 
 
-@dataclass(frozen=True, slots=True)
-class AckDelivered:
+class AckDelivered(msgspec.Struct, frozen=True):
     """An ACK for our 2xx with the INVITE's own branch, which RFC 2543 peers send."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimedOut:
+class TimedOut(msgspec.Struct, frozen=True):
     """Nothing came in 64 T1: for a client the final response, for a server the ACK."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unreachable:
+class Unreachable(msgspec.Struct, frozen=True):
     """The flow failed before the transaction was through."""
 
 

@@ -5,9 +5,11 @@ one timer. It answers each `OpenFlow` with `flow_opened` or `flow_failed`, and e
 `resolved`, sooner or later or never: the machines have time limits of their own.
 """
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 
 class Transport(StrEnum):
@@ -28,8 +30,7 @@ class Transport(StrEnum):
         return 5061 if self is Transport.TLS else 5060
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """One place to send to, the result of RFC 3263: `host` is an IP literal without brackets.
 
     `tls_name` is the domain that the certificate must prove (RFC 5922), empty without TLS.
@@ -45,8 +46,7 @@ class Target:
         return f"{self.transport.lower()}:{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(msgspec.Struct, frozen=True):
     """A way to one peer.
 
     Streams: `id` names the connection. UDP: `id` names the *socket*, and `id` and `remote` the
@@ -68,16 +68,14 @@ class Flow:
 DnsKind: TypeAlias = Literal["NAPTR", "SRV", "A", "AAAA"]
 
 
-@dataclass(frozen=True, slots=True)
-class DnsQuery:
+class DnsQuery(msgspec.Struct, frozen=True):
     """One question; `name` in lower case without the final dot."""
 
     kind: DnsKind
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class NaptrRecord:
+class NaptrRecord(msgspec.Struct, frozen=True):
     """RFC 3403, as far as RFC 3263 uses it: `service` "SIP+D2U", `flags` "s", a `replacement`."""
 
     order: int
@@ -88,8 +86,7 @@ class NaptrRecord:
     replacement: str
 
 
-@dataclass(frozen=True, slots=True)
-class SrvRecord:
+class SrvRecord(msgspec.Struct, frozen=True):
     """RFC 2782; the target "." (or "") says that there is no such service."""
 
     priority: int
@@ -98,8 +95,7 @@ class SrvRecord:
     target: str
 
 
-@dataclass(frozen=True, slots=True)
-class AddressRecord:
+class AddressRecord(msgspec.Struct, frozen=True):
     """The address of an A or AAAA record, as text."""
 
     address: str
@@ -108,16 +104,14 @@ class AddressRecord:
 DnsRecord: TypeAlias = NaptrRecord | SrvRecord | AddressRecord
 
 
-@dataclass(frozen=True, slots=True)
-class DnsAnswer:
+class DnsAnswer(msgspec.Struct, frozen=True):
     """What the name server said; no records: the name or the type does not exist. `ttl` seconds."""
 
     records: tuple[DnsRecord, ...]
     ttl: float
 
 
-@dataclass(frozen=True, slots=True)
-class DnsFailure:
+class DnsFailure(msgspec.Struct, frozen=True):
     """No use of the name server: `temporary` for no answer or SERVFAIL, else the name is wrong."""
 
     reason: str
@@ -127,31 +121,27 @@ class DnsFailure:
 DnsResult: TypeAlias = DnsAnswer | DnsFailure
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Put these bytes on the flow: one datagram, or a piece of the stream."""
 
     flow: Flow
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class OpenFlow:
+class OpenFlow(msgspec.Struct, frozen=True):
     """Connect (TCP, TLS) or choose the socket and the local address (UDP), then say which."""
 
     target: Target
 
 
-@dataclass(frozen=True, slots=True)
-class CloseFlow:
+class CloseFlow(msgspec.Struct, frozen=True):
     """Close the connection after what was sent on it; `why` goes to the log."""
 
     flow: Flow
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resolve:
+class Resolve(msgspec.Struct, frozen=True):
     """Ask the name server."""
 
     query: DnsQuery

@@ -7,8 +7,10 @@ is called back with its URI whole (`;ob`, `;line=`, `;rinstance=`), octet by oct
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
 
 from doorstation.sip.grammar import (
     MAX_PARAMS,
@@ -45,8 +47,7 @@ _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _MATCH_ALWAYS: Final = ("user", "ttl", "method", "maddr", "transport")
 
 
-@dataclass(frozen=True, slots=True)
-class SipUri:
+class SipUri(msgspec.Struct, frozen=True):
     """A sip: or sips: URI; `host` in lower case, IPv6 without brackets; the rest as on the wire."""
 
     scheme: str = "sip"
@@ -94,8 +95,7 @@ class SipUri:
         return format_uri(self)
 
 
-@dataclass(frozen=True, slots=True)
-class OtherUri:
+class OtherUri(msgspec.Struct, frozen=True):
     """Any other scheme (tel:, http:, urn:), kept as it came."""
 
     scheme: str

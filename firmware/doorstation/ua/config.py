@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from doorstation import settings as settings_
 from doorstation.sdp.codecs import PCMA, PCMU, Codec
 from doorstation.settings import Settings, parse_host_port
@@ -48,8 +50,7 @@ class Peer:
     password: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class AgentConfig:
+class AgentConfig(msgspec.Struct, frozen=True):
     account: Account | None = None
     peers: tuple[Peer, ...] = ()
     local_user: str = "door"

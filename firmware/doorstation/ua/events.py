@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
+
 from doorstation.sdp.negotiation import AudioSession
 
 
@@ -35,8 +37,7 @@ class OutcomeKind(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class RegistrationChanged:
+class RegistrationChanged(msgspec.Struct, frozen=True):
     state: RegistrationState
     registrar: str
     why: str
@@ -46,8 +47,7 @@ class RegistrationChanged:
     """Bindings of this account that the registrar lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallArrived:
+class CallArrived(msgspec.Struct, frozen=True):
     """Somebody allowed calls in, by `rule`; nothing but 100 is answered yet.
 
     `peer` is what From says, `known_as` the name of a peer, or empty when it came through the
@@ -61,21 +61,18 @@ class CallArrived:
     known_as: str
 
 
-@dataclass(frozen=True, slots=True)
-class CallRinging:
+class CallRinging(msgspec.Struct, frozen=True):
     call: str
     status: int
     early_media: bool
 
 
-@dataclass(frozen=True, slots=True)
-class CallConnected:
+class CallConnected(msgspec.Struct, frozen=True):
     call: str
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
-class CallHeld:
+class CallHeld(msgspec.Struct, frozen=True):
     """`held` says whether anybody holds; `by_peer` who."""
 
     call: str
@@ -83,8 +80,7 @@ class CallHeld:
     by_peer: bool
 
 
-@dataclass(frozen=True, slots=True)
-class CallEnded:
+class CallEnded(msgspec.Struct, frozen=True):
     call: str
     kind: OutcomeKind | None
     """None: the call had been connected and ended as calls do."""
@@ -93,8 +89,7 @@ class CallEnded:
     by_peer: bool
 
 
-@dataclass(frozen=True, slots=True)
-class MediaChanged:
+class MediaChanged(msgspec.Struct, frozen=True):
     """What was agreed for the call's sound; None: nothing (yet, or any more)."""
 
     call: str
@@ -102,29 +97,25 @@ class MediaChanged:
     early: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     target: str
     kind: OutcomeKind
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class GroupRinging:
+class GroupRinging(msgspec.Struct, frozen=True):
     group: str
     call: str
     early_media: bool
 
 
-@dataclass(frozen=True, slots=True)
-class GroupAnswered:
+class GroupAnswered(msgspec.Struct, frozen=True):
     group: str
     call: str
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
-class GroupFailed:
+class GroupFailed(msgspec.Struct, frozen=True):
     group: str
     outcomes: tuple[Outcome, ...]
 
@@ -138,8 +129,7 @@ class InfoDigit:
     duration_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class MessageReceived:
+class MessageReceived(msgspec.Struct, frozen=True):
     """A text from somebody allowed (RFC 3428); already answered 200."""
 
     peer: str
@@ -147,15 +137,13 @@ class MessageReceived:
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
-class MessageResult:
+class MessageResult(msgspec.Struct, frozen=True):
     message: str
     status: int
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """A request from outside was turned away, and by which rule."""
 
     method: str
@@ -164,8 +152,7 @@ class Refused:
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
-class CommandResult:
+class CommandResult(msgspec.Struct, frozen=True):
     """How a hold, resume or INFO digit of ours on a call ended."""
 
     call: str

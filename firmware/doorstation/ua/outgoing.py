@@ -5,6 +5,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from doorstation.errors import ProtocolError
 from doorstation.sdp.negotiation import OfferAnswer
 from doorstation.sip.dialog import Dialog
@@ -65,8 +67,7 @@ class _Branch:
     """The answer came in a reliable response: the peer may make an offer of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(msgspec.Struct, frozen=True):
     """Whom to call and by which way."""
 
     uri: SipUri

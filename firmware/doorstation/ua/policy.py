@@ -1,9 +1,10 @@
 """Who may reach us. Pure functions that say allow, challenge or refuse, and by which rule."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
+
+import msgspec
 
 from doorstation.ua.config import Peer
 
@@ -14,8 +15,7 @@ class Verdict(StrEnum):
     REFUSE = "refuse"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     verdict: Verdict
     rule: str
     peer: Peer | None = None

@@ -6,9 +6,11 @@ so that a street of doors does not come back in one second after a power cut.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from doorstation.ids import Ids
 from doorstation.sip.dialog import MAX_FORWARDS, loose_route
@@ -34,8 +36,7 @@ MOST_MOVES: Final = 2
 LONGEST_INTERVAL: Final = 86400
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
+class Learned(msgspec.Struct, frozen=True):
     """How the registrar sees us: the address and port of our datagrams (RFC 3581)."""
 
     host: str

@@ -5,6 +5,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
+
 from doorstation.ids import Ids
 from doorstation.sip.digest import Credential, DigestClient
 from doorstation.sip.endpoint import Endpoint, Output
@@ -202,8 +204,7 @@ class Requester:
         self._pending.pop(pending.number, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True):
     """One request under way, through all its challenges."""
 
     _requester: Requester
