@@ -32,13 +32,17 @@ class SoundCard:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A board. `pins` by use: button, contact, led, relay, relay_active_low."""
+    """A board. `pins` by use: button, contact, led, relay, relay_active_low.
+
+    `opus_complexity`, 0 to 10: the CPU time that it has for that codec.
+    """
 
     name: str
     title: str
     models: tuple[str, ...]
     chip: str
     serial_port: str
+    opus_complexity: int
     pins: Mapping[str, PinSuggestion]
     sound: tuple[SoundCard, ...]
     quirks: tuple[str, ...]
@@ -59,6 +63,7 @@ def load_profile(name: str) -> Profile:
         models=tuple(data["models"]),
         chip=data["chip"],
         serial_port=data["serial_port"],
+        opus_complexity=data["opus_complexity"],
         pins={use: PinSuggestion(**pin) for use, pin in data["pins"].items()},
         sound=tuple(SoundCard(**card) for card in data["sound"]),
         quirks=tuple(data["quirks"]),

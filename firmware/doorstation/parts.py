@@ -11,6 +11,7 @@ import msgspec
 from doorboard.interfaces import AudioPort, Button, Contact, Indicator, Reader, Relay
 
 from doorstation.errors import DoorstationError
+from doorstation.media import codecs
 from doorstation.settings import Settings
 
 
@@ -52,6 +53,7 @@ class Parts(msgspec.Struct, frozen=True):
     readers: Mapping[str, Reader]
     open_audio: Callable[[], AudioPort]
     inputs: FakeInputs | None = None
+    opus_complexity: int = codecs.COMPLEXITY
 
 
 @contextlib.contextmanager
@@ -146,6 +148,7 @@ def _real(settings: Settings, stack: contextlib.ExitStack) -> Parts:
         contacts=contacts,
         readers=_serial_readers(settings, stack),
         open_audio=lambda: _alsa(settings),
+        opus_complexity=codecs.COMPLEXITY if profile is None else profile.opus_complexity,
     )
 
 

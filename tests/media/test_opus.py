@@ -7,6 +7,7 @@ from array import array
 from pathlib import Path
 
 import pytest
+from doorboard.profile import load_profile, profile_names
 from doorstation.errors import DoorstationError, MalformedPacket
 from doorstation.media import codecs, opus
 from doorstation.media.opus import FMTP, Opus
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from tests.support.sounds import correlation
 
 DATA = Path(__file__).parents[1] / "data" / "opus"
+BOARDS = profile_names()
 PERIOD = 320
 
 
@@ -82,8 +84,9 @@ def test_speech_comes_through_in_packets_of_any_length(milliseconds: int) -> Non
     assert correlation(part, decoded[place : place + len(part)]) > 0.75
 
 
-def test_a_lost_packet_is_taken_from_what_the_next_one_repeats() -> None:
-    sender = Opus(FMTP)
+@pytest.mark.parametrize("complexity", {load_profile(name).opus_complexity for name in BOARDS})
+def test_a_lost_packet_is_taken_from_what_the_next_one_repeats(complexity: int) -> None:
+    sender = Opus(FMTP, complexity)
     sender.expect_loss(20)
     payloads = [sender.encode(period) for period in speech(2)]
     whole, concealing, recovering = Opus(), Opus(), Opus()

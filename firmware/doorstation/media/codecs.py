@@ -11,7 +11,7 @@ from doorstation.media.g722 import G722
 from doorstation.media.l16 import L16
 from doorstation.media.opus import Opus
 
-COMPLEXITY: Final = 5
+COMPLEXITY: Final = 3
 """Of Opus, where nothing is known of the board."""
 
 _MAKERS: Final[dict[tuple[str, int], Callable[[str, int], Codec]]] = {
