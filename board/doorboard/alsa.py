@@ -136,22 +136,15 @@ class AlsaAudioPort(Closing):
             raise
 
     def read(self) -> bytes:
-        period: bytes
         if self._capture is None:
             raise BoardError(f"sound card {self.device} is not open")
         try:
-            while len(self._captured) < self._bytes:
-                if not self._poll.poll(SILENCE_MS):
-                    raise self._gone(self.device, f"no sound for {SILENCE_MS} ms")
-                count, period = self._capture.read()
-                if count == self.period and not self._captured:
-                    self._empty_reads = 0
-                    break
-                # With a rate conversion in between a read need not be a whole period: collect.
-                self._take(count, period)
-            else:
-                whole = self._bytes
-                period, self._captured = self._captured[:whole], self._captured[whole:]
+            if not self._poll.poll(SILENCE_MS):
+                raise self._gone(self.device, f"no sound for {SILENCE_MS} ms")
+            period: bytes
+            count, period = self._capture.read()
+            if count != self.period or self._captured:
+                period = self._collected(count, period)
             self._reads += 1
             if self._reads % CHECK_PERIODS == 0:
                 self._drop_backlog()
@@ -160,24 +153,25 @@ class AlsaAudioPort(Closing):
         return period
 
     def write(self, period: bytes) -> None:
-        if self._playback is None:
-            raise BoardError(f"sound card {self.playback_device} is not open")
         if len(period) != self._bytes:
             raise ValueError(f"period of {len(period)} bytes, {self._bytes} needed")
+        playback = self._playback
+        if playback is None:
+            raise BoardError(f"sound card {self.playback_device} is not open")
         try:
-            room = self._playback.avail()
+            room = playback.avail()
             if room < 0:
                 if room != XRUN:
                     raise self._gone(self.playback_device, errno.errorcode.get(-room, room))
                 self._recover(period)
                 return
             correction = self._queue.correction(self._buffer - room)
-            if correction == -self.period:
-                return
             if correction:
+                if correction == -self.period:
+                    return
                 period = stretch(period, self.period + correction)
             # What does not fit is lost: a full queue must not become a longer one.
-            if self._playback.write(period) == XRUN:
+            if playback.write(period) == XRUN:
                 self._recover(period)
         except alsaaudio.ALSAAudioError as error:
             raise self._gone(self.playback_device, error) from error
@@ -283,6 +277,19 @@ class AlsaAudioPort(Closing):
             raise self._gone(self.device, error) from error
 
     # --- running ---
+
+    def _collected(self, count: int, data: bytes) -> bytes:
+        """A whole period, begun with this read.
+
+        With a rate conversion in between a read need not be one.
+        """
+        self._take(count, data)
+        while len(self._captured) < self._bytes:
+            if not self._poll.poll(SILENCE_MS):
+                raise self._gone(self.device, f"no sound for {SILENCE_MS} ms")
+            self._take(*self._capture.read())
+        period, self._captured = self._captured[: self._bytes], self._captured[self._bytes :]
+        return period
 
     def _take(self, count: int, data: bytes) -> None:
         if count == XRUN:

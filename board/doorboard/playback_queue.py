@@ -21,12 +21,14 @@ LONG_WINDOW: Final = 50
 SHORT_WINDOW: Final = 10
 RELAPSE_PERIODS: Final = 500
 
+_NEVER: Final = 1 << 30
+"""More frames than any queue has."""
+
 
 class PlaybackQueue:
     """Decides by the level before each write what to do with the period; all counts are frames."""
 
     __slots__ = (
-        "_count",
         "_least",
         "_period",
         "_since_dry",
@@ -41,7 +43,8 @@ class PlaybackQueue:
         self._period = period
         self._target = max(TARGET_PERIODS * period, least + period)
         self._since_dry = RELAPSE_PERIODS
-        self._ticks = self._least = self._slip = self._sum = self._count = 0
+        self._ticks = self._slip = self._sum = 0
+        self._least = _NEVER
 
     @property
     def target(self) -> int:
@@ -58,32 +61,39 @@ class PlaybackQueue:
 
     def correction(self, queued: int) -> int:
         """Frames to add to (+1), or to leave out of (-1 or a whole period), the next write."""
-        self._since_dry += 1
-        surplus = queued - (self._target - self._period)
         self._ticks += 1
-        self._least = surplus if self._ticks == 1 else min(self._least, surplus)
-        if self._ticks == SHORT_WINDOW:
-            self._ticks = 0
-            if self._least >= self._period:
+        self._sum += queued
+        if queued < self._least:
+            self._least = queued
+        if self._slip or self._ticks % SHORT_WINDOW == 0:
+            return self._decision()
+        return 0
+
+    def _decision(self) -> int:
+        """What is not needed before every write."""
+        resting = self._target - self._period
+        if self._ticks % SHORT_WINDOW == 0:
+            self._since_dry += SHORT_WINDOW
+            surplus, self._least = self._least - resting, _NEVER
+            if surplus >= self._period:
                 self._restart()
                 return -self._period
         if self._slip:
             step = 1 if self._slip > 0 else -1
             self._slip -= step
             if not self._slip:
-                self._sum = self._count = 0
+                self._sum = self._ticks = 0
             return step
-        self._sum += surplus
-        self._count += 1
-        if self._count == LONG_WINDOW:
-            mean = self._sum / LONG_WINDOW
-            self._sum = self._count = 0
+        if self._ticks == LONG_WINDOW:
+            mean = self._sum / LONG_WINDOW - resting
+            self._sum = self._ticks = 0
             if abs(mean) > self._period / 4:
                 self._slip = -round(mean)
         return 0
 
     def _restart(self) -> None:
-        self._ticks = self._least = self._slip = self._sum = self._count = 0
+        self._ticks = self._slip = self._sum = 0
+        self._least = _NEVER
 
 
 def stretch(period: bytes, frames: int) -> bytes:
