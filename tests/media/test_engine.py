@@ -237,21 +237,6 @@ def test_datagrams_that_are_not_ours_are_dropped_and_counted() -> None:
     assert call.occurred() == []
 
 
-def test_a_view_of_a_buffer_used_again_is_enough() -> None:
-    call = Call()
-    far = Far()
-    buffer = bytearray(2048)
-    levels = []
-    for _ in range(10):
-        call.now += 0.02
-        data = far.next()
-        buffer[: len(data)] = data
-        call.audio.datagram(memoryview(buffer)[: len(data)], PHONE, call.now)
-        buffer[: len(data)] = bytes(len(data))
-        levels.append(audioop.rms(call.audio.loudspeaker(call.now) or SILENT, 2))
-    assert min(levels[2:]) > 1000
-
-
 def test_while_only_sending_nothing_is_heard_but_counted() -> None:
     call = Call(agreed(PHONE, direction="sendonly"))
     far = Far()

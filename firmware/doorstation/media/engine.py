@@ -2,11 +2,17 @@
 
 The owner calls, once per 20 ms and in this order:
 
-    microphone(period, now)    -> datagrams to send, at once: the far end's clock hangs on it
+    microphone(period)         -> packets for `to`, at once: the far end's clock hangs on it
     datagram(data, source, …)  for each datagram that has arrived
     loudspeaker()              -> the next period for the loudspeaker
 
+and a few times a second, for what is never urgent:
+
+    upkeep(now)                -> RTCP to send
+
 and reads `occurred` (digits, media starting or falling silent). `tick` does all of it in one call.
+The first three run with cold caches, 50 times a second for as long as a call lasts: what is not
+needed for every packet is kept out of them.
 
 *Where packets go.* Symmetric RTP: to the address in the SDP until packets come from elsewhere. If
 the SDP's address has sent nothing valid (a far end behind NAT), the first other address whose
@@ -21,7 +27,7 @@ told as "stray", which counts nowhere.
 
 import ipaddress
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -78,10 +84,7 @@ class AgreedAudio(Protocol):
 
 
 class Datagram(NamedTuple):
-    """To be sent: from the RTCP socket if `rtcp`, else from the RTP socket.
-
-    A tuple and no dataclass, since one is made in every tick.
-    """
+    """To be sent: from the RTCP socket if `rtcp`, else from the RTP socket."""
 
     data: bytes
     to: Address
@@ -140,9 +143,6 @@ _NEW: Final = rtcp.Reception.NEW
 _OLDEST: Final = 0.1
 """Seconds that a packet may be taken to have waited: the rest is a clock that was set."""
 
-_LEVEL_TICKS: Final = 5
-"""One period in five is measured: enough for an average."""
-
 _SOURCE_GONE: Final = 2.0
 """Seconds of silence after which another address may take the place of one not in the SDP, and in
 which packets still under way from before a re-INVITE do not pull us back."""
@@ -179,6 +179,11 @@ def literal(address: Address | None) -> Address | None:
     except ValueError:
         return None
     return None if ip.is_unspecified or ip.is_multicast else (str(ip), address[1])
+
+
+def _fitted(pcm: bytes, size: int) -> bytes:
+    """A period of a rate that has no whole number of frames in 20 ms."""
+    return pcm if len(pcm) == size else pcm[:size].ljust(size, b"\0")
 
 
 def _shown(address: Address | None) -> str:
@@ -221,6 +226,7 @@ class CallAudio:
         "_ids",
         "_marker",
         "_mux",
+        "_ordinary",
         "_outbox",
         "_packet_samples",
         "_past_duplicates",
@@ -228,6 +234,7 @@ class CallAudio:
         "_past_received",
         "_payload_type",
         "_period",
+        "_played",
         "_previous",
         "_previous_until",
         "_rate",
@@ -256,14 +263,13 @@ class CallAudio:
         "_source_heard",
         "_ssrc",
         "_stray_told",
-        "_ticks",
         "_timestamp",
-        "_to",
         "_trusted",
         "_up",
         "loudspeaker_level",
         "microphone_level",
         "occurred",
+        "to",
     )
 
     def __init__(
@@ -286,6 +292,7 @@ class CallAudio:
 
         self._clock = 8000
         self._period = 160
+        """Ticks of the codec's clock in 20 ms."""
         self._codec_name = ""
         self._receiving = False
         self._sending = False
@@ -310,14 +317,16 @@ class CallAudio:
         self._sent_at_reports = (0, 0)
         self._outbox: list[Datagram] = []
         self._captured = b""
-        self._ticks = 0
+        self._played: bytes | None = None
+        self._ordinary = False
         self._digits_waiting = False
         self._event_sender = EventSender()
         self._sound: tones.Player | None = None
         self._sound_mixed = False
 
         self._remote: Address | None = None
-        self._to: Address | None = None
+        self.to: Address | None = None
+        """Where RTP goes now."""
         self._rtcp_to: Address | None = None
         self._rtcp_wanted = True
         self._sdp_rtcp: Address | None = None
@@ -374,6 +383,7 @@ class CallAudio:
             self._collected = b""
         sending = session.direction in ("sendrecv", "sendonly")
         receiving = session.direction in ("sendrecv", "recvonly")
+        self._ordinary = False
         if sending and not self._sending:
             self._marker = True
         if receiving and not self._receiving:
@@ -388,7 +398,7 @@ class CallAudio:
             self._previous = self._source
             self._previous_until = now + _SOURCE_GONE
             self._remote = remote
-            self._to = remote
+            self.to = remote
             self._sdp_heard = False
             self._source = None
             self._candidate = None
@@ -428,12 +438,14 @@ class CallAudio:
             raise ValueError("the far end takes no telephone-events: send INFO")
         self._event_sender.send(digits, duration_ms, gap_ms)
         self._digits_waiting = True
+        self._ordinary = False
 
     def play(self, sound: tones.Sound, loop: bool | None = None, mix: bool = False) -> None:
         """Play towards the far end, in place of the microphone or mixed with it."""
         self.stop_sound()
         self._sound = tones.player(sound, self._clock, loop)
         self._sound_mixed = mix
+        self._ordinary = False
 
     def stop_sound(self) -> None:
         """End what plays towards the far end."""
@@ -443,41 +455,37 @@ class CallAudio:
 
     # One tick.
 
-    def microphone(self, period: bytes, now: float) -> list[Datagram]:
-        """One captured period of 20 ms at the card's rate; what is to be sent now."""
-        out: list[Datagram] = []
-        if self._outbox:
-            out, self._outbox = self._outbox, out
+    def microphone(self, period: bytes) -> Sequence[bytes]:
+        """One captured period of 20 ms at the card's rate; the packets for `to`, to be sent now."""
         timestamp = self._timestamp
-        step = self._period
-        self._timestamp = (timestamp + step) & 0xFFFFFFFF
-        pcm = period if self._down is None else self._down.process(period)
-        if len(pcm) != 2 * step:
-            pcm = pcm[: 2 * step].ljust(2 * step, b"\0")
+        self._timestamp = timestamp + self._period & 0xFFFFFFFF
+        pcm = period
+        if self._down is not None:
+            pcm = _fitted(self._down.process(period), 2 * self._period)
         self._captured = pcm
-        to = self._to
-        if to is not None and self._sending:
-            if self._sound is not None:
-                pcm = self._with_sound(pcm)
-            if self._digits_waiting and self._send_events(timestamp, to, out):
-                pass
-            elif self._packet_samples == step:
-                payload = self._encode(pcm)
-                out.append(self._packet(self._payload_type, timestamp, self._marker, payload, to))
-                self._marker = False
-            else:
-                self._collect(pcm, timestamp, step, to, out)
-        if now >= self._report_due:
-            self._report(now, out)
+        if not self._ordinary:
+            return self._extraordinary(pcm, timestamp)
+        return (self._packet(self._payload_type, timestamp, False, self._encode(pcm)),)
+
+    def _extraordinary(self, pcm: bytes, timestamp: int) -> list[bytes]:
+        """The packets of any period, and whether the next one is simply one packet again."""
+        out: list[bytes] = []
+        if self.to is None or not self._sending:
+            return out
+        if self._sound is not None:
+            pcm = self._with_sound(pcm)
+        if not self._send_events(timestamp, out):
+            self._collect(pcm, timestamp, out)
+        self._ordinary = (
+            self._sound is None
+            and not self._digits_waiting
+            and not self._marker
+            and self._packet_samples == self._period
+        )
         return out
 
-    def datagram(
-        self, data: bytes | memoryview, source: Address, now: float, age: float = 0.0
-    ) -> None:
-        """Take a datagram of the RTP socket; `age`: seconds it has waited in the socket.
-
-        `data` may be a view of a buffer that is used again: what is kept is copied.
-        """
+    def datagram(self, data: bytes, source: Address, now: float, age: float = 0.0) -> None:
+        """Take a datagram of the RTP socket; `age`: seconds it has waited in the socket."""
         try:
             if self._mux and is_rtcp(data):
                 self._rtcp_received(data, source, now)
@@ -522,50 +530,49 @@ class CallAudio:
         if self._receiving:
             self._buffer.put(timestamp, decode(data[start:end]), age, reception.jitter)
 
-    def rtcp_datagram(self, data: bytes | memoryview, source: Address, now: float) -> None:
+    def rtcp_datagram(self, data: bytes, source: Address, now: float) -> None:
         """Take a datagram of the RTCP socket."""
         try:
             self._rtcp_received(data, source, now)
         except MalformedPacket:
             self._dropped += 1
 
-    def loudspeaker(self, now: float) -> bytes | None:
+    def loudspeaker(self) -> bytes | None:
         """The next period for the loudspeaker at the card's rate; None when we do not listen."""
         if not self._receiving:
-            self._measure(None)
             return None
-        if now - self._heard > self._silent_after and not self._silent:
-            self._silent = True
-            self.occurred.append(MediaSilent(now - self._heard))
-        pcm = self._buffer.get()
-        self._measure(pcm)
-        if self._up is None:
-            return pcm
-        need = self._rate // 50 * 2
-        pcm = self._up.process(pcm)
-        return pcm if len(pcm) == need else pcm[:need].ljust(need, b"\0")
+        pcm = self._played = self._buffer.get()
+        return pcm if self._up is None else _fitted(self._up.process(pcm), self._rate // 50 * 2)
 
-    def _measure(self, heard: bytes | None) -> None:
-        """Levels, at the end of a tick: nothing waits for them."""
-        self._ticks += 1
-        if self._ticks % _LEVEL_TICKS == 1:
-            self.microphone_level.passed(self._captured)
-            if heard is not None:
-                self.loudspeaker_level.passed(heard)
+    def upkeep(self, now: float) -> list[Datagram]:
+        """What a few times a second is enough for: levels, silence, RTCP; to be sent is RTCP."""
+        out, self._outbox = self._outbox, []
+        self.microphone_level.passed(self._captured)
+        if self._receiving:
+            if self._played is not None:
+                self.loudspeaker_level.passed(self._played)
+            if now - self._heard > self._silent_after and not self._silent:
+                self._silent = True
+                self.occurred.append(MediaSilent(now - self._heard))
+        if now >= self._report_due:
+            self._report(now, out)
+        return out
 
     def tick(
         self, period: bytes, datagrams: Iterable[tuple[bytes, Address]], now: float
     ) -> tuple[bytes | None, list[Datagram]]:
         """All of one tick: (for the loudspeaker, to send)."""
-        out = self.microphone(period, now)
+        to = self.to
+        packets = self.microphone(period)
+        out = [Datagram(packet, to) for packet in packets if to is not None]
         for data, source in datagrams:
             self.datagram(data, source, now)
-        return self.loudspeaker(now), out
+        return self.loudspeaker(), out + self.upkeep(now)
 
     def periods_lost(self, count: int) -> None:
         """The card has lost `count` periods of capture: the timestamps go on as time did."""
-        self._timestamp = (self._timestamp + count * (self._clock // 50)) & 0xFFFFFFFF
-        self._marker = True
+        self._timestamp = self._timestamp + count * self._period & 0xFFFFFFFF
+        self._mark()
 
     def bye(self, now: float) -> list[Datagram]:
         """The call ends: the last report with BYE."""
@@ -580,7 +587,7 @@ class CallAudio:
         """A snapshot; may be taken from another thread."""
         reception = self._reception
         buffer = self._buffer
-        remote = self._to
+        remote = self.to
         return CallStatistics(
             seconds=round(now - self._began, 3),
             codec=self._codec_name,
@@ -605,29 +612,28 @@ class CallAudio:
 
     # Sending.
 
-    def _packet(
-        self, payload_type: int | None, timestamp: int, marker: bool, payload: bytes, to: Address
-    ) -> Datagram:
+    def _mark(self) -> None:
+        """The next packet begins a talk spurt."""
+        self._marker = True
+        self._ordinary = False
+
+    def _packet(self, payload_type: int, timestamp: int, marker: bool, payload: bytes) -> bytes:
         sequence = self._sequence
-        self._sequence = (sequence + 1) & 0xFFFF
+        self._sequence = sequence + 1 & 0xFFFF
         self._sent += 1
         self._sent_octets += len(payload)
-        second = (payload_type or 0) | (0x80 if marker else 0)
-        return Datagram(HEADER.pack(0x80, second, sequence, timestamp, self._ssrc) + payload, to)
+        second = payload_type | (0x80 if marker else 0)
+        return HEADER.pack(0x80, second, sequence, timestamp & 0xFFFFFFFF, self._ssrc) + payload
 
-    def _collect(
-        self, pcm: bytes, timestamp: int, step: int, to: Address, out: list[Datagram]
-    ) -> None:
-        """Packets of another length than a period."""
+    def _collect(self, pcm: bytes, timestamp: int, out: list[bytes]) -> None:
+        """Packets of the agreed length, which need not be a period's."""
         begins = timestamp - len(self._collected) // 2
         self._collected += pcm
         size = 2 * self._packet_samples
         while len(self._collected) >= size:
             piece, self._collected = self._collected[:size], self._collected[size:]
             payload = self._encode(piece)
-            out.append(
-                self._packet(self._payload_type, begins & 0xFFFFFFFF, self._marker, payload, to)
-            )
+            out.append(self._packet(self._payload_type, begins, self._marker, payload))
             self._marker = False
             begins += self._packet_samples
 
@@ -639,14 +645,16 @@ class CallAudio:
             self.stop_sound()
         return tones.mixed(pcm, played) if self._sound_mixed else played
 
-    def _send_events(self, timestamp: int, to: Address, out: list[Datagram]) -> bool:
+    def _send_events(self, timestamp: int, out: list[bytes]) -> bool:
         """Digits in place of this period's audio, if it is their turn."""
+        if not self._digits_waiting:
+            return False
         self._digits_waiting = self._event_sender.active
         if self._event_payload_type is None:
             return False
         events = self._event_sender.tick(timestamp)
         for start, marker, payload in events:
-            out.append(self._packet(self._event_payload_type, start, marker, payload, to))
+            out.append(self._packet(self._event_payload_type, start, marker, payload))
         if events:
             self._collected = b""
             self._marker = True
@@ -680,7 +688,7 @@ class CallAudio:
         if source != self._source:
             self._source = source
             self._trusted = self._may_type(source)
-            self._to = source
+            self.to = source
             self._aim_rtcp()
         old = self._reception
         if old is not None and old.ssrc != ssrc:
@@ -703,9 +711,9 @@ class CallAudio:
             self._outbox.append(Datagram(rtcp.format_rtcp(packets), self._rtcp_to, not self._mux))
         self._ssrc = self._ids.number(32)
         self._sequence = self._ids.number(16)
-        self._marker = True
+        self._mark()
 
-    def _event(self, ssrc: int, timestamp: int, payload: bytes | memoryview, now: float) -> None:
+    def _event(self, ssrc: int, timestamp: int, payload: bytes, now: float) -> None:
         self._buffer.expect_silence()
         if self._stray_told and not self._trusted:
             return
@@ -739,7 +747,7 @@ class CallAudio:
     # RTCP.
 
     def _aim_rtcp(self) -> None:
-        to = self._to
+        to = self.to
         if to is None or not self._rtcp_wanted:
             self._rtcp_to = None
         elif self._mux:
@@ -749,8 +757,8 @@ class CallAudio:
         else:
             self._rtcp_to = (to[0], to[1] + 1) if to[1] < 65535 else None
 
-    def _rtcp_received(self, data: bytes | memoryview, source: Address, now: float) -> None:
-        known = self._to is not None and source[0] == self._to[0]
+    def _rtcp_received(self, data: bytes, source: Address, now: float) -> None:
+        known = self.to is not None and source[0] == self.to[0]
         if not known and source != self._rtcp_to:
             self._dropped += 1
             return

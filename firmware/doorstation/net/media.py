@@ -55,13 +55,13 @@ import contextlib
 import ipaddress
 import logging
 import os
-import queue
 import socket
 import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -160,7 +160,7 @@ _PER_TICK: Final = 64
 _WHOLE_PERIOD: Final = 172
 """Bytes of an RTP packet with 20 ms of G.711."""
 
-_RTCP_TICKS: Final = 10
+_UPKEEP_TICKS: Final = 10
 """The RTCP socket is looked at five times a second: a report is never urgent."""
 
 _LINGER_TICKS: Final = 25
@@ -367,7 +367,7 @@ class MediaThread:
             return
         worker = self._worker
         with worker.lock:
-            worker.calls.put(call)
+            worker.calls.append(call)
             if worker.running:
                 return
             worker.running = True
@@ -494,7 +494,7 @@ def _age(ancillary: list[tuple[int, int, bytes]]) -> float:
 class _Leg:
     """A session as the thread sees it."""
 
-    __slots__ = ("audio", "ended", "name", "send_errors", "sockets")
+    __slots__ = ("audio", "ended", "name", "receive", "send_errors", "send_to", "sockets")
 
     def __init__(self, name: str, sockets: _Sockets, audio: CallAudio) -> None:
         self.name = name
@@ -502,37 +502,46 @@ class _Leg:
         self.audio = audio
         self.ended: float | None = None
         self.send_errors = 0
+        self.use(sockets.address)
 
-    def send(self, datagram: Datagram) -> None:
-        sockets = self.sockets
-        try:
-            (sockets.rtcp if datagram.rtcp else sockets.rtp).sendto(datagram.data, datagram.to)
-        except OSError:
-            self.send_errors += 1  # unreachable for now: the next packet tries again
+    def use(self, remote: str) -> None:
+        """Speak with an address: by the sockets of its family, where there are any."""
+        self.sockets.use(remote)
+        self.receive = self.sockets.rtp.recvmsg
+        self.send_to: Callable[..., int] = self.sockets.rtp.sendto
 
-    def drain(self, now: float, with_rtcp: bool) -> None:
-        """Read what has arrived.
+    def speak(self, period: bytes) -> None:
+        """Send what the microphone heard."""
+        audio = self.audio
+        for packet in audio.microphone(period):
+            try:
+                self.send_to(packet, audio.to)
+            except OSError:
+                self.send_errors += 1  # unreachable for now: the next packet tries again
+
+    def listen(self, now: float) -> bytes | None:
+        """Read what has arrived; the next period for the loudspeaker.
 
         One packet of a whole period, younger than a period, is what this tick is about: asking for
         another would nearly always end in an exception, the dearest part of the tick. What is
         left behind shows its age in the next tick, which then reads on.
         """
-        receive = self.sockets.rtp.recvmsg
+        audio = self.audio
         for _ in range(_PER_TICK):
             try:
-                data, ancillary, _, source = receive(_DATAGRAM, _ANCILLARY)
+                data, ancillary, _, source = self.receive(_DATAGRAM, _ANCILLARY)
             except OSError:
                 break
             age = _age(ancillary)
             if len(source) != 2:
                 source = source[:2]
-            self.audio.datagram(data, source, now, age)
+            audio.datagram(data, source, now, age)
             if 0.0 <= age < PERIOD and len(data) >= _WHOLE_PERIOD:
                 break
-        if with_rtcp:
-            self._drain_rtcp(now)
+        return audio.loudspeaker()
 
-    def _drain_rtcp(self, now: float) -> None:
+    def upkeep(self, now: float) -> None:
+        """RTCP both ways."""
         for _ in range(_PER_TICK):
             try:
                 data, ancillary, _, source = self.sockets.rtcp.recvmsg(_DATAGRAM, _ANCILLARY)
@@ -541,6 +550,15 @@ class _Leg:
             # It may have waited for a few ticks, which is no part of the round trip.
             arrived = now - max(0.0, _age(ancillary))
             self.audio.rtcp_datagram(data, source[:2], arrived)
+        self.send(self.audio.upkeep(now))
+
+    def send(self, datagrams: Iterable[Datagram]) -> None:
+        """Send what goes elsewhere than the packets of sound."""
+        for data, to, rtcp in datagrams:
+            try:
+                (self.sockets.rtcp if rtcp else self.sockets.rtp).sendto(data, to)
+            except OSError:
+                self.send_errors += 1
 
     def discard(self) -> None:
         """Throw away what came before the audio began: it would only be delay."""
@@ -558,16 +576,18 @@ class _Card:
         "_attempt",
         "_clock",
         "_deadline",
+        "_missed",
         "_open_port",
+        "_opened",
         "_overruns",
         "_port",
         "_report",
         "_retry_at",
-        "_silence",
+        "_running",
         "_sleep",
-        "lost_periods",
         "rate",
         "read_at",
+        "silence",
         "state",
     )
 
@@ -575,25 +595,30 @@ class _Card:
         self,
         open_port: Callable[[], AudioPort],
         report: Callable[[MediaEvent], None],
+        opened: Callable[[int], None],
+        missed: Callable[[int], None],
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
+        """`opened(rate)`: it runs; `missed(periods)`: so much of the microphone was lost."""
         self.state = "closed"
         self.rate = 8000
-        self.lost_periods = 0
-        """Periods of capture lost before the last one; to be taken by the owner."""
         self._open_port = open_port
         self._report = report
+        self._opened = opened
+        self._missed = missed
         self._clock = clock
         self._sleep = sleep
         self._port: AudioPort | None = None
+        self._running: AudioPort | None = None
         self._overruns = 0
         self.read_at = 0.0
         """When the last period was captured."""
         self._deadline = 0.0
         self._retry_at = 0.0
         self._attempt = 0
-        self._silence = bytes(320)
+        self.silence = bytes(320)
+        """A period of it, at the card's rate."""
 
     @property
     def xruns(self) -> tuple[int, int]:
@@ -608,10 +633,8 @@ class _Card:
 
     def capture(self) -> bytes:
         """Wait for the next period of the microphone."""
-        self.lost_periods = 0
-        if self.state == "running":
-            port = self._port
-            assert port is not None
+        port = self._running
+        if port is not None:
             try:
                 period = port.read()
             except BoardError as error:
@@ -620,7 +643,7 @@ class _Card:
                 now = self._clock()
                 if port.overruns != self._overruns:
                     self._overruns = port.overruns
-                    self.lost_periods = max(0, int((now - self.read_at) / PERIOD - 0.5))
+                    self._missed(max(0, int((now - self.read_at) / PERIOD - 0.5)))
                 self.read_at = now
                 return period
         period = self._wait()
@@ -629,10 +652,9 @@ class _Card:
 
     def play(self, period: bytes) -> None:
         """Hand a period to the loudspeaker."""
-        if self.state == "running":
-            assert self._port is not None
+        if self._running is not None:
             try:
-                self._port.write(period)
+                self._running.write(period)
             except BoardError as error:
                 self._lose(str(error))
 
@@ -641,6 +663,7 @@ class _Card:
         if self._port is not None:
             with contextlib.suppress(BoardError):
                 self._port.close()
+        self._running = None
         self.state = "closed"
 
     def _open(self) -> None:
@@ -661,12 +684,14 @@ class _Card:
                 self.state = "lost"
                 self._report(CardLost(str(error)))
             return
+        self._running = self._port
         self.rate = self._port.rate
-        self._silence = bytes(2 * self._port.period)
+        self.silence = bytes(2 * self._port.period)
         self._overruns = self._port.overruns
         self.read_at = self._clock()
         self._attempt = 0
         self.state = "running"
+        self._opened(self.rate)
         if was_lost:
             self._report(CardBack())
 
@@ -674,6 +699,7 @@ class _Card:
         assert self._port is not None
         with contextlib.suppress(BoardError):
             self._port.close()
+        self._running = None
         self.state = "lost"
         self._deadline = self._clock()
         self._retry_at = self._deadline + _RETRY[0]
@@ -688,9 +714,10 @@ class _Card:
         if left > 0:
             self._sleep(left)
         elif left < -_CATCH_UP * PERIOD:
-            self.lost_periods = int(-left / PERIOD)
-            self._deadline += self.lost_periods * PERIOD
-        return self._silence
+            skipped = int(-left / PERIOD)
+            self._missed(skipped)
+            self._deadline += skipped * PERIOD
+        return self.silence
 
 
 class _Worker:
@@ -727,14 +754,14 @@ class _Worker:
         sleep: Callable[[float], None],
     ) -> None:
         self.lock = threading.Lock()
-        self.calls: queue.SimpleQueue[Callable[[_Worker], None]] = queue.SimpleQueue()
+        self.calls: deque[Callable[[_Worker], None]] = deque()
         self.running = False
         self.closing = False
         self.sound = LocalSound()
         self.level_callback: LevelCallback | None = None
         self.level_ticks = 5
         self.frame_callback: FrameCallback | None = None
-        self.card = _Card(open_port, self._report, clock, sleep)
+        self.card = _Card(open_port, self._report, self._opened, self._missed, clock, sleep)
         self._post = post
         self._on_event = on_event
         self._clock = clock
@@ -747,17 +774,17 @@ class _Worker:
     # Calls from the loop, carried out here.
 
     def configure(self, leg: _Leg, agreed: AgreedAudio, first: bool) -> None:
-        leg.sockets.use(agreed.remote[0])
+        leg.use(agreed.remote[0])
         leg.audio.configure(agreed, self._clock())
         if first:
             leg.audio.card_opened(self.card.rate)
             leg.discard()
             self._legs.append(leg)
+            self._idle_ticks = 0
 
     def end(self, leg: _Leg) -> None:
         now = self._clock()
-        for datagram in leg.audio.bye(now):
-            leg.send(datagram)
+        leg.send(leg.audio.bye(now))
         self._occurrences(leg)
         leg.ended = now
         leg.sockets.close()
@@ -812,61 +839,73 @@ class _Worker:
         card = self.card
         card.start()
         self._idle_ticks = 0
-        rate = card.rate
         while True:
             period = card.capture()
-            while not self.calls.empty():
-                self.calls.get()(self)
-            if not self._legs and not self.sound.playing:
-                self._idle_ticks += 1
-                if self._idle_ticks > _LINGER_TICKS or self.closing or card.state == "lost":
-                    card.close()
-                    with self.lock:
-                        if self.calls.empty():
-                            self.running = False
-                            return
-                    card.start()
-                    self._idle_ticks = 0
-            else:
-                self._idle_ticks = 0
-            if card.rate != rate:
-                rate = card.rate
-                self._rate_changed(rate)
-            self._tick(period, rate)
+            while self.calls:
+                self.calls.popleft()(self)
+            if not self._legs and self._rested():
+                return
+            self._tick(period)
 
-    def _rate_changed(self, rate: int) -> None:
+    def _rested(self) -> bool:
+        """Without a call: whether nothing has played for a while, and the card is closed."""
+        if self.sound.playing:
+            self._idle_ticks = 0
+            return False
+        self._idle_ticks += 1
+        if self._idle_ticks <= _LINGER_TICKS and not self.closing and self.card.state != "lost":
+            return False
+        self.card.close()
+        with self.lock:
+            if not self.calls:
+                self.running = False
+                return True
+        self.card.start()
+        self._idle_ticks = 0
+        return False
+
+    def _opened(self, rate: int) -> None:
         for leg in self._legs:
             leg.audio.card_opened(rate)
         self.sound.rate_changed(rate)
 
-    def _tick(self, period: bytes, rate: int) -> None:
+    def _missed(self, periods: int) -> None:
+        for leg in self._legs:
+            leg.audio.periods_lost(periods)
+
+    def _tick(self, period: bytes) -> None:
         card = self.card
         now = card.read_at
         legs = self._legs
         for leg in legs:
-            if card.lost_periods:
-                leg.audio.periods_lost(card.lost_periods)
-            for datagram in leg.audio.microphone(period, now):
-                leg.send(datagram)
-        self._ticks += 1
-        with_rtcp = self._ticks % _RTCP_TICKS == 0
+            leg.speak(period)
         far: bytes | None = None
         for leg in legs:
-            leg.drain(now, with_rtcp)
-            heard = leg.audio.loudspeaker(now)
+            heard = leg.listen(now)
             if heard is not None:
                 far = heard if far is None else tones.mixed(far, heard)
             if leg.audio.occurred:
                 self._occurrences(leg)
-        out = self.sound.over(far, rate)
-        if self._sound_playing is not None and not self.sound.playing:
-            self._report(SoundEnded(self._sound_playing))
-            self._sound_playing = None
+        if self._sound_playing is not None:
+            far = self._with_sound(far)
+        out = card.silence if far is None else far
         card.play(out)
+        self._ticks += 1
+        if self._ticks % _UPKEEP_TICKS == 0:
+            for leg in legs:
+                leg.upkeep(now)
         if self.level_callback is not None:
             self._show_levels(period, out)
         if self.frame_callback is not None:
-            self._post(self.frame_callback, period, out, rate)
+            self._post(self.frame_callback, period, out, card.rate)
+
+    def _with_sound(self, far: bytes | None) -> bytes:
+        """Our own sound over the far end's."""
+        out = self.sound.over(far, self.card.rate)
+        if self._sound_playing is not None and not self.sound.playing:
+            self._report(SoundEnded(self._sound_playing))
+            self._sound_playing = None
+        return out
 
     def _show_levels(self, period: bytes, out: bytes) -> None:
         self._levels[0] = max(self._levels[0], audioop.rms(period, 2))
