@@ -132,7 +132,7 @@ class Station:
             ports=parse_port_range(settings.audio.rtp_ports),
         )
         self._sound = Sound(self._media, settings.audio)
-        self._relays = Relays(board.relays, self._state_changed, self._relay_fault)
+        self._relays = Relays(board.relays, self._later, self._state_changed, self._relay_fault)
         self._fault: asyncio.Future[None] = self._loop.create_future()
         self._names = outside.names()
         self._shell: AgentShell
@@ -255,6 +255,8 @@ class Station:
             self._tell_door(
                 self._door.handle(door.ContactChanged(name, contact.closed), self._loop.time())
             )
+        for name, relay in self._board.relays.items():
+            relay.watch(self._from_driver(self._relays.reported, name))
         for name, reader in self._board.readers.items():
             reader.watch(self._from_driver(self._reader_event, name))
 

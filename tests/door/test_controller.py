@@ -30,6 +30,8 @@ from doorstation.door.events import (
     RegistrationChanged,
     RejectCall,
     RejectRequested,
+    RelayFailed,
+    RelayPulled,
     RingCall,
     Show,
     StepAnswered,
@@ -100,6 +102,8 @@ class House:
 
     def __init__(self, settings: str = HOUSE, *, registered: bool | None = True) -> None:
         self.now = 1000.0
+        self.relay_fault = ""
+        """Why no relay pulls."""
         self.door = Door(parse(settings))
         self.outputs = self.door.start(self.now)
         self.records: list[Record] = [o for o in self.outputs if isinstance(o, Record)]
@@ -107,8 +111,15 @@ class House:
             self.tell(RegistrationChanged(registered))
 
     def tell(self, event: Input) -> list[Output]:
-        """The outputs of one input without the records."""
-        return self._keep(self.door.handle(event, self.now))
+        """The outputs of one input without the records; the relays answer at once."""
+        outputs = self._keep(self.door.handle(event, self.now))
+        for pulse in [output for output in outputs if isinstance(output, PulseRelay)]:
+            outputs += self.tell(
+                RelayFailed(pulse.relay, self.relay_fault)
+                if self.relay_fault
+                else RelayPulled(pulse.relay)
+            )
+        return outputs
 
     def wait(self, seconds: float) -> list[Output]:
         end, outputs = self.now + seconds, []
@@ -846,6 +857,42 @@ def test_second_code_prolongs_a_pulse_up_to_the_hold_limit() -> None:
     house.wait(0.2)
     assert house.door.pattern == "in_call"
     assert PulseRelay("door", 3.0) in house.press("4711")
+
+
+def test_a_relay_that_does_not_pull_is_heard_and_recorded_as_a_fault_and_never_as_open() -> None:
+    house = House()
+    house.relay_fault = "relay on pin 4: Input/output error"
+    house.talk("upstairs")
+    assert house.press("4711") == [
+        PulseRelay("door", 3.0),
+        Play("error", far_end=True),
+        Show("fault"),
+    ]
+    fault = {"relay": "door", "why": house.relay_fault, "rule": "code", "call": "c1"}
+    assert house.last("relay_fault") == fault
+    assert house.wait(5.0) == [Show("in_call")]  # and no hang-up after an opening
+    assert house.rules("release") == []
+
+
+def test_a_card_whose_relay_does_not_pull_is_told_so_without_a_call() -> None:
+    house = House()
+    house.relay_fault = "closed"
+    assert Play("error") in house.tell(CardRead("tag", "0A1B2C3D4E"))
+    assert house.last("relay_fault")["reader"] == "tag"
+
+
+def test_an_answer_of_a_relay_that_nobody_asked_changes_nothing() -> None:
+    house = House()
+    assert house.tell(RelayPulled("door")) == house.tell(RelayFailed("door", "why")) == []
+    assert house.rules("release") == house.rules("relay_fault") == []
+
+
+def test_two_releases_of_one_relay_before_it_answers_are_both_told() -> None:
+    house = House()
+    house.door.handle(CardRead("tag", "0A1B2C3D4E"), house.now)
+    house.door.handle(CardRead("tag", "0A1B2C3D4E"), house.now)
+    assert Play("opened") in house.tell(RelayPulled("door"))
+    assert Play("error") in house.tell(RelayFailed("door", "closed"))
 
 
 def test_pulses_of_two_relays_are_apart() -> None:

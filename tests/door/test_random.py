@@ -28,6 +28,8 @@ from doorstation.door.events import (
     RegistrationChanged,
     RejectCall,
     RejectRequested,
+    RelayFailed,
+    RelayPulled,
     RingCall,
     Show,
     StepAnswered,
@@ -104,6 +106,7 @@ class Watcher:
     sound: str = ""
     number: int = 0
     pulses: int = 0
+    relay_fault: bool = False
 
     def __post_init__(self) -> None:
         self.door = Door(self.house)
@@ -112,7 +115,11 @@ class Watcher:
     def tell(self, event: Input) -> None:
         if isinstance(event, DigitReceived) and event.source != "inband":
             self.typed[event.call] = self.typed.get(event.call, "") + event.value
-        self.check(self.door.handle(event, self.now), event)
+        outputs = self.door.handle(event, self.now)
+        self.check(outputs, event)
+        for pulse in [output for output in outputs if isinstance(output, PulseRelay)]:
+            relay = pulse.relay
+            self.tell(RelayFailed(relay, "why") if self.relay_fault else RelayPulled(relay))
 
     def wait(self, seconds: float) -> None:
         end = self.now + seconds
@@ -276,6 +283,8 @@ class Watcher:
                 self.tell(ContactChanged("door", closed))
             case ("registered", bool(registered)):
                 self.tell(RegistrationChanged(registered))
+            case ("relay_fault", bool(on)):
+                self.relay_fault = on
             case ("stuck", bool(on)):
                 self.tell(Stuck("up", on))
             case ("by_hand", int(which)):
@@ -310,6 +319,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("card"), st.sampled_from(["7788", "0000"])),
     st.tuples(st.just("contact"), st.booleans()),
     st.tuples(st.just("registered"), st.booleans()),
+    st.tuples(st.just("relay_fault"), st.booleans()),
     st.tuples(st.just("stuck"), st.booleans()),
     st.tuples(st.just("by_hand"), st.integers(0, 4)),
 )

@@ -217,6 +217,41 @@ async def test_the_end_of_a_long_call_is_announced_at_both_ends(tmp_path: Path) 
         assert seconds_of(far, WARNING) > 0.25
 
 
+@pytest.mark.parametrize("kind", ["the driver fails", "the relay never says that it is on"])
+async def test_a_relay_that_does_not_pull_is_heard_seen_and_recorded_as_a_fault(
+    tmp_path: Path, kind: str
+) -> None:
+    def broken(relay: FakeRelay) -> None:
+        if kind == "the driver fails":
+            raise BoardError("relay door: Input/output error")
+
+    async with two_stations(tmp_path, RELAY + READER) as (door, _):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FakeRelay, "energise", broken)
+            door.present(CARD)
+            heard = await door.listen(2.6)
+        for frequency in ERROR:
+            assert seconds_of(heard, frequency) > 0.2, frequency
+        assert seconds_of(heard, OPENED[0]) == 0
+        assert door.light == "fault"
+        assert "door_open" not in door.lights
+        assert [fault["rule"] for fault in await door.events("relay_fault")] == ["card"]
+        assert await door.events("release") == []
+        assert door.station.commands.status()["relays"] == {"door": {"on": False, "pulses": 0}}
+
+
+async def test_status_counts_what_the_relay_really_did(tmp_path: Path) -> None:
+    """A release while it is on prolongs the pulse: the lock clicks once."""
+    async with two_stations(tmp_path, RELAY + READER) as (door, _):
+        door.present(CARD)
+        door.present(CARD)
+        await door.listen(0.1)
+        assert len(await door.events("release")) == 2
+        assert door.station.commands.status()["relays"] == {"door": {"on": True, "pulses": 1}}
+        await door.listen(0.8)
+        assert door.station.commands.status()["relays"] == {"door": {"on": False, "pulses": 1}}
+
+
 async def test_a_relay_that_fails_to_release_does_not_keep_the_others_on(tmp_path: Path) -> None:
     gate = RELAY.replace("door", "gate").replace("4711", "0815")
     settings = gate + RELAY + READER

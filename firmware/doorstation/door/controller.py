@@ -5,6 +5,7 @@ comes back to rest by itself, whatever the network never says.
 """
 
 import enum
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, assert_never
@@ -38,6 +39,8 @@ from doorstation.door.events import (
     RegistrationChanged,
     RejectCall,
     RejectRequested,
+    RelayFailed,
+    RelayPulled,
     RingCall,
     Show,
     StepAnswered,
@@ -215,6 +218,18 @@ class _Talk:
     entry: CodeEntry | None = None
 
 
+class _Pull(msgspec.Struct, frozen=True):
+    """A release that the relay's driver has not confirmed yet."""
+
+    since: float
+    seconds: float
+    until: float
+    rule: str
+    by: Mapping[str, Field]
+    talk: _Talk | None
+    """The call whose code it was."""
+
+
 class _Cause(msgspec.Struct, frozen=True):
     """What a trigger brings along."""
 
@@ -251,6 +266,7 @@ class Door:
         self._contacts: dict[str, bool] = {}
         self._left_open: set[str] = set()
         self._relay_since: dict[str, float] = {}
+        self._pulls: dict[str, deque[_Pull]] = {name: deque() for name in settings.relays}
         self._timers: dict[tuple[Timer, str], float] = {}
         self._loop = ""
         self._shown = ""
@@ -348,6 +364,10 @@ class Door:
                     self._record("registration", registered=told[0], why=told[1])
             case ContactChanged():
                 self._handle_contact(event, now)
+            case RelayPulled():
+                self._handle_pulled(event.relay, now)
+            case RelayFailed():
+                self._handle_failed(event, now)
             case CardRead():
                 self._handle_card(event, now)
             case _:
@@ -536,9 +556,7 @@ class Door:
         )
         if decision.allowed and code is not None:
             self._lock_out.right(far_end.key)
-            self._release(code.relay, decision.rule, now, call=talk.call)
-            if talk.hang_up_after_open is not None:
-                self._timers[Timer.AFTER_OPEN, ""] = now + talk.hang_up_after_open
+            self._release(code.relay, decision.rule, now, talk, call=talk.call)
             return
         if counts_as_guess(decision) and self._lock_out.wrong(far_end.key, now):
             seconds = self._settings.door.lock_out
@@ -560,24 +578,44 @@ class Door:
         if decision.allowed:
             if guard is not None:
                 guard.right(event.reader)
-            self._release(reader.opens, decision.rule, now, reader=event.reader)
+            self._release(reader.opens, decision.rule, now, None, reader=event.reader)
             return
         if guard is not None and counts_as_guess(decision) and guard.wrong(event.reader, now):
             self._record("lock_out", reader=event.reader, seconds=self._settings.door.lock_out)
         self._play_once("refused")
 
-    def _release(self, relay: str, rule: str, now: float, **by: Field) -> None:
+    def _release(self, relay: str, rule: str, now: float, talk: _Talk | None, **by: Field) -> None:
         """Pulse a relay. A pulse in a pulse prolongs it, but never beyond the hold limit."""
         limits = self._settings.relays[relay]
         since = self._relay_since.get(relay, now)
         if self._timers.get((Timer.RELAY, relay), now) <= now:
             since = now
         seconds = min(limits.pulse, since + limits.hold_limit - now)
-        self._relay_since[relay] = since
-        self._timers[Timer.RELAY, relay] = now + seconds
+        self._pulls[relay].append(_Pull(since, seconds, now + seconds, rule, by, talk))
         self._outputs.append(PulseRelay(relay, seconds))
-        self._record("release", relay=relay, seconds=round(seconds, 3), rule=rule, **by)
+
+    def _handle_pulled(self, relay: str, now: float) -> None:
+        """Only what the driver confirms is told as open: in tone, light and record."""
+        if not self._pulls[relay]:
+            return
+        pull = self._pulls[relay].popleft()
+        self._relay_since[relay] = pull.since
+        self._timers[Timer.RELAY, relay] = max(now, pull.until)
+        self._record(
+            "release", relay=relay, seconds=round(pull.seconds, 3), rule=pull.rule, **pull.by
+        )
         self._play_once("opened", far_end=self._phase is Phase.TALKING)
+        talk = pull.talk
+        if talk is not None and talk is self._talk and talk.hang_up_after_open is not None:
+            self._timers[Timer.AFTER_OPEN, ""] = now + talk.hang_up_after_open
+
+    def _handle_failed(self, event: RelayFailed, now: float) -> None:
+        if not self._pulls[event.relay]:
+            return
+        pull = self._pulls[event.relay].popleft()
+        self._record("relay_fault", relay=event.relay, why=event.why, rule=pull.rule, **pull.by)
+        self._show_fault(FAULT_SECONDS, now)
+        self._play_once("error", far_end=self._phase is Phase.TALKING)
 
     # --- The table's actions --------------------------------------------------------------------
 

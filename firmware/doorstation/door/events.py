@@ -132,6 +132,17 @@ class ContactChanged(msgspec.Struct, frozen=True):
     closed: bool
 
 
+class RelayPulled(msgspec.Struct, frozen=True):
+    """The driver did what a PulseRelay asked for; each is answered by this or RelayFailed."""
+
+    relay: str
+
+
+class RelayFailed(msgspec.Struct, frozen=True):
+    relay: str
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class CardRead:
     """A card (upper-case hexadecimal) or a keypad's line of digits."""
@@ -157,6 +168,8 @@ Input = (
     | DigitReceived
     | RegistrationChanged
     | ContactChanged
+    | RelayPulled
+    | RelayFailed
     | CardRead
 )
 
