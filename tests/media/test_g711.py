@@ -1,7 +1,14 @@
 """G.711 (ITU-T G.711): known values, any length."""
 
+import bisect
+from array import array
+from pathlib import Path
+
 import pytest
 from doorstation.media import g711
+
+
+DATA = Path(__file__).parents[1] / "data" / "g711"
 
 
 def pcm(*samples: int) -> bytes:
@@ -16,6 +23,24 @@ def test_known_values_of_a_law() -> None:
 def test_known_values_of_mu_law() -> None:
     assert g711.encode_pcmu(pcm(0, 32767, -32768)) == bytes.fromhex("ff8000")
     assert g711.decode_pcmu(bytes.fromhex("ff 80 00")) == pcm(0, 32124, -32124)
+
+
+@pytest.mark.parametrize("name", ["PCMA", "PCMU"])
+def test_every_octet_is_the_sample_that_others_hear(name: str) -> None:
+    heard = g711.DECODERS[name](bytes(range(256)))
+    assert heard == (DATA / f"{name.lower()}.decoded.pcm").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["PCMA", "PCMU"])
+def test_every_sample_is_written_as_one_of_the_two_octets_around_it(name: str) -> None:
+    decode = g711.DECODERS[name]
+    levels = sorted({*array("h", decode(bytes(range(256))))})
+    samples = array("h", range(-32768, 32768))
+    written = array("h", decode(g711.ENCODERS[name](samples.tobytes())))
+    for sample, heard in zip(samples, written, strict=True):
+        place = bisect.bisect(levels, sample)
+        assert heard in levels[max(0, place - 2) : place + 2]
+    assert [*array("h", decode(g711.ENCODERS[name](array("h", levels).tobytes())))] == levels
 
 
 @pytest.mark.parametrize("name", ["PCMA", "PCMU"])
