@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from doorstation.media import g711
 
-
 DATA = Path(__file__).parents[1] / "data" / "g711"
 
 

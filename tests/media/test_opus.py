@@ -1,7 +1,6 @@
 """Opus: what others encode is decoded, losses are repaired, nonsense is refused."""
 
 import ctypes
-import math
 import random
 from array import array
 from pathlib import Path
@@ -15,7 +14,7 @@ from doorstation.media.pcm import audioop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.sounds import correlation
+from tests.support.sounds import correlation, voice
 
 DATA = Path(__file__).parents[1] / "data" / "opus"
 BOARDS = profile_names()
@@ -39,19 +38,6 @@ def ogg_packets(path: Path) -> list[bytes]:
     return packets[2:]
 
 
-def speech(seconds: float) -> list[bytes]:
-    """Periods of 20 ms at 16 kHz: a voice of 110 to 150 Hz with its overtones, loud and soft."""
-    samples = array("h")
-    phase = 0.0
-    for n in range(int(seconds * 16000)):
-        t = n / 16000
-        phase += 2 * math.pi * (130 + 20 * math.sin(2 * math.pi * 0.7 * t)) / 16000
-        tone = sum(math.sin(k * phase) / k for k in range(1, 20))
-        samples.append(round(5000 * tone * (0.55 + 0.45 * math.sin(2 * math.pi * 3 * t))))
-    pcm = samples.tobytes()
-    return [pcm[at : at + 2 * PERIOD] for at in range(0, len(pcm), 2 * PERIOD)]
-
-
 def distortion(one: bytes, other: bytes) -> float:
     """RMS of the difference."""
     return audioop.rms(audioop.add(one, audioop.mul(other, 2, -1), 2), 2)
@@ -72,7 +58,7 @@ def test_what_opusenc_writes_is_decoded_as_by_opusdec(name: str) -> None:
 @pytest.mark.parametrize("milliseconds", [10, 20, 40, 60, 120])
 def test_speech_comes_through_in_packets_of_any_length(milliseconds: int) -> None:
     codec = Opus()
-    pcm = b"".join(speech(1.2))
+    pcm = b"".join(voice(1.2))
     size = 32 * milliseconds
     payloads = [codec.encode(pcm[at : at + size]) for at in range(0, len(pcm), size)]
     assert [codec.samples(payload) for payload in payloads] == [size // 2] * len(payloads)
@@ -88,7 +74,7 @@ def test_speech_comes_through_in_packets_of_any_length(milliseconds: int) -> Non
 def test_a_lost_packet_is_taken_from_what_the_next_one_repeats(complexity: int) -> None:
     sender = Opus(FMTP, complexity)
     sender.expect_loss(20)
-    payloads = [sender.encode(period) for period in speech(2)]
+    payloads = [sender.encode(period) for period in voice(2)]
     whole, concealing, recovering = Opus(), Opus(), Opus()
     concealed = recovered = 0.0
     for n, payload in enumerate(payloads):
@@ -106,7 +92,7 @@ def test_fec_is_sent_only_to_who_asks_for_it() -> None:
     def octets(fmtp: str, loss: float) -> int:
         codec = Opus(fmtp)
         codec.expect_loss(loss)
-        return sum(len(codec.encode(period)) for period in speech(1))
+        return sum(len(codec.encode(period)) for period in voice(1))
 
     # Without, and with a loss that nothing can be done about, it is the same stream.
     assert octets("", 30) == octets("useinbandfec=0", 0)
@@ -119,16 +105,16 @@ def test_a_pause_is_not_sent_to_who_asks_for_that() -> None:
         array("h", (chance.randint(-12, 12) for _ in range(PERIOD))).tobytes() for _ in range(150)
     ]
     silent = Opus("usedtx=1")
-    sent = [silent.encode(period) for period in [*speech(1), *hiss]]
+    sent = [silent.encode(period) for period in [*voice(1), *hiss]]
     assert all(sent[:50])
     assert sent[50:].count(b"") > 100
     codec = Opus()
-    assert all(codec.encode(period) for period in [*speech(1), *hiss])
+    assert all(codec.encode(period) for period in [*voice(1), *hiss])
 
 
 def test_the_far_end_hears_a_pause_as_noise_and_not_as_the_last_sound_held() -> None:
     codec = Opus("usedtx=1")
-    for payload in map(codec.encode, speech(1)):
+    for payload in map(codec.encode, voice(1)):
         codec.decode(payload)
     for payload in (codec.encode(bytes(2 * PERIOD)) for _ in range(50)):
         pause = codec.decode(payload) if payload else codec.conceal(PERIOD)
@@ -141,13 +127,13 @@ def test_the_far_end_hears_a_pause_as_noise_and_not_as_the_last_sound_held() -> 
 )
 def test_the_far_end_limits_the_bit_rate(fmtp: str, bits: int) -> None:
     codec = Opus(fmtp)
-    octets = sum(len(codec.encode(period)) for period in speech(2))
+    octets = sum(len(codec.encode(period)) for period in voice(2))
     assert octets * 8 / 2 < 1.2 * bits
 
 
 def test_a_far_end_that_plays_eight_kilohertz_is_sent_no_more() -> None:
     narrow, wide = Opus("maxplaybackrate=8000"), Opus("maxplaybackrate=48000")
-    for period in speech(0.5):
+    for period in voice(0.5):
         # RFC 6716 §3.1: configurations 0 to 3 are narrow-band, 8 to 11 wide-band.
         assert narrow.encode(period)[0] >> 3 in range(4)
         assert wide.encode(period)[0] >> 3 in range(8, 12)
@@ -161,7 +147,7 @@ def test_parameters_that_cannot_be_read_are_left_out() -> None:
 @pytest.mark.parametrize("complexity", range(11))
 def test_every_complexity_speaks(complexity: int) -> None:
     codec = Opus(complexity=complexity)
-    assert all(len(codec.decode(codec.encode(p))) == 2 * PERIOD for p in speech(0.2))
+    assert all(len(codec.decode(codec.encode(p))) == 2 * PERIOD for p in voice(0.2))
 
 
 @pytest.mark.parametrize(
@@ -194,14 +180,14 @@ def test_any_octets_are_sound_or_malformed_and_speech_goes_on(
             assert len(codec.recover(payload, PERIOD)) == 2 * PERIOD
         else:
             assert len(codec.conceal(PERIOD)) == 2 * PERIOD
-    for period in speech(0.1):
+    for period in voice(0.1):
         assert len(codec.decode(codec.encode(period))) == 2 * PERIOD
 
 
 @pytest.mark.parametrize("count", [1, 40, 160, 441, 1920, 5000])
 def test_a_gap_of_any_length_is_filled(count: int) -> None:
     codec = Opus(FMTP)
-    payloads = [codec.encode(period) for period in speech(0.2)]
+    payloads = [codec.encode(period) for period in voice(0.2)]
     for payload in payloads[:-1]:
         codec.decode(payload)
     assert len(codec.conceal(count)) == 2 * count
