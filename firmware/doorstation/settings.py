@@ -678,6 +678,11 @@ def parse(text: str) -> Settings:
         raise SettingsError(
             [f"file: not TOML: {error}; key = value lines under [sections]"]
         ) from None
+    return build(raw)
+
+
+def build(raw: Mapping[str, Any]) -> Settings:
+    """Make settings of nested tables, as TOML or JSON have them. Raises SettingsError."""
     loader = _Loader()
     settings = loader.section(Settings, raw, "")
     loader.cross_check(settings)
@@ -693,6 +698,23 @@ def problems(text: str) -> list[str]:
     except SettingsError as error:
         return error.problems
     return []
+
+
+def holds_secret(key: str) -> bool:
+    """Whether the value at a dotted key is a secret, or a list of them."""
+    kind: Any = Settings
+    for name in key.replace("[]", "").split("."):
+        if get_origin(kind) is Mapping:
+            kind = get_args(kind)[1]
+            continue
+        if get_origin(kind) is tuple:
+            kind = get_args(kind)[0]
+        fields = msgspec.structs.fields(kind) if _is_section(kind) else ()
+        found = [field.type for field in fields if field.name == name]
+        if not found:
+            return False
+        kind = _without_none(_unwrap(found[0])[0])
+    return kind is Secret or Secret in get_args(kind)
 
 
 def _bare_host(host_port: str) -> str:
@@ -751,7 +773,7 @@ class _Loader:
             self.problems.append(f"{path}: {text}")
 
     def section(self, cls: type[_S], raw: object, path: str) -> _S:
-        if not isinstance(raw, dict):
+        if not isinstance(raw, Mapping):
             self.fault(path, f"{_kind_name(raw)}; {_TABLE_NEEDED}")
             self._not_tables.add(path)
             raw = {}
@@ -792,7 +814,7 @@ class _Loader:
         return float(raw) if kind is float and isinstance(raw, int) else raw
 
     def _named(self, cls: type[Section], raw: object, path: str) -> Any:
-        if not isinstance(raw, dict):
+        if not isinstance(raw, Mapping):
             self.fault(path, f"{_kind_name(raw)}; tables, written [{path}.NAME]")
             return _UNUSABLE
         found = {}

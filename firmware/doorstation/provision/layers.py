@@ -1,0 +1,187 @@
+"""One typed tree out of several origins: each value knows where it came from.
+
+A *layer* is what one origin says, as nested tables the way a settings file has them. Layers are
+laid over each other in the order of `ORIGINS`, value by value; a list is one value. A *key* is a
+dotted path to a value or a table: `audio.country`, `relays.door`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from doorstation import settings
+from doorstation.errors import SettingsError
+from doorstation.settings import Settings
+
+ORIGINS: Final = ("profile", "dhcp", "provisioned", "local", "remote")
+"""From the weakest to the strongest. `default` stands below all of them and is no layer."""
+
+DEFAULT: Final = "default"
+MASK: Final = "***"
+
+MAX_KEYS: Final = 200
+"""Keys in one change: more is a file's job."""
+
+Raw: TypeAlias = Mapping[str, Any]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What is to be set, by key, and which keys are to fall back to the layers below."""
+
+    set: Mapping[str, Any] = {}
+    unset: tuple[str, ...] = ()
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One value of the tree as it may be shown: a secret that is set is `***`."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One value before and after; None where there was or will be none. Secrets are `***`."""
+
+    key: str
+    old: Any
+    new: Any
+
+
+class Tree:
+    """Layers over each other. Immutable: a change makes another tree."""
+
+    def __init__(self, layers: Mapping[str, Raw]) -> None:
+        unknown = set(layers) - set(ORIGINS)
+        if unknown:
+            raise ValueError(f"no origin {', '.join(sorted(unknown))}")
+        self.layers = {origin: layers[origin] for origin in ORIGINS if origin in layers}
+        self.raw: dict[str, Any] = {}
+        self._origins: dict[str, str] = {}
+        for origin, raw in self.layers.items():
+            for key, value in leaves(raw):
+                _put(self.raw, key, value)
+                self._origins[key] = origin
+
+    def settings(self) -> Settings:
+        """The whole tree, checked. Raises SettingsError with every problem."""
+        return settings.build(self.raw)
+
+    def origin(self, key: str) -> str:
+        """Where a value comes from; of a value that nobody set, `default`."""
+        return self._origins.get(key, DEFAULT)
+
+    def with_layer(self, origin: str, raw: Raw) -> "Tree":
+        """The tree with one layer in place of what that origin said before."""
+        return Tree({**self.layers, origin: raw})
+
+    def changed(self, change: Change, origin: str = "remote") -> "Tree":
+        """The tree with a change in one layer. Raises SettingsError for a key that cannot be.
+
+        The values are not checked: `settings()` of the result does, all together.
+        """
+        if len(change.set) + len(change.unset) > MAX_KEYS:
+            raise SettingsError([f"change: more than {MAX_KEYS} keys; a file for so many"])
+        layer = _copied(self.layers.get(origin, {}))
+        for key in change.unset:
+            _take(layer, key)
+        faults = []
+        for key, value in change.set.items():
+            try:
+                _put(layer, key, value)
+            except SettingsError as fault:
+                faults += fault.problems
+        if faults:
+            raise SettingsError(faults)
+        return self.with_layer(origin, layer)
+
+    def rows(self) -> list[Row]:
+        """Every value that somebody set, in the order of the keys."""
+        return [
+            Row(key, shown(key, value), self.origin(key)) for key, value in sorted(leaves(self.raw))
+        ]
+
+    def differences(self, new: "Tree") -> list[Difference]:
+        """What `new` would change, in the order of the keys."""
+        before, after = dict(leaves(self.raw)), dict(leaves(new.raw))
+        return [
+            Difference(key, shown(key, before.get(key)), shown(key, after.get(key)))
+            for key in sorted(before.keys() | after.keys())
+            if before.get(key) != after.get(key)
+        ]
+
+
+def leaves(raw: Raw, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value with its key. An empty table is a value: it says that the table is there."""
+    for name, value in raw.items():
+        key = f"{path}.{name}" if path else name
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, key)
+        else:
+            yield key, value
+
+
+def find(raw: Raw, key: str) -> Any:
+    """The value or table at a key. Raises KeyError."""
+    found: Any = raw
+    for name in key.split("."):
+        if not isinstance(found, Mapping) or name not in found:
+            raise KeyError(key)
+        found = found[name]
+    return found
+
+
+def shown(key: str, value: Any) -> Any:
+    """A value as it may be shown."""
+    if value is None or not settings.holds_secret(key):
+        return _masked(key, value)
+    return [MASK] * len(value) if isinstance(value, list) else MASK
+
+
+def _masked(key: str, value: Any) -> Any:
+    """Tables in a list may hold secrets too."""
+    if isinstance(value, list):
+        return [_masked(f"{key}[]", one) for one in value]
+    if isinstance(value, Mapping):
+        return {name: shown(f"{key}.{name}", one) for name, one in value.items()}
+    return value
+
+
+def _put(raw: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    table = raw
+    for place, name in enumerate(path):
+        inner = table.setdefault(name, {})
+        if not isinstance(inner, dict):
+            above = ".".join(path[: place + 1])
+            raise SettingsError([f"{key}: {above} is a value, no table; a key below a table"])
+        table = inner
+    if not all((*path, last)):
+        raise SettingsError([f"{key!r}: not a key; names with dots between, like audio.country"])
+    if isinstance(value, Mapping):
+        inside = table.setdefault(last, {})
+        if not isinstance(inside, dict):
+            inside = table[last] = {}
+        for name, one in value.items():
+            _put(inside, name, one)
+        return
+    table[last] = value
+
+
+def _take(raw: dict[str, Any], key: str) -> None:
+    """Remove a value or table, and tables that become empty. One that is not there is fine."""
+    name, dot, rest = key.partition(".")
+    inner = raw.get(name)
+    if not dot:
+        raw.pop(name, None)
+    elif isinstance(inner, dict):
+        _take(inner, rest)
+        if not inner:
+            del raw[name]
+
+
+def _copied(raw: Raw) -> dict[str, Any]:
+    return {
+        name: _copied(value) if isinstance(value, Mapping) else value for name, value in raw.items()
+    }
