@@ -881,6 +881,15 @@ def test_a_card_whose_relay_does_not_pull_is_told_so_without_a_call() -> None:
     assert house.last("relay_fault")["reader"] == "tag"
 
 
+def test_a_relay_that_fails_while_it_is_on_is_no_open_door_any_more() -> None:
+    house = House()
+    house.talk()
+    house.press("4711")
+    house.relay_fault = "closed"
+    assert Show("fault") in house.press("4711")
+    assert PulseRelay("door", 3.0) in house.press("4711")
+
+
 def test_an_answer_of_a_relay_that_nobody_asked_changes_nothing() -> None:
     house = House()
     assert house.tell(RelayPulled("door")) == house.tell(RelayFailed("door", "why")) == []

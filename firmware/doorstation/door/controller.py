@@ -613,6 +613,8 @@ class Door:
         if not self._pulls[event.relay]:
             return
         pull = self._pulls[event.relay].popleft()
+        self._relay_since.pop(event.relay, None)  # a pulse that ran is ended with it
+        self._timers.pop((Timer.RELAY, event.relay), None)
         self._record("relay_fault", relay=event.relay, why=event.why, rule=pull.rule, **pull.by)
         self._show_fault(FAULT_SECONDS, now)
         self._play_once("error", far_end=self._phase is Phase.TALKING)

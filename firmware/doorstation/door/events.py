@@ -139,6 +139,8 @@ class RelayPulled(msgspec.Struct, frozen=True):
 
 
 class RelayFailed(msgspec.Struct, frozen=True):
+    """The driver did not, and was told to release."""
+
     relay: str
     why: str
 
