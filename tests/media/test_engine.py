@@ -1,11 +1,13 @@
 """One call's audio in virtual time: what is sent, to whom, and who is heard."""
 
+import math
 from array import array
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
 from doorstation.ids import SeededIds
-from doorstation.media import rtcp, tones
+from doorstation.media import codecs, rtcp, tones
 from doorstation.media.engine import (
     CallAudio,
     CallStatistics,
@@ -77,6 +79,10 @@ class Call:
         heard, out = self.audio.tick(microphone, datagrams, self.now)
         self.sent += out
         return heard
+
+    def ticks_of(self, periods: Iterable[bytes]) -> None:
+        for period in periods:
+            self.tick(microphone=period)
 
     def ticks(self, count: int) -> None:
         for _ in range(count):
@@ -172,8 +178,90 @@ def test_a_hold_by_address_does_not_forget_where_the_far_end_is() -> None:
 
 
 def test_an_unknown_codec_is_refused() -> None:
-    with pytest.raises(ValueError, match="codec opus: PCMA, PCMU are spoken"):
-        Call(agreed(PHONE, codec=Codec("opus", 48000)))
+    with pytest.raises(ValueError, match="codec speex/8000 is not spoken"):
+        Call(agreed(PHONE, codec=Codec("speex")))
+
+
+WIDE = {"G722": Codec("G722"), "L16": Codec("L16", 16000), "opus": Codec("opus", 48000)}
+
+
+def wide(name: str) -> Agreed:
+    return agreed(PHONE, codec=WIDE[name], payload_type=9, receive=((9, WIDE[name]), (8, PCMA)))
+
+
+def wide_tone(periods: int, hertz: int = 5000, rate: int = 16000) -> list[bytes]:
+    """Periods of a tone that no telephone of old carries."""
+    wave = array("h", (round(9000 * math.sin(2 * math.pi * hertz * n / rate)) for n in range(320)))
+    return [wave.tobytes()] * periods  # 5 kHz: a whole number of waves in a period
+
+
+@pytest.mark.parametrize(("name", "ticks"), [("G722", 160), ("L16", 320), ("opus", 960)])
+def test_wide_band_goes_out_with_the_codecs_own_clock(name: str, ticks: int) -> None:
+    call = Call(wide(name), rate=16000)
+    for period in wide_tone(20):
+        call.tick(microphone=period)
+    steps = {b.timestamp - a.timestamp & 0xFFFFFFFF for a, b in pairwise(call.rtp)}
+    assert steps == {ticks}
+    far = codecs.make(name, WIDE[name].clock)
+    heard = [far.decode(packet.payload) for packet in call.rtp]
+    assert min(audioop.rms(pcm, 2) for pcm in heard[5:]) > 4000
+
+
+@pytest.mark.parametrize(("name", "ticks"), [("G722", 160), ("L16", 320), ("opus", 960)])
+@pytest.mark.parametrize("rate", [16000, 48000])
+def test_wide_band_that_comes_in_is_heard(name: str, ticks: int, rate: int) -> None:
+    call = Call(wide(name), rate=rate)
+    codec = codecs.make(name, WIDE[name].clock)
+    timestamp = 0xFFFFFFFF - 4 * ticks
+    levels = []
+    for number, period in enumerate(wide_tone(30)):
+        packet = RtpPacket(9, number, timestamp & 0xFFFFFFFF, 0xFA, codec.encode(period))
+        timestamp += ticks
+        heard = call.tick((format_rtp(packet), PHONE), microphone=bytes(rate // 25)) or b""
+        assert len(heard) == rate // 25
+        levels.append(audioop.rms(heard, 2))
+    assert min(levels[10:]) > 4000
+    assert call.statistics.concealed == 0
+    assert call.statistics.jitter_ms < 1
+
+
+def test_a_card_at_the_codecs_rate_is_converted_nowhere() -> None:
+    call = Call(wide("G722"), rate=16000)
+    assert (call.audio._down, call.audio._up) == (None, None)
+
+
+def test_the_far_end_may_change_to_any_agreed_codec_at_any_time() -> None:
+    call = Call(wide("G722"), rate=16000)
+    codec = codecs.make("G722", 8000)
+    far = Far(payload_type=9)
+    for period in wide_tone(20):
+        call.tick((far.next(codec.encode(period)), PHONE), microphone=bytes(640))
+    far.payload_type = 8
+    levels = []
+    for _ in range(20):
+        data = far.next(encode_pcma(LOUD))
+        levels.append(audioop.rms(call.tick((data, PHONE), microphone=bytes(640)) or b"", 2))
+    assert min(levels[5:]) > 1000  # 4 kHz, just where the converter's filter ends
+
+
+def test_silence_that_a_codec_leaves_out_is_not_sent_and_the_next_packet_is_marked() -> None:
+    codec = Codec("opus", 48000, fmtp="usedtx=1")
+    call = Call(agreed(PHONE, codec=codec, payload_type=9), rate=16000)
+    call.ticks_of(wide_tone(10))
+    call.ticks_of([bytes(640)] * 60)
+    sent = len(call.rtp)
+    assert sent < 50
+    assert call.rtp[0].marker
+    call.ticks_of(wide_tone(5))
+    assert [packet.marker for packet in call.rtp[-5:]] == [True] + [False] * 4
+    assert call.rtp[-1].timestamp - call.rtp[0].timestamp & 0xFFFFFFFF == 74 * 960
+
+
+def test_a_reinvite_keeps_a_codec_that_goes_on_and_what_it_remembers() -> None:
+    call = Call(wide("opus"), rate=16000)
+    before = call.audio._codec
+    call.audio.configure(wide("opus"), call.now)
+    assert call.audio._codec is before
 
 
 def test_periods_lost_by_the_card_are_a_jump_in_the_timestamps() -> None:

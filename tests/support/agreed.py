@@ -9,6 +9,7 @@ Address = tuple[str, int]
 class Codec:
     name: str
     clock: int = 8000
+    fmtp: str = ""
 
 
 PCMA = Codec("PCMA")

@@ -34,9 +34,10 @@ import msgspec
 
 from doorstation.errors import MalformedPacket
 from doorstation.ids import Ids
-from doorstation.media import rtcp, tones
+from doorstation.media import codecs, rtcp, tones
+from doorstation.media.codec import Codec
 from doorstation.media.events import STRAY, Digit, EventReceiver, EventSender
-from doorstation.media.g711 import DECODERS, ENCODERS, Decoder, Encoder
+from doorstation.media.g711 import Pcma
 from doorstation.media.jitter import JitterBuffer
 from doorstation.media.pcm import SILENCE_DBFS, audioop, dbfs
 from doorstation.media.resample import Resampler
@@ -52,6 +53,8 @@ class AgreedCodec(Protocol):
     def name(self) -> str: ...
     @property
     def clock(self) -> int: ...
+    @property
+    def fmtp(self) -> str: ...
 
 
 class AgreedAudio(Protocol):
@@ -195,12 +198,18 @@ def _shown(address: Address | None) -> str:
 
 def check_agreed(session: AgreedAudio) -> None:
     """Raise ValueError for a codec that the engine does not speak."""
-    if session.codec.name.upper() not in ENCODERS:
-        raise ValueError(f"codec {session.codec.name}: {', '.join(ENCODERS)} are spoken")
+    codec = session.codec
+    if not codecs.is_spoken(codec.name, codec.clock):
+        raise ValueError(f"codec {codec.name}/{codec.clock} is not spoken")
+    if why := codecs.missing(codec.name):
+        raise ValueError(why)
 
 
 class CallAudio:
-    """Drives one call. `rate`: Hz of the sound card, which need not be the codec's."""
+    """Drives one call. `rate`: Hz of the sound card, which need not be the codec's.
+
+    Microphone to encoder and decoder to loudspeaker, the sound is converted once or not at all.
+    """
 
     __slots__ = (
         "_began",
@@ -209,10 +218,10 @@ class CallAudio:
         "_captured",
         "_clock",
         "_cname",
+        "_codec",
         "_codec_name",
         "_collected",
         "_conflict",
-        "_decoders",
         "_digits_waiting",
         "_down",
         "_dropped",
@@ -222,14 +231,19 @@ class CallAudio:
         "_event_sender",
         "_event_types",
         "_heard",
+        "_hearing",
         "_hosts",
         "_ids",
+        "_made",
         "_marker",
         "_mux",
+        "_opus_complexity",
         "_ordinary",
         "_outbox",
         "_packet_samples",
+        "_past_concealed",
         "_past_duplicates",
+        "_past_late",
         "_past_lost",
         "_past_received",
         "_payload_type",
@@ -239,6 +253,7 @@ class CallAudio:
         "_previous_until",
         "_rate",
         "_rates",
+        "_readable",
         "_receiving",
         "_reception",
         "_remote",
@@ -280,6 +295,7 @@ class CallAudio:
         rate: int = 8000,
         cname: str = "",
         silent_after: float = SILENT_AFTER,
+        opus_complexity: int = codecs.COMPLEXITY,
     ) -> None:
         self.occurred: list[Occurrence] = []
         self.microphone_level = Level()
@@ -289,16 +305,22 @@ class CallAudio:
         self._rate = rate
         self._began = now
         self._silent_after = silent_after
+        self._opus_complexity = opus_complexity
 
+        self._made: dict[tuple[str, int], tuple[str, Codec]] = {}
+        self._codec: Codec = Pcma()
+        """What is sent."""
+        self._hearing: Codec = self._codec
+        """What came last."""
         self._clock = 8000
         self._period = 160
-        """Ticks of the codec's clock in 20 ms."""
+        """Ticks of the clock of what is sent, in 20 ms."""
         self._codec_name = ""
         self._receiving = False
         self._sending = False
         self._payload_type = 0
-        self._encode: Encoder = ENCODERS["PCMA"]
-        self._decoders: dict[int, Decoder] = {}
+        self._encode = self._codec.encode
+        self._readable: dict[int, Codec] = {}
         self._event_types: frozenset[int] = frozenset()
         self._event_payload_type: int | None = None
         self._mux = False
@@ -306,7 +328,7 @@ class CallAudio:
         self._collected = b""
         self._down: Resampler | None = None
         self._up: Resampler | None = None
-        self._rates: tuple[int, int] = (0, 0)
+        self._rates = (0, 0, 0)
 
         self._ssrc = ids.number(32)
         self._sequence = ids.number(16)
@@ -344,7 +366,9 @@ class CallAudio:
         self._past_received = 0
         self._past_lost = 0
         self._past_duplicates = 0
-        self._buffer = JitterBuffer(self._clock)
+        self._past_late = 0
+        self._past_concealed = 0
+        self._buffer = JitterBuffer(self._hearing.rate)
         self._event_receiver = EventReceiver()
         self._dropped = 0
 
@@ -363,21 +387,25 @@ class CallAudio:
         Raises ValueError for a codec that this engine does not speak.
         """
         check_agreed(session)
-        name = session.codec.name.upper()
-        self._codec_name = name
-        self._encode = ENCODERS[name]
+        agreed = session.codec
+        self._codec_name = agreed.name
+        self._codec = codec = self._spoken(agreed, agreed.fmtp)
+        self._encode = codec.encode
+        self._clock = codec.clock
+        self._period = codec.clock // 50
         self._payload_type = session.payload_type
-        self._decoders = {
-            payload_type: DECODERS[codec.name.upper()]
+        self._readable = {
+            payload_type: self._spoken(codec)
             for payload_type, codec in session.receive
-            if codec.name.upper() in DECODERS
+            if codecs.is_spoken(codec.name, codec.clock) and not codecs.missing(codec.name)
         }
         self._event_types = frozenset(payload_type for payload_type, _ in session.event_receive)
         self._event_payload_type = session.event_payload_type
         self._mux = session.rtcp_mux
         if not self._event_sender.active:
             self._event_sender = EventSender(session.event_clock)
-        samples = max(10, min(session.ptime_ms, 120)) * self._clock // 1000
+        packet_ms = codec.packet_ms(max(10, min(session.ptime_ms, 120)))
+        samples = packet_ms * codec.rate // 1000
         if samples != self._packet_samples:
             self._packet_samples = samples
             self._collected = b""
@@ -391,6 +419,8 @@ class CallAudio:
             self._heard = now
         self._sending = sending
         self._receiving = receiving
+        if self._source is None:
+            self._hear(codec)  # most likely
         self._take_rate(self._rate)
         remote = literal(session.remote)
         # None is a host name, to be learned from what arrives, or 0.0.0.0: a hold, not a new place.
@@ -414,15 +444,24 @@ class CallAudio:
 
     def _take_rate(self, rate: int) -> None:
         self._rate = rate
-        if self._rates == (rate, self._clock):
+        rates = (rate, self._codec.rate, self._buffer.rate)
+        if self._rates == rates:
             return
-        self._rates = (rate, self._clock)
+        self._rates = rates
         for old in (self._down, self._up):
             if old is not None:
                 old.close()
-        same = rate == self._clock
-        self._down = None if same else Resampler(rate, self._clock)
-        self._up = None if same else Resampler(self._clock, rate)
+        self._down = Resampler(rate, rates[1]) if rate != rates[1] else None
+        self._up = Resampler(rates[2], rate) if rate != rates[2] else None
+
+    def _spoken(self, agreed: AgreedCodec, fmtp: str | None = None) -> Codec:
+        """The call's one codec of this name, which remembers; another `fmtp` makes a new one."""
+        key = agreed.name.upper(), agreed.clock
+        asked, codec = self._made.get(key, (None, None))
+        if codec is None or fmtp not in (None, asked):
+            codec = codecs.make(*key, fmtp or "", self._opus_complexity)
+            self._made[key] = fmtp or "", codec
+        return codec
 
     @property
     def can_send_events(self) -> bool:
@@ -443,7 +482,7 @@ class CallAudio:
     def play(self, sound: tones.Sound, loop: bool | None = None, mix: bool = False) -> None:
         """Play towards the far end, in place of the microphone or mixed with it."""
         self.stop_sound()
-        self._sound = tones.player(sound, self._clock, loop)
+        self._sound = tones.player(sound, self._codec.rate, loop)
         self._sound_mixed = mix
         self._ordinary = False
 
@@ -461,11 +500,15 @@ class CallAudio:
         self._timestamp = timestamp + self._period & 0xFFFFFFFF
         pcm = period
         if self._down is not None:
-            pcm = _fitted(self._down.process(period), 2 * self._period)
+            pcm = _fitted(self._down.process(period), self._codec.rate // 25)
         self._captured = pcm
         if not self._ordinary:
             return self._extraordinary(pcm, timestamp)
-        return (self._packet(self._payload_type, timestamp, False, self._encode(pcm)),)
+        payload = self._encode(pcm)
+        if not payload:  # silence, which is not sent
+            self._mark()
+            return ()
+        return (self._packet(self._payload_type, timestamp, False, payload),)
 
     def _extraordinary(self, pcm: bytes, timestamp: int) -> list[bytes]:
         """The packets of any period, and whether the next one is simply one packet again."""
@@ -480,7 +523,7 @@ class CallAudio:
             self._sound is None
             and not self._digits_waiting
             and not self._marker
-            and self._packet_samples == self._period
+            and self._packet_samples * 50 == self._codec.rate
         )
         return out
 
@@ -499,8 +542,8 @@ class CallAudio:
             return
         _, second, sequence, timestamp, ssrc = HEADER.unpack_from(data)
         payload_type = second & 0x7F
-        decode = self._decoders.get(payload_type)
-        if decode is None and payload_type not in self._event_types:
+        codec = self._readable.get(payload_type)
+        if codec is None and payload_type not in self._event_types:
             self._dropped += 1
             return
         reception = self._reception
@@ -521,14 +564,23 @@ class CallAudio:
         self._heard = self._source_heard = now
         if self._silent:
             self._resume()
-        if decode is None:
+        if codec is None:
             self._event(ssrc, timestamp, data[start:end], now)
             return
         if not 0.0 <= age <= _OLDEST:
             age = 0.0 if age < 0.0 else _OLDEST
+        if codec is not self._hearing:
+            self._hear(codec)
         reception.timed(timestamp, now - age)
         if self._receiving:
-            self._buffer.put(timestamp, decode(data[start:end]), age, reception.jitter)
+            try:
+                pcm = codec.decode(data[start:end])
+            except MalformedPacket:
+                self._dropped += 1
+                return
+            scale = codec.rate / codec.clock
+            at = timestamp if scale == 1.0 else int(timestamp * scale) & 0xFFFFFFFF
+            self._buffer.put(at, pcm, age, reception.jitter * scale)
 
     def rtcp_datagram(self, data: bytes, source: Address, now: float) -> None:
         """Take a datagram of the RTCP socket."""
@@ -595,11 +647,11 @@ class CallAudio:
             sent=self._sent,
             received=self._past_received + (reception.received if reception else 0),
             lost=self._past_lost + (reception.lost if reception else 0),
-            late=buffer.late,
+            late=self._past_late + buffer.late,
             duplicated=self._past_duplicates + (reception.duplicates if reception else 0),
-            concealed=buffer.concealed,
+            concealed=self._past_concealed + buffer.concealed,
             dropped=self._dropped,
-            jitter_ms=round(reception.jitter * 1000 / self._clock, 2) if reception else 0.0,
+            jitter_ms=round(reception.jitter * 1000 / reception.clock, 2) if reception else 0.0,
             delay_ms=round(buffer.delay * 1000, 1),
             microphone_dbfs=round(self.microphone_level.dbfs, 1),
             loudspeaker_dbfs=round(self.loudspeaker_level.dbfs, 1),
@@ -627,15 +679,17 @@ class CallAudio:
 
     def _collect(self, pcm: bytes, timestamp: int, out: list[bytes]) -> None:
         """Packets of the agreed length, which need not be a period's."""
-        begins = timestamp - len(self._collected) // 2
+        rate, clock = self._codec.rate, self._clock
+        begins = timestamp - len(self._collected) // 2 * clock // rate
         self._collected += pcm
         size = 2 * self._packet_samples
         while len(self._collected) >= size:
             piece, self._collected = self._collected[:size], self._collected[size:]
             payload = self._encode(piece)
-            out.append(self._packet(self._payload_type, begins, self._marker, payload))
-            self._marker = False
-            begins += self._packet_samples
+            if payload:
+                out.append(self._packet(self._payload_type, begins, self._marker, payload))
+            self._marker = not payload
+            begins += self._packet_samples * clock // rate
 
     def _with_sound(self, pcm: bytes) -> bytes:
         sound = self._sound
@@ -696,9 +750,22 @@ class CallAudio:
             self._past_lost += old.lost
             self._past_duplicates += old.duplicates
         if old is None or old.ssrc != ssrc:
-            self._reception = rtcp.Reception(ssrc, self._clock)
+            self._reception = rtcp.Reception(ssrc, self._hearing.clock)
             self._buffer.restart()
         return self._reception
+
+    def _hear(self, codec: Codec) -> None:
+        """Another codec than before: clock and rate may be others too."""
+        self._hearing = codec
+        reception, buffer = self._reception, self._buffer
+        if reception is not None and reception.clock != codec.clock:
+            reception.jitter *= codec.clock / reception.clock
+            reception.clock = codec.clock
+        if buffer.rate != codec.rate:
+            self._past_late += buffer.late
+            self._past_concealed += buffer.concealed
+            self._buffer = JitterBuffer(codec.rate)
+        self._take_rate(self._rate)
 
     def _collision(self, source: Address, now: float) -> None:
         """The far end has chosen our SSRC: we take another (RFC 3550 8.2).
@@ -780,6 +847,7 @@ class CallAudio:
         for block in blocks:
             if block.ssrc == self._ssrc:
                 self._remote_lost = block.cumulative_lost
+                self._codec.expect_loss(block.fraction_lost / 2.56)
                 self._remote_jitter = block.jitter
                 measured = rtcp.round_trip(block, now)
                 if measured is not None:

@@ -79,10 +79,11 @@ class JitterBuffer:
         "dropped",
         "late",
         "period",
+        "rate",
     )
 
     def __init__(self, clock: int = 8000) -> None:
-        self.clock = clock
+        self.rate = self.clock = clock
         self.period = clock // 50
         self.late = 0
         """Packets that came after their playout."""
