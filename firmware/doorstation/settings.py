@@ -6,6 +6,7 @@ The sections below are the only place that knows an option. Loading, `doorstatio
 default while the other checks go on; the tree is thrown away if there was any problem.
 """
 
+import functools
 import hmac
 import ipaddress
 import math
@@ -757,6 +758,16 @@ _UNUSABLE: Final = object()
 _TABLE_NEEDED: Final = "a table of its own, [section] or { key = value }"
 
 
+@functools.cache
+def _fields(cls: type[Section]) -> Mapping[str, tuple[msgspec.structs.FieldInfo, Any, Option]]:
+    """Of each option of a section: its field, type and description; a file may have 1,000 peers."""
+    found = {}
+    for field in msgspec.structs.fields(cls):
+        kind, option = _unwrap(field.type)
+        found[field.name] = (field, _without_none(kind), option)
+    return found
+
+
 class _Loader:
     """Turns raw TOML into sections; collects problems and the paths that have one."""
 
@@ -777,14 +788,12 @@ class _Loader:
             self.fault(path, f"{_kind_name(raw)}; {_TABLE_NEEDED}")
             self._not_tables.add(path)
             raw = {}
-        fields = {field.name: field for field in msgspec.structs.fields(cls)}
+        fields = _fields(cls)
         for key in raw:
             if key not in fields:
                 self.fault(_dotted(path, key), f"unknown; {_nearest(key, list(fields))}")
         values: dict[str, Any] = {}
-        for name, field in fields.items():
-            kind, option = _unwrap(field.type)
-            kind = _without_none(kind)
+        for name, (field, kind, option) in fields.items():
             here = _dotted(path, name)
             if name in raw:
                 value = self._value(kind, option, raw[name], here, empty=field.default == "")

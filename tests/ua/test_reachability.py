@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from doorstation.sip.message import Request, Response
 from doorstation.sip.transport import AddressRecord, DnsAnswer, Flow, SrvRecord, Target, Transport
@@ -337,7 +338,7 @@ def test_of_two_calls_only_the_one_whose_address_changed_is_told() -> None:
     w = Wire(AgentConfig(session_expires=0, peers=(Peer("phone", SipUri(host=REMOTE)),)))
     [(_, invite)] = place(w, f"sip:phone@{REMOTE}")
     w.answer(invite, 200, body=SDP)
-    other = replace(udp(), id=7)
+    other = msgspec.structs.replace(udp(), id=7)
     w.receive(request("INVITE", body=SDP), other)
     [arrived] = w.told(CallArrived)
     w.do(w.agent.answer(arrived.call, 16386, w.now))

@@ -7,8 +7,9 @@ whatever arrives.
 
 import ipaddress
 import struct
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from doorstation.dhcp import offered
 from doorstation.dhcp.offered import Offered
@@ -22,20 +23,17 @@ MAX_PACKET: Final = 4096
 """Bytes of an answer that are looked at; larger ones are no DHCP server's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """To every server: 255.255.255.255 port 67, or ff02::1:2 port 547."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     offered: Offered
 
 
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
+class NoAnswer(msgspec.Struct, frozen=True):
     why: str
 
 

@@ -1,8 +1,9 @@
 """What a DHCP server's answer offers a door: SIP servers, where its configuration lies, time."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, TypeVar
+
+import msgspec
 
 from doorstation.dhcp import options
 from doorstation.dhcp.options import Options
@@ -36,16 +37,14 @@ WANTED_6: Final = (SIP_NAMES_6, SIP_ADDRESSES_6, SEARCH_6)
 _SCHEMES: Final = ("https://", "http://", "tftp://")
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(msgspec.Struct, frozen=True):
     """A place for the configuration. `option`: where it was named, for the log."""
 
     url: str
     option: str
 
 
-@dataclass(frozen=True, slots=True)
-class Offered:
+class Offered(msgspec.Struct, frozen=True):
     """One server's answer. Names and addresses stand in the server's order; `faults` name the
     option and the byte of what could not be used."""
 

@@ -7,7 +7,6 @@ comes back to rest by itself, whatever the network never says.
 import enum
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 import msgspec
@@ -194,8 +193,7 @@ class FarEnd(msgspec.Struct, frozen=True):
     short_codes: bool
 
 
-@dataclass(slots=True)
-class _Attempt:
+class _Attempt(msgspec.Struct):
     """A plan under way."""
 
     plan: Plan
@@ -203,11 +201,10 @@ class _Attempt:
     next_step: int = 0
     step: PlannedStep | None = None
     group: str = ""
-    results: set[str] = field(default_factory=set)
+    results: set[str] = msgspec.field(default_factory=set)
 
 
-@dataclass(slots=True)
-class _Talk:
+class _Talk(msgspec.Struct):
     """A call in or an answered call."""
 
     call: str

@@ -1,7 +1,6 @@
 """Dialogs: the peer-to-peer relation that an INVITE sets up (RFC 3261 §12)."""
 
-from dataclasses import dataclass, field
-
+import msgspec
 from msgspec.structs import replace
 
 from doorstation.errors import ProtocolError
@@ -32,8 +31,7 @@ def loose_route(proxy: SipUri) -> SipUri:
     return proxy if proxy.has_param("lr") else replace(proxy, params=(*proxy.params, ("lr", None)))
 
 
-@dataclass(slots=True)
-class Dialog:
+class Dialog(msgspec.Struct):
     """One side of one dialog. `confirmed` is False while it is early."""
 
     call_id: str
@@ -46,7 +44,7 @@ class Dialog:
     local_cseq: int = 0
     remote_cseq: int | None = None
     confirmed: bool = False
-    peer_allows: frozenset[str] = field(default_factory=frozenset)
+    peer_allows: frozenset[str] = msgspec.field(default_factory=frozenset)
 
     @classmethod
     def from_response(cls, request: Request, response: Response) -> "Dialog":

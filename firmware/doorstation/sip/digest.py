@@ -111,8 +111,7 @@ class Credential:
     realm: str | None = None
 
 
-@dataclass(slots=True)
-class _Space:
+class _Space(msgspec.Struct):
     """One protection space: what its last challenge said, and how often its nonce was used."""
 
     credential: Credential
@@ -128,8 +127,7 @@ class _Space:
     count: int = 0
 
 
-@dataclass(slots=True)
-class _Chain:
+class _Chain(msgspec.Struct):
     """The attempts at one request: how often it was challenged although it had credentials."""
 
     rounds: int = 0

@@ -14,7 +14,6 @@ fail and then begin again with the next target, in a new transaction with a new 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import Final, TypeAlias, assert_never
 
@@ -173,8 +172,7 @@ Build: TypeAlias = Callable[[Flow], Request]
 _ServerKey: TypeAlias = tuple[str | int | None, ...]
 
 
-@dataclass(slots=True, eq=False)
-class _Outgoing:
+class _Outgoing(msgspec.Struct, eq=False):
     """One request of the transaction user, through all its attempts."""
 
     id: int
@@ -182,7 +180,7 @@ class _Outgoing:
     next_hop: SipUri | Flow
     first: Flow | None = None  # tried before anything is located
     is_ack: bool = False
-    targets: list[Target] = field(default_factory=list)
+    targets: list[Target] = msgspec.field(default_factory=list)
     target: Target | None = None
     located: bool = False
     large: bool = False  # located again with streams first
@@ -197,8 +195,7 @@ class _Outgoing:
     why: str = "no target"
 
 
-@dataclass(slots=True, eq=False)
-class _Client:
+class _Client(msgspec.Struct, eq=False):
     """A client transaction; without an owner it only absorbs what is repeated."""
 
     key: tuple[str, str]
@@ -212,8 +209,7 @@ class _Client:
         return self.transaction.deadline
 
 
-@dataclass(slots=True, eq=False)
-class _Server:
+class _Server(msgspec.Struct, eq=False):
     id: int
     key: _ServerKey
     merge_key: _ServerKey
@@ -228,35 +224,31 @@ class _Server:
         return self.transaction.deadline
 
 
-@dataclass(slots=True, eq=False)
-class _Late:
+class _Late(msgspec.Struct, eq=False):
     """A response that waits for a new connection, its own being gone (RFC 3261 §18.2.2)."""
 
     server: _Server
     data: bytes
 
 
-@dataclass(slots=True, eq=False)
-class _Opening:
+class _Opening(msgspec.Struct, eq=False):
     target: Target
     deadline: float
-    waiting: list[_Outgoing | _Late] = field(default_factory=list)
+    waiting: list[_Outgoing | _Late] = msgspec.field(default_factory=list)
     wake: float | None = None
 
 
-@dataclass(slots=True, eq=False)
-class _Question:
+class _Question(msgspec.Struct, eq=False):
     query: DnsQuery
     deadline: float
     wake: float | None = None
 
 
-@dataclass(slots=True, eq=False)
-class _Stream:
+class _Stream(msgspec.Struct, eq=False):
     flow: Flow
     target: Target | None  # None: the peer connected to us
     heard: float  # when something last came
-    reader: StreamReader = field(default_factory=StreamReader)
+    reader: StreamReader = msgspec.field(default_factory=StreamReader)
 
 
 _Alarm: TypeAlias = _Client | _Server | _Opening | _Question

@@ -11,7 +11,6 @@ the lowest usable order counts (RFC 3403): who blocks TLS must not get the reque
 """
 
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -61,12 +60,11 @@ class Located(msgspec.Struct, frozen=True):
     fault: str = ""
 
 
-@dataclass(slots=True)
-class Progress:
+class Progress(msgspec.Struct):
     """What an input brought: searches that ended, by key, and questions to ask now."""
 
-    found: list[tuple[int, Located]] = field(default_factory=list)
-    queries: list[DnsQuery] = field(default_factory=list)
+    found: list[tuple[int, Located]] = msgspec.field(default_factory=list)
+    queries: list[DnsQuery] = msgspec.field(default_factory=list)
 
 
 class _Service(msgspec.Struct, frozen=True):
@@ -82,11 +80,10 @@ _Answers: TypeAlias = dict[DnsQuery, DnsResult]
 _Steps: TypeAlias = Generator[list[DnsQuery], _Answers, Located]
 
 
-@dataclass(slots=True)
-class _Search:
+class _Search(msgspec.Struct):
     steps: _Steps
-    wanted: list[DnsQuery] = field(default_factory=list)
-    answers: _Answers = field(default_factory=dict)
+    wanted: list[DnsQuery] = msgspec.field(default_factory=list)
+    answers: _Answers = msgspec.field(default_factory=dict)
 
 
 class Locator:

@@ -7,9 +7,10 @@ offer/answer state and one session timer, and puts what happens into the agent's
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
+
+import msgspec
 
 from doorstation.errors import ProtocolError
 from doorstation.ids import Ids
@@ -44,8 +45,7 @@ PATIENCE: Final = 64 * T1
 SDP: Final = "application/sdp"
 
 
-@dataclass(slots=True)
-class Line:
+class Line(msgspec.Struct):
     """What a call uses of its agent."""
 
     config: AgentConfig
@@ -67,8 +67,7 @@ class Phase(Enum):
     OVER = auto()
 
 
-@dataclass(slots=True)
-class Repeat:
+class Repeat(msgspec.Struct):
     """A message that is sent again until the peer confirms it (RFC 3261 §13.3.1.4, RFC 3262 §3)."""
 
     server: int

@@ -1,7 +1,8 @@
 """Several phones rung at the same time: the first answer wins, the rest are cancelled."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from doorstation.ua.events import (
     CallConnected,
@@ -20,14 +21,13 @@ ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
 """Keeps the other phones' lists free of a missed call (RFC 3326)."""
 
 
-@dataclass(slots=True)
-class CallGroup:
+class CallGroup(msgspec.Struct):
     name: str
     calls: dict[str, OutgoingCall]
     targets: dict[str, str]
     report: Callable[[Event], None]
     winner: str = ""
-    _outcomes: dict[str, Outcome] = field(default_factory=dict)
+    _outcomes: dict[str, Outcome] = msgspec.field(default_factory=dict)
     _done: bool = False
 
     @property

@@ -1,6 +1,6 @@
 """A call that comes in: 180, early media, 200 until its ACK, CANCEL (RFC 3261 §13.3, §9.2)."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from doorstation.errors import ProtocolError
 from doorstation.sdp.negotiation import OfferAnswer

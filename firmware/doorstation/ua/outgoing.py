@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -56,8 +55,7 @@ Identity = Callable[[Flow], NameAddr]
 """Who we are towards somebody; without an account that is our address on the flow."""
 
 
-@dataclass(slots=True)
-class _Branch:
+class _Branch(msgspec.Struct):
     """One early dialog: a phone behind a forking proxy."""
 
     dialog: Dialog

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
@@ -47,8 +46,7 @@ class _Nobody:
 NOBODY: Final[Asker] = _Nobody()
 
 
-@dataclass(slots=True)
-class _Pending:
+class _Pending(msgspec.Struct):
     asker: Asker
     method: str
     next_cseq: Callable[[], int]
