@@ -24,6 +24,7 @@ from doorstation.errors import DoorstationError
 from doorstation.journal import Journal
 from doorstation.media.events import check_digits
 from doorstation.net.agent_shell import AgentShell, Direction, masked
+from doorstation.net.card_watch import CardWatch
 from doorstation.net.control import KINDS, ControlServer
 from doorstation.net.media import MediaThread
 from doorstation.parts import FakeInputs, Parts
@@ -50,6 +51,7 @@ class Reach(msgspec.Struct, frozen=True):
     endpoint: Endpoint
     shell: AgentShell
     media: MediaThread
+    card: CardWatch
     sound: Sound
     relays: Relays
     journal: Journal
@@ -198,7 +200,7 @@ class Commands:
                 name: {"closed": contact.closed} for name, contact in board.contacts.items()
             },
             "buttons": {name: {} for name in board.buttons},
-            "card": reach.media.card,
+            "card": "lost" if reach.card.fault else reach.media.card,
             "xruns": {"overruns": overruns, "underruns": underruns},
             "log": {"fault": reach.journal.fault, "lost": reach.journal.lost},
             "counters": {k: v for k, v in reach.endpoint.counters.items() if v},

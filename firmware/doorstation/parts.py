@@ -5,6 +5,7 @@ hardware is installed.
 """
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
@@ -52,6 +53,8 @@ class Parts(msgspec.Struct, frozen=True):
     contacts: Mapping[str, Contact]
     readers: Mapping[str, Reader]
     open_audio: Callable[[], AudioPort]
+    check_audio: tuple[str, ...] = ()
+    """A command that says whether the sound card can be opened; empty: it always can."""
     inputs: FakeInputs | None = None
     opus_complexity: int = codecs.COMPLEXITY
 
@@ -148,6 +151,7 @@ def _real(settings: Settings, stack: contextlib.ExitStack) -> Parts:
         contacts=contacts,
         readers=_serial_readers(settings, stack),
         open_audio=lambda: _alsa(settings),
+        check_audio=_alsa_check(settings),
         opus_complexity=codecs.COMPLEXITY if profile is None else profile.opus_complexity,
     )
 
@@ -168,6 +172,13 @@ def _alsa(settings: Settings) -> AudioPort:
     from doorboard.alsa import AlsaAudioPort
 
     return AlsaAudioPort(settings.audio.device, rate=settings.audio.rate)
+
+
+def _alsa_check(settings: Settings) -> tuple[str, ...]:
+    audio = settings.audio
+    # -P: nothing of the folder that the service was started in.
+    python = (sys.executable, "-P", "-m", "doorboard.check_card")
+    return (*python, audio.device, str(audio.rate))
 
 
 def _pin(pin: int | None) -> int:

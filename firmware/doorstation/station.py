@@ -26,6 +26,7 @@ from doorstation.journal import Journal
 from doorstation.media.events import Digit
 from doorstation.net import media
 from doorstation.net.agent_shell import AgentShell
+from doorstation.net.card_watch import CardWatch
 from doorstation.net.dns import Resolver
 from doorstation.net.media import MediaThread
 from doorstation.net.signals import stop_event
@@ -131,6 +132,7 @@ class Station:
             ids=self._ids,
             ports=parse_port_range(settings.audio.rtp_ports),
         )
+        self._card = CardWatch(board.check_audio, lambda: self._media.card, self._card_changed)
         self._sound = Sound(self._media, settings.audio)
         self._relays = Relays(board.relays, self._later, self._state_changed, self._relay_fault)
         self._fault: asyncio.Future[None] = self._loop.create_future()
@@ -180,7 +182,8 @@ class Station:
     async def _until(self, stop: asyncio.Event) -> None:
         """Wait for the end; a fault of ours in any part rises from here."""
         async with asyncio.TaskGroup() as group:
-            watched = [group.create_task(self._shell.run()), group.create_task(self._media_runs())]
+            runs = (self._shell.run(), self._media_runs(), self._card.run())
+            watched = [group.create_task(run) for run in runs]
             if self.commands.server is not None:
                 watched.append(group.create_task(self.commands.server.run()))
             await stop.wait()
@@ -222,6 +225,7 @@ class Station:
             endpoint=self._endpoint,
             shell=self._shell,
             media=self._media,
+            card=self._card,
             sound=self._sound,
             relays=self._relays,
             journal=self._journal,
@@ -376,10 +380,9 @@ class Station:
             case media.FarEndSilent(session, seconds) if self._sound.is_current(session):
                 self._far_end_silent(seconds)
             case media.CardLost(reason):
-                log.warning("sound card: %s", reason)
-                self._journal.record("card_lost", {"why": reason})
+                self._card.lost(reason)
             case media.CardBack():
-                self._journal.record("card_back", {})
+                self._card.back()
             case media.SoundFailed(_, reason):
                 log.warning("a sound cannot be played: %s", reason)
             case media.MediaFailed(error):
@@ -392,6 +395,11 @@ class Station:
             case _:
                 pass
         self._state_changed()
+
+    def _card_changed(self, fault: str) -> None:
+        if fault:
+            log.warning("sound card: %s", fault)
+        self._door_input(door.SoundCardChanged(fault))
 
     def _far_end_silent(self, seconds: float) -> None:
         """A far end that is gone without a BYE: a router restarted, a phone lost its power."""

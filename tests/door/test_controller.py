@@ -34,6 +34,7 @@ from doorstation.door.events import (
     RelayPulled,
     RingCall,
     Show,
+    SoundCardChanged,
     StepAnswered,
     StepFailed,
     StepRinging,
@@ -902,6 +903,16 @@ def test_two_releases_of_one_relay_before_it_answers_are_both_told() -> None:
     house.door.handle(CardRead("tag", "0A1B2C3D4E"), house.now)
     assert Play("opened") in house.tell(RelayPulled("door"))
     assert Play("error") in house.tell(RelayFailed("door", "closed"))
+
+
+def test_a_missing_sound_card_is_a_fault_in_light_and_record_until_it_is_back() -> None:
+    house = House()
+    assert house.tell(SoundCardChanged("no card Door; there are: default")) == [Show("fault")]
+    assert house.last("card_lost") == {"why": "no card Door; there are: default"}
+    assert Show("ringing") in house.tell(Pressed("call"))
+    assert house.tell(HangUpRequested())[-1] == Show("fault")
+    assert house.tell(SoundCardChanged("")) == [Show("idle")]
+    assert house.last("card_back") == {}
 
 
 def test_pulses_of_two_relays_are_apart() -> None:

@@ -90,14 +90,33 @@ def test_a_card_pulled_in_a_call_is_told_and_used_again_when_it_is_back(
             assert likeness(read_pcm(visitor), heard_by(phone, 2)) > 0.9
 
 
-def test_a_card_that_is_not_there_is_told_with_those_that_are(
+def test_a_card_that_is_not_there_is_told_at_the_start_and_the_door_works_without(
     town: Lab, tmp_path: Path, card: SoundServer
 ) -> None:
     with baresip(town, tmp_path / "indoor", "indoor") as phone:
         settings = {**PINS, "audio.device": "plughw:Nowhere", "peers.indoor.uri": phone.uri}
         with station(town, tmp_path / "door", settings, environment=environment(card)) as door:
-            door.command("call", uri="indoor")
             why = door.wait_event("card_lost")["why"]
             assert "plughw:Nowhere" in why
-            assert "station" in why
+            assert "station" in why, "the cards that there are"
+            door.wait_status(lambda now: now["leds"]["status"]["pattern"] == "fault", "its light")
+            assert door.status()["card"] == "lost"
+            door.command("call", uri="indoor")
             door.wait_call("connected")
+            phone.send_digits(CODE)
+            door.wait_event("release")
+            phone.hangup()
+            door.wait_idle()
+            assert door.new_events("card_lost") == [], "told once"
+
+
+def test_a_card_plugged_in_after_the_start_is_found_without_a_call(
+    town: Lab, tmp_path: Path, card: SoundServer
+) -> None:
+    card.kill()
+    settings = {**PINS, "buttons.call.steps": [{"ring": ["sip:nobody@192.0.2.1"]}]}
+    with station(town, tmp_path / "door", settings, environment=environment(card)) as door:
+        door.wait_event("card_lost")
+        card.start()
+        door.wait_event("card_back", seconds=20)
+        door.wait_status(lambda now: now["leds"]["status"]["pattern"] == "idle", "its light")

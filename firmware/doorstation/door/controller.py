@@ -42,6 +42,7 @@ from doorstation.door.events import (
     RelayPulled,
     RingCall,
     Show,
+    SoundCardChanged,
     StepAnswered,
     StepFailed,
     StepRinging,
@@ -262,6 +263,8 @@ class Door:
         self._stuck: set[str] = set()
         self._contacts: dict[str, bool] = {}
         self._left_open: set[str] = set()
+        self._deaf = False
+        """There is no sound card."""
         self._relay_since: dict[str, float] = {}
         self._pulls: dict[str, deque[_Pull]] = {name: deque() for name in settings.relays}
         self._timers: dict[tuple[Timer, str], float] = {}
@@ -294,7 +297,8 @@ class Door:
         if self._phase is not Phase.IDLE:
             return "ringing"
         account = self._settings.account is not None
-        if self._stuck or self._left_open or (account and self._registered is False):
+        unregistered = account and self._registered is False
+        if self._stuck or self._left_open or self._deaf or unregistered:
             return "fault"
         return "registering" if account and self._registered is None else "idle"
 
@@ -361,6 +365,12 @@ class Door:
                     self._record("registration", registered=told[0], why=told[1])
             case ContactChanged():
                 self._handle_contact(event, now)
+            case SoundCardChanged(fault):
+                self._deaf = bool(fault)
+                if fault:
+                    self._record("card_lost", why=fault)
+                else:
+                    self._record("card_back")
             case RelayPulled():
                 self._handle_pulled(event.relay, now)
             case RelayFailed():

@@ -132,6 +132,12 @@ class ContactChanged(msgspec.Struct, frozen=True):
     closed: bool
 
 
+class SoundCardChanged(msgspec.Struct, frozen=True):
+    """There is none (`fault` says why), or (`fault` empty) there is one again."""
+
+    fault: str
+
+
 class RelayPulled(msgspec.Struct, frozen=True):
     """The driver did what a PulseRelay asked for; each is answered by this or RelayFailed."""
 
@@ -170,6 +176,7 @@ Input = (
     | DigitReceived
     | RegistrationChanged
     | ContactChanged
+    | SoundCardChanged
     | RelayPulled
     | RelayFailed
     | CardRead
