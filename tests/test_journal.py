@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from doorstation.journal import Event, Journal
 from doorstation.settings import Log
-from doorstation.store import read_events
+from doorstation.store.events import read_events
 
 
 async def test_disk_that_stands_still_keeps_nobody_waiting(
@@ -21,7 +21,7 @@ async def test_disk_that_stands_still_keeps_nobody_waiting(
         assert moves.wait(60)
         return write(file, data)
 
-    monkeypatch.setattr("doorstation.store.os.write", stalled)
+    monkeypatch.setattr("doorstation.store.events.os.write", stalled)
     journal = Journal(Log(events=str(path)))
     heard: list[Event] = []
     journal.follower = heard.append
@@ -48,7 +48,7 @@ async def test_records_beyond_what_a_stalled_disk_may_keep_in_memory_are_counted
         assert moves.wait(60)
         return write(file, data)
 
-    monkeypatch.setattr("doorstation.store.os.write", stalled)
+    monkeypatch.setattr("doorstation.store.events.os.write", stalled)
     monkeypatch.setattr("doorstation.journal.MAX_WAITING", 5)
     journal = Journal(Log(events=str(tmp_path / "events.jsonl")))
     for _ in range(20):

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from doorstation.door.events import Field
 from doorstation.settings import Log
-from doorstation.store import EventLog
+from doorstation.store.events import EventLog
 from doorstation.ua.events import Refused
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The only code that writes to disk. Here: the event log.
+"""The event log.
 
 One JSON object per line, appended with one write; when the file is full it is renamed to `.1`,
 `.1` to `.2` and so on, and the oldest goes. A door must open with a full or broken disk too: a

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from doorstation.errors import StoreError
-from doorstation.store import MAX_LINE, EventLog, read_events
+from doorstation.store.events import MAX_LINE, EventLog, read_events
 
 NOON = datetime.datetime(2026, 11, 22, 12, 0, 0, 125000, tzinfo=datetime.UTC)
 
@@ -28,8 +28,8 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, room: int = 0) -> Callable[[], No
             return write(file, bytes(data)[:room])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("doorstation.store.os.write", refuse)
-    return lambda: monkeypatch.setattr("doorstation.store.os.write", write)
+    monkeypatch.setattr("doorstation.store.events.os.write", refuse)
+    return lambda: monkeypatch.setattr("doorstation.store.events.os.write", write)
 
 
 def test_event_is_one_json_line_with_time_and_kind(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_event_is_appended_with_one_write(tmp_path: Path, monkeypatch: pytest.Mo
         writes.append(data)
         return write(file, data)
 
-    monkeypatch.setattr("doorstation.store.os.write", counted)
+    monkeypatch.setattr("doorstation.store.events.os.write", counted)
     with event_log(tmp_path / "events.jsonl") as log:
         log.append("press", {})
     assert len(writes) == 1
@@ -129,7 +129,7 @@ def test_rotation_and_close_sync_and_a_line_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
-    monkeypatch.setattr("doorstation.store.os.fsync", synced.append)
+    monkeypatch.setattr("doorstation.store.events.os.fsync", synced.append)
     log = event_log(tmp_path / "events.jsonl", size=150)
     log.append("press", {"button": "call"})
     assert len(synced) == 0
@@ -229,7 +229,7 @@ def test_read_only_disk_is_a_fault_and_no_exception(
     def refuse(*arguments: object) -> int:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("doorstation.store.os.open", refuse)
+    monkeypatch.setattr("doorstation.store.events.os.open", refuse)
     log = event_log(tmp_path / "events.jsonl")
     log.append("press", {})
     log.append("press", {})

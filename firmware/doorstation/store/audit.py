@@ -1,0 +1,152 @@
+"""The audit log: who wanted what of the configuration, and what became of it.
+
+One JSON line a request, each with the hash of the one before: a line that is changed or taken out
+breaks the chain. `audit.head` names the last line, so that lines taken off the end are missed too;
+it is written after the line, and may be one behind when the power was cut between.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from doorstation.errors import StoreError
+from doorstation.store.files import Files, write_all
+
+LINES: Final = "audit.jsonl"
+HEAD: Final = "audit.head"
+
+KEPT: Final = 1000
+"""Lines that stay when the log is shortened; it is shortened at twice as many."""
+
+Field = str | int | float | bool | None | list[str]
+
+_START: Final = "0" * 64
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """The last line: its number and hash."""
+
+    number: int = 0
+    hash: str = _START
+
+
+class AuditLog:
+    """Appends, and never changes what is there. Used by one thread."""
+
+    def __init__(self, files: Files, kept: int = KEPT) -> None:
+        self._files = files
+        self._kept = kept
+        self._count = 0
+        self._last: _Place | None = None
+        """None: to be read first, at the start and after a fault."""
+
+    def append(self, at: str, kind: str, fields: Mapping[str, Field]) -> None:
+        """Write one line; it is on the disk when this returns. Raises StoreError."""
+        try:
+            last = self._last or self._find_end()
+            self._last = None
+            entry = {"number": last.number + 1, "at": at, "kind": kind, **fields}
+            entry["before"] = last.hash
+            line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
+            if self._count >= 2 * self._kept:
+                self._shorten()
+            self._write(self._files.extend(LINES), line + b"\n")
+            self._files.sync_names()
+            place = _Place(last.number + 1, _hash(line))
+            self._write(self._files.create(HEAD), msgspec.json.encode(place))
+        except OSError as error:
+            raise StoreError(f"{LINES}: {error.strerror or error}") from error
+        self._count += 1
+        self._last = place
+
+    def entries(self) -> Iterator[dict[str, Field]]:
+        """Every line, the oldest first, as it was appended. Raises StoreError."""
+        for line in _lines(self._data()):
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                if isinstance(entry, dict):
+                    yield entry
+
+    def verify(self) -> str:
+        """ "" if no line was changed or removed, else what is wrong and where."""
+        lines = _lines(self._data())
+        before = ""
+        number = 0
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                found, link = int(entry["number"]), str(entry["before"])
+            except (ValueError, KeyError, TypeError):
+                return f"the line after {number} is no line of this log"
+            if number and found != number + 1:
+                return f"the lines after {number} are missing, up to {found - 1}"
+            if (before or (_START if found == 1 else link)) != link:
+                return f"line {found - 1} was changed"
+            number, before = found, _hash(line)
+        head = self._head()
+        if head.number > number:
+            return f"the lines after {number} are missing, up to {head.number}"
+        if head.number == number and head.number and head.hash != before:
+            return f"line {number} was changed"
+        return ""
+
+    def _data(self) -> bytes:
+        try:
+            return self._files.read(LINES)
+        except FileNotFoundError:
+            return b""
+
+    def _head(self) -> _Place:
+        try:
+            return msgspec.json.decode(self._files.read(HEAD), type=_Place)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return _Place()
+
+    def _find_end(self) -> _Place:
+        data = self._data()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            # A line that a power cut or a full disk tore was never told to anybody as written.
+            file = self._files.extend(LINES)
+            try:
+                self._files.cut(file, whole)
+                self._files.sync(file)
+            finally:
+                self._files.close(file)
+        lines = _lines(data)
+        self._count = len(lines)
+        # A last line that somebody spoiled is for `verify` to find: the log goes on behind it.
+        return (_place(lines[-1]) if lines else None) or self._head()
+
+    def _write(self, file: int, data: bytes) -> None:
+        try:
+            write_all(self._files, file, data)
+            self._files.sync(file)
+        finally:
+            self._files.close(file)
+
+    def _shorten(self) -> None:
+        lines = _lines(self._data())[-self._kept :]
+        self._write(self._files.create(f"{LINES}.new"), b"".join(line + b"\n" for line in lines))
+        self._files.rename(f"{LINES}.new", LINES)
+        self._files.sync_names()
+        self._count = len(lines)
+
+
+def _lines(data: bytes) -> list[bytes]:
+    return data.rpartition(b"\n")[0].split(b"\n") if b"\n" in data else []
+
+
+def _hash(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
+
+
+def _place(line: bytes) -> _Place | None:
+    try:
+        return _Place(int(json.loads(line)["number"]), _hash(line))
+    except (ValueError, KeyError, TypeError):
+        return None

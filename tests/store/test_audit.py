@@ -1,0 +1,138 @@
+"""The audit log: a line that is changed or removed is found, whatever else happens."""
+
+import errno
+import random
+
+import pytest
+from doorstation.errors import StoreError
+from doorstation.store.audit import HEAD, LINES, AuditLog
+
+from tests.support.disk import Disk, PowerCut
+
+NOON = "2026-11-22T12:00:00Z"
+
+
+def filled(count: int = 6, kept: int = 1000) -> Disk:
+    disk = Disk()
+    log = AuditLog(disk, kept)
+    for number in range(count):
+        log.append(NOON, "set", {"by": "office", "keys": [f"door.key{number}"]})
+    return disk
+
+
+def lines(disk: Disk) -> list[bytes]:
+    return disk.read(LINES).splitlines(keepends=True)
+
+
+def test_what_was_appended_is_there() -> None:
+    entries = list(AuditLog(filled(2)).entries())
+    assert [entry["number"] for entry in entries] == [1, 2]
+    assert entries[1]["keys"] == ["door.key1"]
+    assert (entries[1]["at"], entries[1]["kind"], entries[1]["by"]) == (NOON, "set", "office")
+
+
+def test_log_that_nobody_touched_is_whole_also_over_a_restart() -> None:
+    disk = filled(3)
+    AuditLog(disk).append(NOON, "confirm", {})
+    assert AuditLog(disk).verify() == ""
+    assert AuditLog(Disk()).verify() == ""
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_changed_line_is_found(number: int) -> None:
+    disk = filled(6)
+    all_lines = lines(disk)
+    all_lines[number] = all_lines[number].replace(b"office", b"nobody")
+    disk.spoil(LINES, b"".join(all_lines))
+    assert AuditLog(disk).verify() == f"line {number + 1} was changed"
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_removed_line_is_found(number: int) -> None:
+    disk = filled(6)
+    all_lines = lines(disk)
+    del all_lines[number]
+    disk.spoil(LINES, b"".join(all_lines))
+    assert AuditLog(disk).verify() == f"the lines after {number} are missing, up to {number + 1}"
+
+
+def test_log_that_is_gone_is_found() -> None:
+    disk = filled(6)
+    disk.remove(LINES)
+    assert AuditLog(disk).verify() == "the lines after 0 are missing, up to 6"
+
+
+def test_line_of_another_kind_is_found() -> None:
+    disk = filled(2)
+    disk.spoil(LINES, disk.read(LINES) + b"[]\n")
+    assert AuditLog(disk).verify() == "the line after 2 is no line of this log"
+
+
+def test_log_goes_on_behind_a_spoilt_line_and_the_spoilt_line_is_found() -> None:
+    disk = filled(3)
+    disk.spoil(LINES, disk.read(LINES) + b"nonsense\n")
+    AuditLog(disk).append(NOON, "set", {})
+    assert AuditLog(disk).verify() == "the line after 3 is no line of this log"
+
+
+def test_log_is_bounded_and_what_stays_is_a_chain() -> None:
+    disk = filled(47, kept=10)
+    entries = list(AuditLog(disk).entries())
+    assert 10 <= len(entries) <= 20
+    assert entries[-1]["number"] == 47
+    assert AuditLog(disk, 10).verify() == ""
+
+
+def test_power_cut_at_any_call_costs_no_line_that_was_written() -> None:
+    for cut in range(80):
+        for seed in range(20):
+            disk = Disk(cut_at=cut)
+            written = 0
+            try:
+                log = AuditLog(disk, 4)
+                while True:
+                    log.append(NOON, "set", {"n": written})
+                    written += 1
+            except PowerCut:
+                pass
+            disk = disk.after_cut(random.Random(seed))
+            log = AuditLog(disk, 4)
+            log.append(NOON, "after", {})
+            numbers = [entry["n"] for entry in log.entries() if entry["kind"] == "set"]
+            if written:
+                assert written - 1 in numbers
+            assert log.verify() == ""
+
+
+def test_full_disk_is_a_clear_fault_and_the_log_goes_on_when_there_is_room() -> None:
+    disk = filled(2)
+    log = AuditLog(disk)
+    faults = []
+    for room in range(0, 300, 11):
+        disk.full_after = room
+        try:
+            log.append(NOON, "set", {"by": "office"})
+        except StoreError as fault:
+            faults.append(str(fault))
+        disk.full_after = None
+        log.append(NOON, "set", {"by": "office"})
+        assert log.verify() == ""
+    assert faults
+    assert all("No space left" in fault for fault in faults)
+
+
+def test_disk_that_can_only_be_read_is_a_clear_fault() -> None:
+    disk = filled(2)
+    disk.broken = errno.EROFS
+    with pytest.raises(StoreError, match="Read-only file system"):
+        AuditLog(disk).append(NOON, "set", {})
+    assert AuditLog(disk).verify() == ""
+
+
+def test_head_that_is_lost_takes_nothing_from_the_chain() -> None:
+    disk = filled(3)
+    disk.remove(HEAD)
+    log = AuditLog(disk)
+    assert log.verify() == ""
+    log.append(NOON, "set", {})
+    assert log.verify() == ""
