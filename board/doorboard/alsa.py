@@ -119,11 +119,17 @@ class AlsaAudioPort(Closing):
         self._bytes = 2 * self.period
         self._buffer = 0
         self._queue = PlaybackQueue(self.period)
+        self._queued = 0
 
     @property
     def queued(self) -> int:
         """Frames written and not yet played."""
         return 0 if self._playback is None else max(0, self._buffer - self._playback.avail())
+
+    @property
+    def delay(self) -> float:
+        """Seconds of sound that the last write found before it."""
+        return self._queued / self.rate
 
     def open(self) -> None:
         self.close()
@@ -152,7 +158,7 @@ class AlsaAudioPort(Closing):
             raise self._gone(self.device, error) from error
         return period
 
-    def write(self, period: bytes) -> None:
+    def write(self, period: bytes) -> bytes:
         if len(period) != self._bytes:
             raise ValueError(f"period of {len(period)} bytes, {self._bytes} needed")
         playback = self._playback
@@ -163,18 +169,19 @@ class AlsaAudioPort(Closing):
             if room < 0:
                 if room != XRUN:
                     raise self._gone(self.playback_device, errno.errorcode.get(-room, room))
-                self._recover(period)
-                return
-            correction = self._queue.correction(self._buffer - room)
+                return self._recover(period)
+            self._queued = queued = self._buffer - room
+            correction = self._queue.correction(queued)
             if correction:
                 if correction == -self.period:
-                    return
+                    return b""
                 period = stretch(period, self.period + correction)
             # What does not fit is lost: a full queue must not become a longer one.
             if playback.write(period) == XRUN:
-                self._recover(period)
+                return self._recover(period)
         except alsaaudio.ALSAAudioError as error:
             raise self._gone(self.playback_device, error) from error
+        return period
 
     def close(self) -> None:
         playback, self._playback = self._playback, None
@@ -218,6 +225,7 @@ class AlsaAudioPort(Closing):
         self._bytes = 2 * self.period
         self._buffer = back["buffer_size"]
         self._queue = PlaybackQueue(self.period, least=max(got["period_size"], back["period_size"]))
+        self._queued = self._queue.target - self.period
         if self.rate != wanted:
             log.info("sound card %s works at %d Hz, not %d", self.device, self.rate, wanted)
         if got["period_size"] != self.period:
@@ -317,13 +325,15 @@ class AlsaAudioPort(Closing):
                 return
             self._capture.read()
 
-    def _recover(self, period: bytes) -> None:
+    def _recover(self, period: bytes) -> bytes:
         """The loudspeaker ran dry: count it, and fill the queue to its target again."""
         self.underruns += 1
         self._queue.ran_dry()
         data = bytes(2 * self._queue.target - len(period)) + period
         if self._playback.write(data) == XRUN:  # this one prepares, the next one plays
             self._playback.write(data)
+        self._queued = 0
+        return data
 
     def _gone(self, device: str, why: object) -> BoardError:
         self.close()

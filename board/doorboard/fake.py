@@ -320,16 +320,22 @@ class FakeAudioPort(Closing):
         self._position = 0 if self._loop and end == len(self._microphone) else end
         return frame
 
-    def write(self, period: bytes) -> None:
+    def write(self, period: bytes) -> bytes:
         if not self._open:
             raise BoardError(f"sound card {self.name} is not open")
         self._check_plugged()
         if len(period) != len(self._silence):
             raise ValueError(f"period of {len(period)} bytes, {len(self._silence)} needed")
         self.written += 1
-        if self._queued < BACKLOG_PERIODS:
-            self._queued += 1
-            self._ring.append(period)
+        if self._queued == BACKLOG_PERIODS:
+            return b""
+        self._queued += 1
+        self._ring.append(period)
+        return period
+
+    @property
+    def delay(self) -> float:
+        return max(0, self._queued - 1) * 0.02
 
     def close(self) -> None:
         self._open = False

@@ -104,6 +104,14 @@ class AudioPort(Device, Protocol):
         """Block until the next period is captured; raises BoardError when the card is gone."""
         ...
 
-    def write(self, period: bytes) -> None:
-        """Queue one period for the loudspeaker; raises BoardError when the card is gone."""
+    def write(self, period: bytes) -> bytes:
+        """Queue one period for the loudspeaker; raises BoardError when the card is gone.
+
+        Returns what was queued: to keep the queue short or filled it may be less, or more.
+        """
+        ...
+
+    @property
+    def delay(self) -> float:
+        """Seconds from the last `write` to its first frame's sound, as the card reports it."""
         ...

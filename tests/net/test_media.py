@@ -9,9 +9,9 @@ from array import array
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
-from doorstation.errors import TransportError
+from doorstation.errors import DoorstationError, TransportError
 from doorstation.ids import SeededIds
-from doorstation.media import rtcp, tones
+from doorstation.media import resample, rtcp, tones
 from doorstation.media.engine import CallAudio
 from doorstation.media.events import Digit
 from doorstation.media.g711 import encode_pcma
@@ -75,10 +75,26 @@ class Phone:
         self.rtcp.close()
 
 
+class Canceller:
+    """Cancels nothing, and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.occurred: list[object] = []
+        self.leads: list[float] = []
+        self.given: list[tuple[bytes, bytes]] = []
+
+    def call_began(self, lead: float) -> None:
+        self.leads.append(lead)
+
+    def process(self, microphone: bytes, reference: bytes) -> bytes:
+        self.given.append((microphone, reference))
+        return microphone
+
+
 class Door:
     """A media thread on a stepped card, and what it reported."""
 
-    def __init__(self, rate: int = 8000) -> None:
+    def __init__(self, rate: int = 8000, canceller: Canceller | None = None) -> None:
         self.clock = StepClock()
         self.port = SteppedPort(self.clock, rate)
         self.events: list[MediaEvent] = []
@@ -91,6 +107,7 @@ class Door:
             ports=PORTS,
             clock=self.clock,
             sleep=self.port.sleep,
+            make_canceller=None if canceller is None else lambda: canceller,
         )
 
     def _open_port(self) -> SteppedPort:
@@ -745,6 +762,76 @@ async def test_both_directions_can_be_listened_to(door: Door, phone: Phone) -> N
     door.media.listen(None)
     await door.step(3)
     assert frames == [(LOUD, bytes(320), 8000)] * 3
+
+
+# Echo.
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 48000])
+async def test_the_canceller_gets_the_microphone_and_what_was_written_just_before(
+    phone: Phone, rate: int
+) -> None:
+    canceller = Canceller()
+    door = Door(rate, canceller)
+    loud = array("h", [8000] * (rate // 50)).tobytes()
+    door.port.microphone.extend([loud] * 4)
+    door.media.play(tones.Tone((tones.Segment(1.0, (1000,)),)))
+    door.call(phone)
+    await door.step(12)
+    assert canceller.leads == [0.02]
+    microphone = [one for one, _ in canceller.given]
+    reference = b"".join(other for _, other in canceller.given)
+    assert {len(one) for one in microphone} == {640}
+    assert audioop.rms(microphone[2], 2) > 7000
+    assert audioop.rms(microphone[6], 2) < 10
+    assert canceller.given[0][1] == b""
+    if rate == 16000:
+        assert reference == b"".join(list(door.port.written)[: len(canceller.given) - 1])
+    else:
+        played = b"".join(list(door.port.written)[: len(canceller.given) - 1])
+        there = resample.Resampler(rate, 16000).process(played)
+        assert reference == there
+    assert phone.receive().payload_type == 8
+    door.close()
+
+
+async def test_what_the_card_leaves_out_is_no_reference(
+    phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canceller = Canceller()
+    door = Door(16000, canceller)
+    monkeypatch.setattr(door.port, "write", lambda _: b"")
+    door.call(phone)
+    await door.step(5)
+    assert {reference for _, reference in canceller.given} == {b""}
+    door.close()
+
+
+async def test_a_canceller_that_cannot_be_had_leaves_the_call_as_it_is(
+    phone: Phone, caplog: pytest.LogCaptureFixture
+) -> None:
+    def missing() -> Canceller:
+        raise DoorstationError("libspeexdsp is missing")
+
+    door = Door(8000)
+    door.media._worker._make_canceller = missing
+    door.port.microphone.append(LOUD)
+    door.call(phone)
+    await door.step()
+    assert phone.receive().payload == encode_pcma(LOUD)
+    assert "echo is not cancelled: libspeexdsp is missing" in caplog.text
+    door.close()
+
+
+async def test_without_a_card_an_echo_path_has_silence_too(phone: Phone) -> None:
+    canceller = Canceller()
+    door = Door(48000, canceller)
+    door.port.fault = "unplugged"
+    door.call(phone)
+    await door.step(3)
+    assert phone.receive().payload == encode_pcma(bytes(320))
+    assert {len(one) for one, _ in canceller.given} == {640}
+    door.close()
 
 
 # Ends and faults.

@@ -60,11 +60,14 @@ class SteppedPort:
             raise BoardError(self.fault)
         return self.microphone.popleft() if self.microphone else bytes(2 * self.period)
 
-    def write(self, period: bytes) -> None:
+    delay = PERIOD
+
+    def write(self, period: bytes) -> bytes:
         if self.fault:
             raise BoardError(self.fault)
         assert len(period) == 2 * self.period
         self.written.append(period)
+        return period
 
     def close(self) -> None:
         self.is_open.clear()

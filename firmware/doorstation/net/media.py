@@ -69,7 +69,7 @@ from doorboard.interfaces import AudioPort, BoardError
 
 from doorstation.errors import DoorstationError, TransportError
 from doorstation.ids import Ids, SystemIds
-from doorstation.media import resample, tones
+from doorstation.media import codecs, path, resample, tones
 from doorstation.media.engine import (
     Address,
     AgreedAudio,
@@ -278,16 +278,20 @@ class MediaThread:
         ids: Ids | None = None,
         ports: tuple[int, int] = (10000, 20000),
         silent_after: float = 30.0,
+        opus_complexity: int = codecs.COMPLEXITY,
+        make_canceller: Callable[[], path.Canceller] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        """`make_canceller`: called in the thread, once; None: echo is left as it is."""
         self._loop = loop
         self._on_event = on_event
         self._ids = ids if ids is not None else SystemIds()
         self._ports = ports
         self._silent_after = silent_after
+        self._opus_complexity = opus_complexity
         self._clock = clock
-        self._worker = _Worker(open_port, self._post, on_event, clock, sleep)
+        self._worker = _Worker(open_port, make_canceller, self._post, on_event, clock, sleep)
         self._thread: threading.Thread | None = None
         self._sessions: set[MediaSession] = set()
         self._closed = False
@@ -311,7 +315,12 @@ class MediaThread:
         """Bind an RTP/RTCP port pair. Raises TransportError when none is free."""
         sockets = _bind_pair(local_address, self._ports, self._ids)
         name = name or f"media{sockets.rtp_port}"
-        audio = CallAudio(self._ids, self._clock(), silent_after=self._silent_after)
+        audio = CallAudio(
+            self._ids,
+            self._clock(),
+            silent_after=self._silent_after,
+            opus_complexity=self._opus_complexity,
+        )
         session = MediaSession(self, name, sockets, audio)
         self._sessions.add(session)
         return session
@@ -587,7 +596,6 @@ class _Card:
         "_sleep",
         "rate",
         "read_at",
-        "silence",
         "state",
     )
 
@@ -617,8 +625,6 @@ class _Card:
         self._deadline = 0.0
         self._retry_at = 0.0
         self._attempt = 0
-        self.silence = bytes(320)
-        """A period of it, at the card's rate."""
 
     @property
     def xruns(self) -> tuple[int, int]:
@@ -650,13 +656,19 @@ class _Card:
         self.read_at = self._clock()
         return period
 
-    def play(self, period: bytes) -> None:
-        """Hand a period to the loudspeaker."""
+    @property
+    def delay(self) -> float:
+        """Seconds from `play` to the sound."""
+        return 0.0 if self._running is None else self._running.delay
+
+    def play(self, period: bytes) -> bytes:
+        """Hand a period to the loudspeaker; what it took."""
         if self._running is not None:
             try:
-                self._running.write(period)
+                return self._running.write(period)
             except BoardError as error:
                 self._lose(str(error))
+        return b""
 
     def close(self) -> None:
         """Release the card."""
@@ -686,7 +698,6 @@ class _Card:
             return
         self._running = self._port
         self.rate = self._port.rate
-        self.silence = bytes(2 * self._port.period)
         self._overruns = self._port.overruns
         self.read_at = self._clock()
         self._attempt = 0
@@ -717,7 +728,7 @@ class _Card:
             skipped = int(-left / PERIOD)
             self._missed(skipped)
             self._deadline += skipped * PERIOD
-        return self.silence
+        return bytes(self.rate // 50 * 2)
 
 
 class _Worker:
@@ -730,8 +741,11 @@ class _Worker:
         "_idle_ticks",
         "_legs",
         "_levels",
+        "_make_canceller",
         "_on_event",
+        "_path",
         "_post",
+        "_silence",
         "_sound_playing",
         "_ticks",
         "calls",
@@ -741,6 +755,7 @@ class _Worker:
         "level_callback",
         "level_ticks",
         "lock",
+        "rate",
         "running",
         "sound",
     )
@@ -748,6 +763,7 @@ class _Worker:
     def __init__(
         self,
         open_port: Callable[[], AudioPort],
+        make_canceller: Callable[[], path.Canceller] | None,
         post: Callable[..., None],
         on_event: Callable[[MediaEvent], None],
         clock: Callable[[], float],
@@ -762,6 +778,11 @@ class _Worker:
         self.level_ticks = 5
         self.frame_callback: FrameCallback | None = None
         self.card = _Card(open_port, self._report, self._opened, self._missed, clock, sleep)
+        self.rate = self.card.rate
+        """Of all sound between the card and the calls."""
+        self._silence = b""
+        self._make_canceller = make_canceller
+        self._path: path.EchoPath | None = None
         self._post = post
         self._on_event = on_event
         self._clock = clock
@@ -777,8 +798,10 @@ class _Worker:
         leg.use(agreed.remote[0])
         leg.audio.configure(agreed, self._clock())
         if first:
-            leg.audio.card_opened(self.card.rate)
+            leg.audio.card_opened(self.rate)
             leg.discard()
+            if self._path is not None and not self._legs:
+                self._path.call_began(self.card.delay)
             self._legs.append(leg)
             self._idle_ticks = 0
 
@@ -794,7 +817,7 @@ class _Worker:
     def play(self, sound: tones.Sound, loop: bool | None, then: tones.Sound | None) -> None:
         self.silence()
         try:
-            self.sound.play(sound, self.card.rate, loop, then)
+            self.sound.play(sound, self.rate, loop, then)
         except DoorstationError as error:
             self._report(SoundFailed(sound, str(error)))
         else:
@@ -837,6 +860,8 @@ class _Worker:
 
     def _run(self) -> None:
         card = self.card
+        self._begin_path()
+        self._opened(card.rate)  # a card that cannot be opened is silence at this rate
         card.start()
         self._idle_ticks = 0
         while True:
@@ -864,7 +889,23 @@ class _Worker:
         self._idle_ticks = 0
         return False
 
+    def _begin_path(self) -> None:
+        """Once, and before any sound: what the canceller learns of the room is kept."""
+        make, self._make_canceller = self._make_canceller, None
+        if make is None:
+            return
+        try:
+            resample.require()
+            self._path = path.EchoPath(make())
+        except DoorstationError as error:
+            _log.warning("echo is not cancelled: %s", error)
+
     def _opened(self, rate: int) -> None:
+        if self._path is not None:
+            self._path.card_opened(rate)
+            rate = path.RATE
+        self.rate = rate
+        self._silence = bytes(rate // 50 * 2)
         for leg in self._legs:
             leg.audio.card_opened(rate)
         self.sound.rate_changed(rate)
@@ -875,8 +916,11 @@ class _Worker:
 
     def _tick(self, period: bytes) -> None:
         card = self.card
+        echo = self._path
         now = card.read_at
         legs = self._legs
+        if echo is not None:
+            period = echo.heard(period)
         for leg in legs:
             leg.speak(period)
         far: bytes | None = None
@@ -888,8 +932,11 @@ class _Worker:
                 self._occurrences(leg)
         if self._sound_playing is not None:
             far = self._with_sound(far)
-        out = card.silence if far is None else far
-        card.play(out)
+        out = self._silence if far is None else far
+        if echo is None:
+            card.play(out)
+        else:
+            echo.written(card.play(echo.sounding(out)))
         self._ticks += 1
         if self._ticks % _UPKEEP_TICKS == 0:
             for leg in legs:
@@ -897,11 +944,11 @@ class _Worker:
         if self.level_callback is not None:
             self._show_levels(period, out)
         if self.frame_callback is not None:
-            self._post(self.frame_callback, period, out, card.rate)
+            self._post(self.frame_callback, period, out, self.rate)
 
     def _with_sound(self, far: bytes | None) -> bytes:
         """Our own sound over the far end's."""
-        out = self.sound.over(far, self.card.rate)
+        out = self.sound.over(far, self.rate)
         if self._sound_playing is not None and not self.sound.playing:
             self._report(SoundEnded(self._sound_playing))
             self._sound_playing = None
