@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable
 
 import pytest
+from doorstation.media.codec import Codec
 from doorstation.media.jitter import JitterBuffer
 from doorstation.media.rtcp import Reception
 from hypothesis import given, settings
@@ -13,6 +14,21 @@ from hypothesis import strategies as st
 
 HOUR = 180_000
 """Periods of 20 ms."""
+
+
+class Raw(Codec):
+    """Samples as they are."""
+
+    rate = clock = 8000
+
+    def decode(self, payload: bytes) -> bytes:
+        return payload
+
+    def samples(self, payload: bytes) -> int:
+        return len(payload) // 2
+
+
+RAW = Raw()
 
 
 def ramp(begin: int, count: int) -> bytes:
@@ -68,7 +84,7 @@ class Line:
                     continue
                 timestamp = this * 160 * self.size & 0xFFFFFFFF
                 self.reception.timed(timestamp, at)
-                self.buffer.put(timestamp, speech[this % 4], now - at, self.reception.jitter)
+                self.buffer.put(timestamp, speech[this % 4], RAW, now - at)
             self.delays.append(self.buffer.delay)
             assert len(self.buffer.get()) == 320
             self.most = max(self.most, len(self.buffer._packets))
@@ -118,12 +134,12 @@ def test_the_delay_shrinks_again_when_jitter_ends() -> None:
     assert sorted(line.delays[-1000:])[500] <= 0.041
 
 
-def test_each_lost_packet_is_concealed_and_costs_no_delay() -> None:
+def test_each_lost_packet_is_concealed_and_costs_the_delay_of_one_to_bridge_the_gap() -> None:
     line = Line(steady, loss=0.05)
     line.run(30_000)
     assert line.reception.lost > 1000
     assert line.buffer.concealed == pytest.approx(line.reception.lost, abs=3)
-    assert line.median <= 0.021
+    assert line.median <= 0.041
 
 
 def test_reordering_is_repaired() -> None:
@@ -161,7 +177,7 @@ def test_any_packet_length_plays_in_order_without_a_gap(length: int) -> None:
     timestamp = 0
     for tick in range(1, 200):
         while timestamp + length <= tick * 160:
-            buffer.put(timestamp, ramp(timestamp, length), 0.01)
+            buffer.put(timestamp, ramp(timestamp, length), RAW, 0.01)
             timestamp += length
         heard += samples(buffer.get())
     begin = heard.index(1)
@@ -178,7 +194,7 @@ def test_lengths_may_change_from_packet_to_packet() -> None:
     for tick in range(90):
         while timestamp < (tick + 3) * 160:
             length = lengths[timestamp // 7 % len(lengths)]
-            buffer.put(timestamp, ramp(timestamp, length), 0.01)
+            buffer.put(timestamp, ramp(timestamp, length), RAW, 0.01)
             timestamp += length
         heard += samples(buffer.get())
     begin = heard.index(1)
@@ -192,7 +208,7 @@ def test_timestamps_wrap() -> None:
     heard: list[int] = []
     for i in range(100):
         timestamp = (0xFFFFFFFF - 50 * 160 + i * 160) & 0xFFFFFFFF
-        buffer.put(timestamp, ramp(i * 160, 160), 0.01)
+        buffer.put(timestamp, ramp(i * 160, 160), RAW, 0.01)
         heard += samples(buffer.get())
     begin = heard.index(1)
     want = samples(ramp(0, 160 * 90))
@@ -203,11 +219,11 @@ def test_timestamps_wrap() -> None:
 def test_a_timestamp_jump_starts_afresh(jump: int) -> None:
     buffer = JitterBuffer()
     for i in range(50):
-        buffer.put(i * 160, ramp(0, 160), 0.01)
+        buffer.put(i * 160, ramp(0, 160), RAW, 0.01)
         buffer.get()
     heard: list[int] = []
     for i in range(50, 60):
-        buffer.put((i * 160 + jump) & 0xFFFFFFFF, ramp(i * 160, 160), 0.01)
+        buffer.put((i * 160 + jump) & 0xFFFFFFFF, ramp(i * 160, 160), RAW, 0.01)
         heard += samples(buffer.get())
     assert samples(ramp(52 * 160, 160 * 5)) == heard[heard.index(52 * 160 + 1) :][: 160 * 5]
 
@@ -215,7 +231,7 @@ def test_a_timestamp_jump_starts_afresh(jump: int) -> None:
 def test_a_pause_of_the_far_end_is_silence_and_not_concealment() -> None:
     buffer = JitterBuffer()
     for i in range(50):
-        buffer.put(i * 160, ramp(i * 160, 160), 0.01)
+        buffer.put(i * 160, ramp(i * 160, 160), RAW, 0.01)
         buffer.get()
     heard = b"".join(buffer.get() for _ in range(200))
     assert samples(heard)[-1600:] == [0] * 1600
@@ -223,7 +239,7 @@ def test_a_pause_of_the_far_end_is_silence_and_not_concealment() -> None:
     assert concealed <= 3
     heard = b""
     for i in range(250, 260):  # silence suppression: timestamps went on
-        buffer.put(i * 160, ramp(i * 160, 160), 0.01)
+        buffer.put(i * 160, ramp(i * 160, 160), RAW, 0.01)
         heard += buffer.get()
     assert buffer.concealed == concealed
     assert 250 * 160 % 30000 + 1 in samples(heard)
@@ -232,7 +248,7 @@ def test_a_pause_of_the_far_end_is_silence_and_not_concealment() -> None:
 def test_digits_in_place_of_audio_are_not_counted_as_concealed() -> None:
     buffer = JitterBuffer()
     for i in range(50):
-        buffer.put(i * 160, ramp(i * 160, 160), 0.01)
+        buffer.put(i * 160, ramp(i * 160, 160), RAW, 0.01)
         buffer.get()
     for _ in range(10):
         buffer.expect_silence()
@@ -243,7 +259,7 @@ def test_digits_in_place_of_audio_are_not_counted_as_concealed() -> None:
 def test_a_restart_forgets_what_waits() -> None:
     buffer = JitterBuffer()
     for i in range(5):
-        buffer.put(i * 160, ramp(0, 160), 0.01)
+        buffer.put(i * 160, ramp(0, 160), RAW, 0.01)
     buffer.restart()
     assert buffer.delay == 0.0
     assert buffer.get() == bytes(320)
@@ -252,18 +268,21 @@ def test_a_restart_forgets_what_waits() -> None:
 def test_a_flood_of_tiny_packets_is_bounded() -> None:
     buffer = JitterBuffer()
     for i in range(10_000):
-        buffer.put(i * 160 % 16000 + i % 7, b"\1\0", 0.0)
+        buffer.put(i * 160 % 16000 + i % 7, b"\1\0", RAW, 0.0)
     assert len(buffer._packets) <= 128
 
 
 def test_sound_far_ahead_does_not_pile_up() -> None:
     buffer = JitterBuffer()
     for i in range(95):  # 1.9 s at once
-        buffer.put(i * 160, ramp(i * 160, 160), 0.0)
+        buffer.put(i * 160, ramp(i * 160, 160), RAW, 0.0)
     buffer.get()
-    buffer.get()
-    assert buffer.delay <= 0.12
-    assert buffer.dropped >= 80
+    assert buffer.delay <= 0.42
+    assert buffer.dropped >= 70
+    for i in range(95, 700):
+        buffer.put(i * 160, bytes(320), RAW, 0.01)
+        buffer.get()
+    assert buffer.delay <= 0.041
 
 
 def tone(level: int) -> bytes:
@@ -273,9 +292,9 @@ def tone(level: int) -> bytes:
 def test_a_cut_shortens_the_delay_by_one_period_and_clicks_not() -> None:
     buffer = JitterBuffer()
     for i in range(5):
-        buffer.put(i * 160, tone(1000), 0.01)
+        buffer.put(i * 160, tone(1000), RAW, 0.01)
     for i in range(5, 2000):
-        buffer.put(i * 160, tone(1000), 0.01)
+        buffer.put(i * 160, tone(1000), RAW, 0.01)
         played = samples(buffer.get())
         assert set(played) <= ({1000} if i > 8 else {0, 1000})
     assert buffer.cuts >= 3
@@ -285,12 +304,12 @@ def test_a_cut_shortens_the_delay_by_one_period_and_clicks_not() -> None:
 def test_a_single_period_too_much_waits_for_a_pause_in_the_speech() -> None:
     buffer = JitterBuffer()
     for i in range(3000):
-        buffer.put(i * 160, tone(5000), 0.01)
+        buffer.put(i * 160, tone(5000), RAW, 0.01)
         buffer.get()
     assert buffer.cuts == 0
     before = buffer.delay
     for i in range(3000, 3010):
-        buffer.put(i * 160, tone(900), 0.01)  # -31 dBFS: a street is never silent
+        buffer.put(i * 160, tone(900), RAW, 0.01)  # -31 dBFS: a street is never silent
         buffer.get()
     assert buffer.cuts == 1
     assert before - buffer.delay == pytest.approx(0.02)
@@ -310,7 +329,7 @@ def test_a_single_period_too_much_waits_for_a_pause_in_the_speech() -> None:
 def test_whatever_arrives_a_period_comes_out(packets: list[tuple[int, int, bool]]) -> None:
     buffer = JitterBuffer()
     for timestamp, length, play in packets:
-        buffer.put(timestamp, bytes(2 * length), 0.0)
+        buffer.put(timestamp, bytes(2 * length), RAW, 0.0)
         if play:
             assert len(buffer.get()) == 320
         assert len(buffer._packets) <= 128

@@ -143,6 +143,9 @@ SILENT_AFTER: Final = 30.0
 
 _NEW: Final = rtcp.Reception.NEW
 
+_COMFORT_NOISE: Final = 13
+"""Its static payload type (RFC 3389 4): understood though we do not offer it."""
+
 _OLDEST: Final = 0.1
 """Seconds that a packet may be taken to have waited: the rest is a clock that was set."""
 
@@ -543,7 +546,11 @@ class CallAudio:
         _, second, sequence, timestamp, ssrc = HEADER.unpack_from(data)
         payload_type = second & 0x7F
         codec = self._readable.get(payload_type)
-        if codec is None and payload_type not in self._event_types:
+        if (
+            codec is None
+            and payload_type not in self._event_types
+            and payload_type != _COMFORT_NOISE
+        ):
             self._dropped += 1
             return
         reception = self._reception
@@ -564,23 +571,16 @@ class CallAudio:
         self._heard = self._source_heard = now
         if self._silent:
             self._resume()
-        if codec is None:
+        if codec is None and payload_type in self._event_types:
             self._event(ssrc, timestamp, data[start:end], now)
             return
         if not 0.0 <= age <= _OLDEST:
             age = 0.0 if age < 0.0 else _OLDEST
-        if codec is not self._hearing:
+        if codec is not self._hearing and codec is not None:
             self._hear(codec)
         reception.timed(timestamp, now - age)
         if self._receiving:
-            try:
-                pcm = codec.decode(data[start:end])
-            except MalformedPacket:
-                self._dropped += 1
-                return
-            scale = codec.rate / codec.clock
-            at = timestamp if scale == 1.0 else int(timestamp * scale) & 0xFFFFFFFF
-            self._buffer.put(at, pcm, age, reception.jitter * scale)
+            self._buffer.put(timestamp, data[start:end], codec, age)
 
     def rtcp_datagram(self, data: bytes, source: Address, now: float) -> None:
         """Take a datagram of the RTCP socket."""

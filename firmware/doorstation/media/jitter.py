@@ -1,176 +1,220 @@
 """The jitter buffer: playout by RTP timestamp, any packet length, no more delay than needed.
 
-A cursor walks along the far end's timestamps, one period of samples for each `get`. Packets wait
-sorted by timestamp until the cursor reaches them.
+A cursor walks along the far end's samples, one period for each `get`. Packets wait, not decoded,
+sorted by their place until the cursor reaches them. What is decoded, or invented, and not played
+yet is the rest.
 
-*Too little.* When nothing is there, sound is invented (see conceal.py) and the cursor stands still.
-If the missing packet turns out to be lost, the next one lies a gap ahead, and the gap is what was
-just invented: the cursor jumps over it. If it was only late, it still plays, and the delay has
-grown by what was invented. So the delay follows the jitter up without any estimate of it.
+*Nothing there.* When nothing is there, sound is invented (see conceal.py) and the cursor stands
+still. If the missing packet turns out to be lost, the next one lies a gap ahead, and the gap is
+what was just invented: the cursor jumps over it. If it was only late, it still plays, and the delay
+has grown by what was invented. So a first estimate of the delay makes itself.
 
-*Too much.* `lead` is how long before its playout a packet arrived. When the smallest lead of the
-last seconds leaves a whole period and some guard (more with more measured jitter), one period is
-cut out at the next pause in the speech; without a pause only if it leaves more than two. Each
-underrun makes the next cut wait longer, up to a minute.
+*How much delay.* The slack of a packet is how long before the `get` that needs it it arrived. Each
+second, the smallest slacks of the last minute are looked at, but for one packet in 500 which may
+come too late. Negative: the delay has to grow. A whole period and some guard: it may shrink. Both
+happen in whole periods, since what matters is which `get` needs a packet's first sample. A clock
+that is a little fast or slow shows itself in the slack and is followed by the same means.
+
+*Without being heard.* Time is put in and taken out in pauses, or where sound is missing anyway;
+when it cannot wait, by pitch periods (see timescale.py).
+
+*Loss.* A gap is bridged better when the packet after it is there. When packets are lost again and
+again, the buffer keeps one more for this.
 
 *Pauses.* After 60 ms of nothing the buffer is empty in earnest (silence suppression, hold,
-telephone-events, a restarted sender) and the next packet starts afresh with the delay last needed.
+telephone-events, a restarted sender). Timestamps that went on meanwhile are played when they are
+due; others start afresh. After comfort noise (RFC 3389) what is missing is silence of that colour.
 """
 
-import math
+from collections import deque
 from typing import Final
 
+from doorstation.errors import MalformedPacket
+from doorstation.media.codec import Codec
+from doorstation.media.comfort_noise import ComfortNoise
 from doorstation.media.conceal import Concealer
 from doorstation.media.pcm import audioop, crossfade
+from doorstation.media.timescale import QUIET, best_shift, spliced
 
 _MAX_HELD_MS: Final = 400
-"""Sound kept at most beyond the longest packet: what comes on top after a stall is dropped."""
-
-_KEPT_MS: Final = 100
-"""What stays of an over-full buffer."""
+"""Sound kept at most beyond the delay: what comes on top after a stall is dropped."""
 
 _MAX_PACKETS: Final = 128
 """Bounds memory against a sender of one-sample packets."""
 
-_MAX_HOLD: Final = 12
-"""Periods of delay that reordering, or a start after a pause, may ask for."""
+_MAX_DELAY: Final = 16
+"""Periods of delay that jitter may ask for."""
 
 _RESET_SECONDS: Final = 2
 """A timestamp this far from the cursor is a new time base, not jitter."""
 
-_WINDOW: Final = 100
-"""Periods in one of the two windows of the smallest lead."""
+_LONGEST_STALL: Final = 50
+"""Periods of nothing after which the same timestamp is a sender that begins again."""
 
-_PATIENCE: Final = 250
-_MAX_PATIENCE: Final = 3000
+_GONE_MS: Final = 60
+"""Nothing for so long is a pause."""
 
-_QUIET: Final = 330
-"""RMS below which a cut is not heard: -40 dBFS."""
+_NOISE_CLOCK: Final = 8000
+"""Of comfort noise, whose payload type 13 is static (RFC 3389 4)."""
+
+_BRIDGED_MS: Final = 40
+"""The longest gap between two sides that is worth more than a fade."""
+
+# The estimate of the delay.
+_EPOCH: Final = 50
+"""Packets between two looks at it."""
+_EPOCHS: Final = 60
+"""How long a late packet is remembered."""
+_KEPT: Final = 4
+"""Slacks remembered of an epoch: a single bad second is no more than that."""
+_TOO_LATE: Final = 500
+"""One packet in so many may come too late."""
+_SURE: Final = 5
+"""Epochs before the delay may shrink."""
+_URGENT: Final = 3
+"""Periods too much that do not wait for a pause."""
+_TRIES: Final = 10
+"""Periods in a row that are looked at for a pause, each second: more would cost without one."""
+_TROUBLE: Final = 3
+"""Packets too late within an epoch that are not waited for its end."""
+_LOSSY: Final = 3
+"""Losses in the last minute from which on a packet is kept for the bridge."""
 
 
 class JitterBuffer:
-    """Sound of one source (one SSRC), `clock` samples a second, read in periods of 20 ms."""
+    """Sound of one source (one SSRC) at `rate` Hz, read in periods of 20 ms."""
 
     __slots__ = (
-        "_at_start",
-        "_before",
+        "_begun",
+        "_bytes",
+        "_codec",
         "_concealer",
         "_cursor",
+        "_due_later",
+        "_epochs",
         "_event_periods",
-        "_hold",
+        "_fresh",
+        "_history",
         "_invented",
-        "_jitter",
-        "_last_growth",
-        "_longest",
+        "_last_at",
+        "_late_now",
+        "_losses",
+        "_lost_before",
         "_loudness",
+        "_next_timestamp",
+        "_noise",
+        "_offset",
+        "_over",
         "_packets",
-        "_patience",
+        "_plain",
         "_playing",
+        "_previous",
         "_reset",
-        "_since_trouble",
-        "_smallest",
-        "_smallest_before",
-        "_ticks",
-        "_usual",
-        "_waited",
-        "clock",
+        "_rest",
+        "_resting",
+        "_slacks",
+        "_step",
+        "_step_ticks",
+        "_tries",
+        "_typical",
+        "_urgent",
+        "_waiting",
+        "_wish",
         "concealed",
         "cuts",
         "dropped",
         "late",
+        "lost",
         "period",
         "rate",
     )
 
-    def __init__(self, clock: int = 8000) -> None:
-        self.rate = self.clock = clock
-        self.period = clock // 50
+    def __init__(self, rate: int = 8000) -> None:
+        self.rate = rate
+        self.period = rate // 50
         self.late = 0
         """Packets that came after their playout."""
+        self.lost = 0
+        """Gaps between packets that had to be filled."""
         self.concealed = 0
         """Periods in which sound was invented for packets that should have been there."""
         self.dropped = 0
-        """Packets thrown away because too much waited."""
+        """Packets thrown away because too much waited, or that no codec could read."""
         self.cuts = 0
-        """Periods cut out to shorten the delay."""
-        self._concealer = Concealer(clock)
-        self._packets: list[tuple[int, bytes]] = []
-        self._cursor = 0
+        """Splices by which the delay was made shorter or longer."""
+        self._bytes = 2 * self.period
+        self._reset = _RESET_SECONDS * rate
+        self._concealer = Concealer(rate)
+        self._noise: ComfortNoise | None = None
+        self._resting = False
+
+        # What waits: (place, payload, its codec; None: comfort noise).
+        self._packets: list[tuple[int, bytes, Codec | None]] = []
+        self._codec: Codec | None = None
+        self._begun = False
         self._playing = False
-        self._waited = 0
-        self._hold = 1
-        self._invented = 0
-        self._longest = self.period
-        self._reset = _RESET_SECONDS * clock
-        self._jitter = 0.0
+        self._waiting = 0
+        self._due_later = False
+        self._plain = False
         self._event_periods = 0
-        self._ticks = 0
-        self._last_growth = 0
-        self._smallest: float = math.inf
-        self._smallest_before: float = math.inf
-        self._at_start = 0
-        self._usual = 0.0
+
+        # Places are samples on the far end's clock, without end.
+        self._cursor = 0
+        self._last_at = 0
+        self._next_timestamp = 0
+        self._step = self.period
+        self._step_ticks = self.period
+        self._rest = b""
+        self._invented = 0
+        self._over = 0
+        """Samples between the cursor and what is played next: of the rest, less those invented."""
+        self._previous = self._history = bytes(self._bytes)
+
+        # The estimate. Slacks are kept less the offset, which moves with the delay.
+        self._slacks: list[float] = []
+        self._offset = 0
+        self._epochs: deque[tuple[int, list[float]]] = deque(maxlen=_EPOCHS)
+        self._fresh = True
+        self._losses: deque[int] = deque(maxlen=_EPOCHS)
+        self._lost_before = 0
+        self._late_now = 0
+        self._typical = 0.0
+        self._wish = 0
+        """Samples of delay to put in, or to take out if negative."""
+        self._urgent = False
+        self._tries = 0
         self._loudness = 0.0
-        self._since_trouble = 0
-        self._patience = _PATIENCE
 
     @property
     def delay(self) -> float:
         """Seconds of sound waiting."""
-        if not self._packets:
-            return 0.0
-        last, pcm = self._packets[-1]
-        return max(0.0, (last + len(pcm) // 2 - self._cursor) / self.clock)
+        waiting = len(self._rest) // 2
+        if self._packets:
+            waiting += max(0, self._packets[-1][0] + self._step - self._cursor)
+        return waiting / self.rate
 
-    def put(self, timestamp: int, pcm: bytes, age: float = 0.0, jitter: float = 0.0) -> None:
-        """Take one packet's samples.
+    def put(self, timestamp: int, payload: bytes, codec: Codec | None, age: float = 0.0) -> None:
+        """Take one packet.
 
-        `age`: seconds since it arrived at this machine, at most one period; `jitter`: the measured
-        interarrival jitter in ticks (RFC 3550 A.8).
+        `codec` decodes it when it is played; None: the payload is comfort noise. `age`: seconds
+        since it arrived at this machine.
         """
-        count = len(pcm) // 2
-        if count == 0:
+        at = self._last_at + self._step
+        ahead = at - self._cursor + self._over
+        if (
+            timestamp != self._next_timestamp
+            or codec is not self._codec
+            or ahead < 0
+            or not self._playing
+        ):
+            self._put_otherwise(timestamp, payload, codec, age)
             return
-        packets = self._packets
-        at = self._cursor + ((timestamp - self._cursor + 0x80000000) & 0xFFFFFFFF) - 0x80000000
-        ahead = at - self._cursor
-        if not packets and not self._playing:
-            if -count < ahead < self._invented:
-                self._trouble()  # no pause of the far end: the line held everything back
-            self._begin(timestamp)
-            at, ahead = timestamp, 0
-        if not -self._reset < ahead < self._reset:
-            packets.clear()
-            self._begin(timestamp)
-            at, ahead = timestamp, 0
-        if ahead < 0 and not self._playing:
-            self._cursor = at  # overtaken by the packet that began
-            ahead = 0
-        self._jitter = jitter
-        lead = ahead - ahead % self.period + age * self.clock
-        if self._playing:
-            self._usual += (lead - self._usual) / 16.0
-            if lead < self._smallest:
-                self._smallest = lead
-        if ahead + count <= 0:
-            self.late += 1
-            if not self._grow():
-                return
-            if at + count <= self._cursor:
-                return
-        if count > self._longest:
-            self._longest = count
-        item = (at, pcm)
-        if not packets or at > packets[-1][0]:
-            packets.append(item)
-        else:
-            place = len(packets)
-            while place and packets[place - 1][0] > at:
-                place -= 1
-            packets.insert(place, item)
-        if len(packets) > _MAX_PACKETS:
-            del packets[0]
-            self.dropped += 1
+        self._last_at = at
+        self._next_timestamp = (timestamp + self._step_ticks) & 0xFFFFFFFF
+        self._slacks.append(ahead - ahead % self.period + age * self.rate - self._offset)
+        self._packets.append((at, payload, codec))
+        if len(self._slacks) >= _EPOCH:
+            self._review()
 
     def expect_silence(self) -> None:
         """The far end sends a telephone-event: what is missing now was never sent."""
@@ -178,166 +222,370 @@ class JitterBuffer:
 
     def get(self) -> bytes:
         """The next period of samples."""
-        self._ticks += 1
-        if self._event_periods:
-            self._event_periods -= 1
-        if not self._playing:
-            if not self._packets:
-                return self._concealer.silence(self.period)
-            if self._waited < self._hold:
-                self._waited += 1
-                return self._concealer.silence(self.period)
-            self._playing = True
-            self._forget_leads()
         packets = self._packets
-        if packets and len(packets) > 1:
-            self._bound()
-        if self._ticks - self._at_start >= _WINDOW:
-            self._smallest_before = self._smallest
-            self._smallest = math.inf
-            self._at_start = self._ticks
-        self._since_trouble += 1
-        pcm = self._next()
-        if self._since_trouble > self._patience and self._too_much(pcm):
-            return self._cut(pcm)
-        return pcm
+        if self._plain and packets:
+            at, payload, codec = packets[0]
+            if at == self._cursor and codec is not None:
+                del packets[0]
+                pcm = self._decoded(payload, codec)
+                if len(pcm) == self._bytes:
+                    self._cursor = at + self.period
+                    self._previous = self._history
+                    self._history = pcm
+                    return pcm
+                self._cursor += len(pcm) // 2
+                self._rest = pcm
+        return self._get_otherwise()
 
     def restart(self) -> None:
         """Another source, or the same one afresh: forget what waits, keep the delay learned."""
         self._packets.clear()
-        self._playing = False
-        self._invented = 0
+        self._begun = self._playing = self._plain = False
+        self._waiting = 0
+        self._resting = False
+        self._rest = b""
+        self._invented = self._over = 0
 
-    # The cursor's bookkeeping.
+    # Packets that are not simply the next one.
 
-    def _begin(self, timestamp: int) -> None:
-        self._cursor = timestamp
-        self._playing = False
-        self._waited = 0
-        self._invented = 0
-
-    def _forget_leads(self) -> None:
-        self._smallest = self._smallest_before = math.inf
-        self._at_start = self._ticks
-        self._since_trouble = 0
-
-    def _trouble(self) -> None:
-        """Sound was missing in time: the delay grows by a period, and stays for longer."""
-        if self._since_trouble < 2 * self._patience:
-            self._patience = min(2 * self._patience, _MAX_PATIENCE)
-        else:
-            self._patience = _PATIENCE
-        self._forget_leads()
-
-    def _grow(self) -> bool:
-        """Reordering deeper than the delay: step back by a period, invented or still to come.
-
-        Everything on its way now is late by the same, so once is enough for it.
-        """
-        if not self._packets or self._ticks - self._last_growth <= 5:
-            return False
-        if self._usual > _MAX_HOLD * self.period:
-            return False
-        self._last_growth = self._ticks
-        self._cursor -= self.period
-        self._invented = 0
-        self._trouble()
-        return True
-
-    def _bound(self) -> None:
+    def _put_otherwise(
+        self, timestamp: int, payload: bytes, codec: Codec | None, age: float
+    ) -> None:
+        clock = codec.clock if codec is not None else _NOISE_CLOCK
+        if codec is not None:
+            if codec.samples(payload) == 0:
+                self.dropped += 1
+                return
+            self._codec = codec
+        since = (timestamp - self._next_timestamp + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+        at = self._last_at + self._step + since * self.rate // clock
         packets = self._packets
-        last, pcm = packets[-1]
-        end = last + len(pcm) // 2
-        limit = _MAX_HELD_MS * self.clock // 1000 + self._longest
-        if end - self._cursor <= limit:
+        if not self._begun:
+            self._begin(at)
+        elif not self._playing and not packets:
+            self._resume(at)
+        ahead = at - self._cursor + self._over
+        if not -self._reset < ahead < self._reset:
+            self._begin(at)
+            ahead = self._over
+        elif at < self._cursor and not self._playing:
+            self._cursor = at  # overtaken by the packet that began
+        step = codec.samples(payload) if codec is not None else 0
+        newest = not packets or at > packets[-1][0]
+        if newest or at > self._last_at:
+            self._last_at = at
+            self._step = step
+            self._step_ticks = step * clock // self.rate
+            self._next_timestamp = (timestamp + self._step_ticks) & 0xFFFFFFFF
+        slack = ahead - ahead % self.period + age * self.rate
+        self._slacks.append(slack - self._offset)
+        if at + step <= self._cursor and codec is not None:
+            self.late += 1
+            self._late_now += 1
+            if self._late_now >= _TROUBLE:
+                self._review()
             return
-        keep = max(_KEPT_MS * self.clock // 1000, self._longest)
-        self._cursor = max(self._cursor, end - keep)
-        while packets and packets[0][0] + len(packets[0][1]) // 2 <= self._cursor:
+        place = len(packets)
+        while place and packets[place - 1][0] > at:
+            place -= 1
+        packets.insert(place, (at, payload, codec))
+        if len(packets) > _MAX_PACKETS:
             del packets[0]
             self.dropped += 1
+        if ahead > self._typical + _MAX_HELD_MS * self.rate // 1000:
+            self._shed()
+
+    def _begin(self, at: int) -> None:
+        """A new time base: its first packet is played after the usual delay."""
+        self._packets.clear()
+        self._begun = True
+        self._playing = self._plain = False
+        self._waiting = min(_MAX_DELAY, max(1, int(self._typical // self.period)))
+        self._cursor = self._last_at = at
+        self._rest = b""
         self._invented = 0
-        self._forget_leads()
+        self._over = self._waiting * self.period
 
-    def _too_much(self, pcm: bytes) -> bool:
-        guard = max(self.clock / 250, 3.0 * self._jitter)
-        spare = min(self._smallest, self._smallest_before) - guard
-        if spare < self.period or not self._packets or math.isinf(spare):
-            return False
-        # A single period too much waits for a pause in the speech, however long; more does not.
-        if spare > 5 * self.period:
-            return True
-        if spare > 2 * self.period and self._since_trouble > self._patience + _WINDOW:
-            return True
-        rms = audioop.rms(pcm, 2)
-        self._loudness += (rms - self._loudness) / 64.0
-        return rms <= _QUIET or rms < self._loudness / 4.0
+    def _resume(self, at: int) -> None:
+        """The first packet after a pause: on the old time base, if that may be."""
+        ahead = at - self._cursor - self._invented
+        if not -_LONGEST_STALL * self.period <= ahead <= self._typical + 5 * self.period:
+            self._begin(at)
+            return
+        self._playing = True
+        self._due_later = True
+        if ahead >= 0:
+            self._cursor += self._invented
+        else:
+            self._cursor = at
+            self._grown(-ahead)
+        self._invented = self._over = 0
 
-    def _cut(self, pcm: bytes) -> bytes:
-        """The next two periods as one."""
-        following = self._next()
-        self._smallest -= self.period
-        self._smallest_before -= self.period
-        self._usual -= self.period
-        self._since_trouble = self._patience - 10  # the next cut 200 ms later at the earliest
-        self.cuts += 1
-        return crossfade(pcm, following)
-
-    def _next(self) -> bytes:
+    def _shed(self) -> None:
+        """More waits than any delay wants: go on at the usual one before the newest packet."""
+        self._cursor = max(self._cursor, self._last_at - int(self._typical))
         packets = self._packets
-        if packets and not self._invented:
-            at, pcm = packets[0]
-            if at == self._cursor and len(pcm) == 2 * self.period:
-                del packets[0]
-                self._cursor += self.period
-                return self._concealer.real(pcm)
-        return self._assemble()
+        while packets and packets[0][0] + self._step <= self._cursor:
+            del packets[0]
+            self.dropped += 1
+        self._rest = b""
+        self._invented = self._over = 0
+        self._slacks.clear()  # what held all of them back says nothing about what comes now
+        self._epochs.clear()
+        self._fresh = True
 
-    def _assemble(self) -> bytes:
-        """A period out of parts of packets, gaps and invented sound."""
-        need = self.period
-        pieces: list[bytes] = []
-        invented = False
+    # Sound that is not simply the next packet.
+
+    def _get_otherwise(self) -> bytes:
+        if self._event_periods:
+            self._event_periods -= 1
+        if not self._playing:
+            pcm = self._between()
+        else:
+            if self._tries:
+                self._tries -= 1
+                self._rescale()
+            concealed = False
+            while len(self._rest) < self._bytes:
+                concealed |= self._fetch()
+            self.concealed += concealed
+            pcm = self._rest[: self._bytes]
+            self._rest = self._rest[self._bytes :]
+            if self._invented >= _GONE_MS * self.rate // 1000 and not self._packets:
+                self._playing = False
+                self._rest = b""
+                self._concealer.end()
+        self._previous = self._history
+        self._history = pcm
+        self._over = len(self._rest) // 2 - self._invented
+        if self._waiting:
+            self._over = self._waiting * self.period
+        self._plain = (
+            self._playing
+            and not self._over
+            and not self._invented
+            and not self._tries
+            and not self._resting
+            and not self._due_later
+            and not self._event_periods
+            and not self._concealer.active
+        )
+        return pcm
+
+    def _between(self) -> bytes:
+        """A period while nothing plays: before the first packet, and in a pause."""
+        if self._packets:
+            self._waiting -= 1
+            if self._waiting <= 0:
+                self._waiting = 0
+                self._playing = True
+                self._due_later = True
+        elif self._begun:
+            self._invented += self.period
+        return self._silence(self.period)
+
+    def _silence(self, count: int) -> bytes:
+        """`count` samples of what is heard while the far end sends no sound."""
+        if self._resting and self._noise is not None:
+            return self._noise.read(count)
+        made = self._codec.conceal(count) if self._codec is not None else None
+        return bytes(2 * count) if made is None else made
+
+    def _decoded(self, payload: bytes, codec: Codec | None) -> bytes:
+        """Samples; b"" for comfort noise, and for what cannot be read."""
+        try:
+            if codec is not None:
+                return codec.decode(payload)
+            if self._noise is None:
+                self._noise = ComfortNoise()
+            self._noise.received(payload)
+            self._resting = True
+        except MalformedPacket:
+            self.dropped += 1
+        return b""
+
+    def _fetch(self) -> bool:
+        """One piece more for the rest; whether it had to be invented for sound that was sent."""
         packets = self._packets
-        while need:
-            if not packets:
-                pieces.append(self._concealer.conceal(need))
-                invented = True
-                self._invented += need
-                break
-            at, pcm = packets[0]
-            count = len(pcm) // 2
+        while packets:
+            at, payload, codec = packets[0]
             gap = at - self._cursor
+            if gap > 0 and self._invented:
+                # Lost: what was invented stands for it.
+                covered = min(gap, self._invented)
+                self._cursor += covered
+                self._invented -= covered
+                self.lost += 1
+                gap -= covered
             if gap > 0:
-                if self._invented:
-                    covered = min(gap, self._invented)
-                    self._cursor += covered
-                    self._invented -= covered
-                    continue
-                fill = min(gap, need)
-                pieces.append(self._concealer.conceal(fill))
-                invented = True
-                self._cursor += fill
-                need -= fill
-                continue
-            if count + gap <= 0:
-                del packets[0]  # wholly overlapped by another one
+                return self._fill(gap, payload, codec)
+            del packets[0]
+            pcm = (
+                self._decoded(payload, codec)[-2 * gap :] if gap else self._decoded(payload, codec)
+            )
+            if not pcm:
                 continue
             if self._invented:
-                # Not lost but late, and played all the same: the delay has grown.
+                # Not lost but late, and played all the same.
+                self._grown(self._invented)
+                self._wish = min(self._wish, max(0, self._wish - self._invented))
                 self._invented = 0
-                self._trouble()
-            take = min(count + gap, need)
-            piece = pcm[-2 * gap : 2 * (take - gap)] if gap or take != count else pcm
-            pieces.append(self._concealer.real(piece))
-            self._cursor += take
-            need -= take
-            if take == count + gap:
-                del packets[0]
-        if invented:
-            if not self._event_periods and self._concealer.sounding:
-                self.concealed += 1
-            if not packets and self._concealer.exhausted:
-                self._playing = False
-                self._hold = min(_MAX_HOLD, int(self._usual // self.period))
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._cursor += len(pcm) // 2
+            self._append(pcm)
+            return False
+        count = self.period - len(self._rest) // 2
+        self._invented += count
+        if self._resting:
+            self._rest += self._silence(count)
+            return False
+        made = self._codec.conceal(count) if self._codec is not None else None
+        if made is None:
+            made = self._extended(count)
+        self._rest += made
+        return not self._event_periods
+
+    def _fill(self, gap: int, payload: bytes, codec: Codec | None) -> bool:
+        """Sound for a gap with a packet behind it."""
+        if self._due_later or self._resting or codec is None:
+            count = min(gap, self.period)
+            self._rest += self._silence(count)
+            self._cursor += count
+            return False
+        self.lost += 1
+        missed = not self._event_periods
+        made = codec.recover(payload, gap) or codec.conceal(gap)
+        if made is not None:
+            self._rest += made
+            self._cursor += gap
+            return missed
+        if gap > _BRIDGED_MS * self.rate // 1000:
+            self._rest += self._extended(self.period)
+            self._cursor += self.period
+            return missed
+        del self._packets[0]
+        following = self._decoded(payload, codec)
+        self._cursor += gap
+        if not following:
+            self._rest += self._extended(gap)
+            return missed
+        if self._wish >= self.period:
+            # Time to be put in is heard least here.
+            gap += self.period
+            self._wish -= self.period
+            self._grown(self.period)
+        concealer = self._concealer
+        if not concealer.active:
+            concealer.begin(self._heard())
+        self._rest += concealer.bridge(gap, following) + following
+        concealer.end()
+        self._cursor += len(following) // 2
+        return missed
+
+    def _append(self, pcm: bytes) -> None:
+        """Real sound after whatever was before."""
+        self._due_later = False
+        if self._concealer.active:
+            pcm = self._concealer.joined(pcm)
+            self._concealer.end()
+        elif self._resting:
+            overlap = min(len(pcm), self._bytes // 4)
+            noise = self._silence(overlap // 2)
+            pcm = crossfade(noise, pcm[:overlap]) + pcm[overlap:]
+            self._resting = False
+        self._rest += pcm
+
+    def _extended(self, count: int) -> bytes:
+        if not self._concealer.active:
+            self._concealer.begin(self._heard())
+        return self._concealer.extend(count)
+
+    def _heard(self) -> bytes:
+        """The last 40 ms before what is to be invented."""
+        return (self._previous + self._history + self._rest)[-2 * self._bytes :]
+
+    # The delay.
+
+    def _grown(self, samples: int) -> None:
+        """The delay has become longer (shorter: negative): every slack with it."""
+        self._offset += samples
+        self._typical += samples
+
+    def _review(self) -> None:
+        """Decide whether the delay should be another: about once a second."""
+        slacks = sorted(self._slacks)
+        self._slacks.clear()
+        self._epochs.append((len(slacks), slacks[:_KEPT]))
+        self._losses.append(max(0, self.lost - self._lost_before - self._late_now))
+        self._lost_before = self.lost
+        trouble = self._late_now >= _TROUBLE
+        self._late_now = 0
+        self._typical = slacks[len(slacks) // 2] + self._offset
+        if self._fresh and len(self._epochs) > _SURE:
+            # Of a line's first second, with its look-ups and starting threads, nothing is learned.
+            self._fresh = False
+            self._epochs.popleft()
+
+        smallest = sorted(slack for _, some in self._epochs for slack in some)
+        seen = sum(count for count, _ in self._epochs)
+        lowest = smallest[min(seen // _TOO_LATE, len(smallest) - 1)]
+        spare = lowest + self._offset
+        # A clock that drifts shows in the last second first.
+        lately = slacks[1] + self._offset if len(slacks) >= _EPOCH else spare
+        spare = min(spare, lately)
+        if sum(self._losses) >= _LOSSY:
+            spare = min(spare, slacks[len(slacks) // 20] + self._offset - self.period)
+
+        margin = 3 * self.rate // 1000
+        guard = self.rate // 250 + (self._typical - spare) / 8
+        if spare < margin:
+            periods = int((margin - spare) // self.period) + 1
+            periods = min(periods, _MAX_DELAY - int(self._typical // self.period))
+            self._urgent = trouble or lately < margin / 3
+        elif spare >= self.period + guard and len(self._epochs) >= _SURE:
+            periods = -int((spare - guard) // self.period)
+            self._urgent = -periods >= _URGENT
+        else:
+            periods = 0
+            self._urgent = False
+        astray = 0
+        if self._step and (self.period % self._step == 0 or self._step % self.period == 0):
+            astray = self._over % self.period
+        self._wish = periods * self.period - astray
+        self._tries = 0
+        if self._wish:
+            self._plain = False
+            self._tries = _EPOCH if self._urgent else _TRIES
+
+    def _rescale(self) -> None:
+        """Put time in, or take it out, if it is not heard here."""
+        packets = self._packets
+        if self._concealer.active or self._invented or self._resting or self._due_later:
+            return
+        if self._wish == 0:
+            self._tries = 0
+            return
+        need = self._bytes if self._wish > 0 else 2 * self._bytes
+        while len(self._rest) < need:
+            if not packets or packets[0][0] > self._cursor:
+                return
+            self._fetch()
+        before = self._previous + self._history
+        sound = before + self._rest
+        place = len(before)
+        most = max(-self._bytes, min(self._bytes, -2 * self._wish))
+        rms = audioop.rms(sound[place : place + need], 2)
+        self._loudness += (rms - self._loudness) / 64.0
+        if rms <= QUIET or rms < self._loudness / 4.0:
+            overlap = self._bytes
+            shift = most
+        elif self._urgent:
+            overlap = self._bytes // 2
+            shift = best_shift(sound, place, most, overlap, self._bytes // 8)
+        else:
+            return
+        if not shift:
+            return
+        self._rest = spliced(sound, place, shift, overlap)[place:]
+        self._wish += shift // 2
+        self._grown(-shift // 2)
+        self.cuts += 1
