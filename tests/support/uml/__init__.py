@@ -52,9 +52,18 @@ def run_guest(tests: str, *options: str, limit: float = 120) -> None:
     """Run a file of tests from this folder inside the kernel; AssertionError with its output."""
     # No time-out by pytest: an hour of simulated time is not an hour.
     pytest = ["-m", "pytest", "-q", "--color=no", "-pno:cacheprovider", "-otimeout=0"]
+    command = [sys.executable, *pytest, "--confcutdir", str(HERE), str(HERE / tests)]
+    in_guest(command, *options, limit=limit)
+
+
+def in_guest(command: list[str], *options: str, limit: float = 120) -> str:
+    """Run a command inside the kernel, with options of run.sh; returns all that it wrote.
+
+    AssertionError with that if it fails.
+    """
     guest = [str(HERE / "run.sh"), "-k", str(kernel()), "-t", str(round(limit)), *options, "--"]
     done = subprocess.run(
-        [*guest, sys.executable, *pytest, "--confcutdir", str(HERE), str(HERE / tests)],
+        [*guest, *command],
         cwd=REPOSITORY,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -65,3 +74,4 @@ def run_guest(tests: str, *options: str, limit: float = 120) -> None:
         check=False,
     )
     assert done.returncode == 0, f"exit status {done.returncode} in the guest:\n{done.stdout}"
+    return done.stdout
