@@ -1,0 +1,83 @@
+"""How long after a sound was written to the loudspeaker does the microphone hear it?
+
+Half a second of both, at 4 kHz, and the best fit of one in the other: a millisecond of work, once
+or twice in a call. A negative answer is a fault of whoever tapped the reference.
+"""
+
+from typing import Any, Final
+
+from doorstation.media.pcm import audioop
+
+_RATE: Final = 4000
+"""A quarter of a millisecond is enough, and speech has most of its power below 2 kHz."""
+
+EARLIEST: Final = -0.06
+LATEST: Final = 0.3
+"""Seconds of delay that are looked for."""
+
+_PIECE: Final = 0.25
+"""Seconds of the loudspeaker that are looked for: more than one pitch of a voice."""
+
+_AUDIBLE: Final = 150
+"""RMS of a piece worth looking for (-47 dBFS)."""
+
+LIKENESS: Final = 0.45
+"""Least correlation of what was found."""
+
+_AGREE: Final = 0.002
+"""Seconds by which two measurements in a row may differ."""
+
+
+def _bytes(seconds: float) -> int:
+    return round(seconds * _RATE) * 2
+
+
+def find_delay(microphone: bytes, loudspeaker: bytes) -> tuple[float, float]:
+    """(seconds, correlation) of the best fit, at 4 kHz S16.
+
+    `loudspeaker` begins -EARLIEST later than `microphone` and is shorter by LATEST - EARLIEST.
+    """
+    offset, _ = audioop.findfit(microphone, loudspeaker)
+    found = microphone[2 * offset : 2 * offset + len(loudspeaker)]
+    level = audioop.rms(found, 2)
+    factor = audioop.findfactor(found, loudspeaker)
+    likeness = abs(factor) * audioop.rms(loudspeaker, 2) / level if level else 0.0
+    return offset / _RATE + EARLIEST, likeness
+
+
+class DelayFinder:
+    """Collects both sides until two pieces agree. Silence costs nothing but time."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._microphone = b""
+        self._loudspeaker = b""
+        self._states: tuple[Any, Any] = (None, None)
+        self._last: float | None = None
+
+    def take(self, microphone: bytes, loudspeaker: bytes) -> float | None:
+        """A period of both; the delay in seconds when it has just become known."""
+        low, one = audioop.ratecv(microphone, 2, 1, self._rate, _RATE, self._states[0], 1, 1)
+        far, other = audioop.ratecv(loudspeaker, 2, 1, self._rate, _RATE, self._states[1], 1, 1)
+        self._states = (one, other)
+        self._microphone += low
+        self._loudspeaker += far
+        if len(self._microphone) < _bytes(_PIECE + LATEST - EARLIEST):
+            return None
+        begin = _bytes(-EARLIEST)
+        piece = self._loudspeaker[begin : begin + _bytes(_PIECE)]
+        found = None
+        if audioop.rms(piece, 2) > _AUDIBLE:
+            window = self._microphone[: _bytes(_PIECE + LATEST - EARLIEST)]
+            found = self._agreed(*find_delay(window, piece))
+        self._microphone = self._microphone[_bytes(_PIECE) :]
+        self._loudspeaker = self._loudspeaker[_bytes(_PIECE) :]
+        return found
+
+    def _agreed(self, seconds: float, likeness: float) -> float | None:
+        if likeness < LIKENESS:
+            return None
+        last, self._last = self._last, seconds
+        if last is None or abs(seconds - last) > _AGREE:
+            return None
+        return min(seconds, last)

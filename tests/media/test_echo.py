@@ -1,0 +1,240 @@
+"""Echo: taken away with what was learned before, never the visitor; faults are said."""
+
+import ctypes
+import functools
+import math
+import sys
+import wave
+from array import array
+
+import pytest
+from doorboard.fake import VISITOR
+from doorstation.errors import DoorstationError
+from doorstation.media import speexdsp
+from doorstation.media.echo import (
+    Canceller,
+    DriftFound,
+    EchoDelay,
+    HalfDuplex,
+    Mode,
+    Options,
+    ReferenceLate,
+    make,
+)
+from doorstation.media.pcm import audioop
+
+from tests.media.rooms import (
+    FRAME,
+    RATE,
+    added,
+    delayed,
+    fell_db,
+    frames,
+    heard,
+    noise,
+    seconds,
+    voice,
+)
+
+LATE = 0.02
+"""Seconds by which libspeexdsp's preprocessor is behind."""
+
+
+@functools.cache
+def far_end() -> bytes:
+    return voice(12.0, seed=1)
+
+
+@functools.cache
+def visitor() -> bytes:
+    """Six seconds of real words."""
+    with wave.open(str(VISITOR)) as file:
+        spoken, _ = audioop.ratecv(file.readframes(48000), 2, 1, 8000, RATE, None)
+    return audioop.mul(spoken, 2, 0.5).ljust(12 * RATE, b"\0")[: 12 * RATE]
+
+
+def run(canceller: Canceller, microphone: bytes, reference: bytes) -> bytes:
+    pairs = zip(frames(microphone), frames(reference), strict=True)
+    return b"".join(canceller.process(one, other) for one, other in pairs)
+
+
+def canceller(mode: Mode = "speex", lead: float = 0.04) -> Canceller:
+    made = make(Options(mode=mode), RATE)
+    made.call_began(lead)
+    return made
+
+
+@pytest.mark.parametrize(("mode", "least"), [("speex", 35), ("aec3", 30), ("cascade", 30)])
+def test_echo_is_taken_away_once_learned(mode: Mode, least: float) -> None:
+    microphone = noise(heard(far_end()), 20)
+    out = run(canceller(mode), microphone, far_end())
+    assert len(out) == len(microphone)
+    assert fell_db(seconds(microphone, 6, 12), seconds(out, 6, 12)) > least
+
+
+def test_a_second_call_begins_with_what_the_first_one_learned() -> None:
+    kept = canceller()
+    microphone = noise(heard(far_end()), 20)
+    run(kept, microphone, far_end())
+    kept.call_began(0.04)
+    out = run(kept, microphone, far_end())
+    assert fell_db(seconds(microphone, 0.1, 0.5), seconds(out, 0.1, 0.5)) > 20
+
+
+def test_a_visitor_who_talks_at_the_same_time_is_heard() -> None:
+    both = canceller()
+    far = far_end()
+    run(both, noise(heard(far), 20), far)
+    voiced = visitor()
+    microphone = noise(added(seconds(heard(far), 0, 6), voiced), 20)
+    out = run(both, microphone, seconds(far, 0, 6))
+    late = seconds(delayed(voiced, LATE), 1, 6)
+    # How much of the visitor is in what is sent.
+    gain = audioop.findfactor(seconds(out, 1, 6), late)
+    assert 20 * math.log10(gain) > -1
+
+
+def test_a_visitor_alone_passes() -> None:
+    alone = canceller()
+    out = run(alone, noise(visitor(), 5), bytes(len(visitor())))
+    late = seconds(delayed(visitor(), LATE), 1, 6)
+    assert fell_db(late, seconds(out, 1, 6)) == pytest.approx(0, abs=1)
+
+
+def drifting(pcm: bytes, ppm: float) -> bytes:
+    """Played by a loudspeaker whose clock is faster by so much."""
+    source = array("h", pcm)
+    out = array("h")
+    for i in range(len(source) - 64):
+        place = i * (1 + ppm * 1e-6)
+        whole = int(place)
+        part = place - whole
+        out.append(round(source[whole] * (1 - part) + source[whole + 1] * part))
+    return out.tobytes().ljust(len(pcm), b"\0")
+
+
+@pytest.mark.parametrize("ppm", [80.0, -80.0])
+def test_a_loudspeaker_on_another_clock_is_followed(ppm: float) -> None:
+    far = voice(20.0, seed=1)
+    microphone = noise(heard(drifting(far, ppm)), 20)
+    followed = canceller()
+    out = run(followed, microphone, far)
+    assert fell_db(seconds(microphone, 15, 20), seconds(out, 15, 20)) > 25
+    found = followed.figures().drift_ppm
+    assert found == pytest.approx(ppm, abs=15)
+    assert any(isinstance(one, DriftFound) for one in followed.occurred)
+
+
+def test_one_clock_is_not_taken_for_two() -> None:
+    one = canceller()
+    run(one, noise(heard(far_end()), 20), far_end())
+    assert not any(isinstance(what, DriftFound) for what in one.occurred)
+
+
+@pytest.mark.parametrize("mode", ["speex", "aec3", "cascade", "half_duplex", "off"])
+def test_the_delay_is_measured_at_a_calls_start_in_every_mode(mode: Mode) -> None:
+    measured = canceller(mode)
+    run(measured, noise(heard(far_end(), 0.06), 20), far_end())
+    [told] = [one for one in measured.occurred if isinstance(one, EchoDelay)]
+    assert told.seconds == pytest.approx(0.06, abs=0.002)
+    assert measured.figures().delay_ms == pytest.approx(60, abs=2)
+
+
+def test_a_card_that_reports_too_much_delay_is_not_believed() -> None:
+    fooled = canceller(lead=0.1)
+    microphone = noise(heard(far_end(), 0.02), 20)
+    out = run(fooled, microphone, far_end())
+    assert fell_db(seconds(microphone, 8, 12), seconds(out, 8, 12)) > 30
+
+
+def test_a_reference_that_comes_after_its_echo_is_a_fault_that_is_told() -> None:
+    late = canceller()
+    run(late, noise(delayed(heard(far_end(), 0.0), -0.02), 20), far_end())
+    [told] = late.occurred
+    assert isinstance(told, ReferenceLate)
+    assert told.seconds == pytest.approx(0.02, abs=0.003)
+    assert late.figures().late
+    late.call_began(0.04)
+    assert not late.figures().late
+
+
+def test_half_duplex_turns_the_microphone_down_while_the_far_end_talks_and_holds() -> None:
+    options = Options(
+        mode="half_duplex",
+        noise_suppression=False,
+        half_duplex=HalfDuplex(threshold_dbfs=-40, hold=0.1, attenuation_db=20),
+    )
+    switched = make(options, RATE)
+    loud = array("h", [4000, -4000] * 160).tobytes()
+    quiet = bytes(FRAME)
+    levels = []
+    for reference in [quiet] * 3 + [loud] * 3 + [quiet] * 10:
+        levels.append(audioop.rms(switched.process(loud, reference), 2))
+    assert levels[:3] == [4000] * 3
+    assert levels[4:11] == [400] * 7
+    assert levels[13:] == [4000] * 3
+
+
+def test_off_without_noise_suppression_changes_nothing() -> None:
+    off = make(Options(mode="off", noise_suppression=False), RATE)
+    pcm = voice(0.02, seed=9)
+    assert off.process(pcm, pcm) == pcm
+
+
+def test_noise_is_suppressed_without_an_echo_to_cancel() -> None:
+    quiet = canceller("off")
+    hiss = noise(bytes(2 * 3 * RATE), 200)
+    out = run(quiet, hiss, bytes(len(hiss)))
+    assert fell_db(seconds(hiss, 2, 3), seconds(out, 2, 3)) > 10
+
+
+def test_eight_kilohertz_is_cancelled_too() -> None:
+    far, _ = audioop.ratecv(far_end(), 2, 1, RATE, 8000, None)
+    microphone, _ = audioop.ratecv(noise(heard(far_end()), 20), 2, 1, RATE, 8000, None)
+    narrow = make(Options(), 8000)
+    narrow.call_began(0.04)
+    out = b"".join(
+        narrow.process(one, other)
+        for one, other in zip(frames(microphone, 320), frames(far, 320), strict=True)
+    )
+    assert fell_db(microphone[96000:], out[96000:]) > 30
+
+
+@pytest.mark.parametrize("mode", ["speex", "cascade", "off"])
+def test_without_the_library_the_error_names_the_package(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> ctypes.CDLL:
+        raise OSError(name)
+
+    speexdsp.library.cache_clear()
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    with pytest.raises(DoorstationError, match="libspeexdsp1"):
+        make(Options(mode=mode), RATE)
+    speexdsp.library.cache_clear()
+
+
+def test_a_library_of_that_name_without_a_canceller_is_named_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Empty:
+        pass
+
+    speexdsp.library.cache_clear()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Empty())
+    with pytest.raises(DoorstationError, match="speex_echo_state_init"):
+        make(Options(), RATE)
+    speexdsp.library.cache_clear()
+
+
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pywebrtc_audio", None)
+    with pytest.raises(DoorstationError, match=r"doorstation\[aec3\]"):
+        make(Options(mode="aec3"), RATE)
+
+
+def test_closing_twice_is_harmless() -> None:
+    for mode in ("speex", "aec3", "cascade", "half_duplex", "off"):
+        made = canceller(mode)
+        made.close()
+        made.close()
