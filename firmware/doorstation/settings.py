@@ -462,6 +462,14 @@ class Peer(Section, frozen=True, kw_only=True):
     password: Annotated[
         Secret, Option(help="Its calls must prove this password.", absent="the address decides")
     ] = Secret("")
+    digest: Annotated[
+        tuple[Literal["sha-256", "md5"], ...],
+        Option(
+            help="How it may prove its password, the preferred first. Some phones (baresip 1.0) "
+            'give up unless it is `["md5"]`.',
+            least=1,
+        ),
+    ] = ("sha-256", "md5")
     short_codes: ShortCodes = False
 
 

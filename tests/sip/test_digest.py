@@ -410,6 +410,24 @@ def test_challenge_offers_sha_256_first_and_md5() -> None:
     assert 'qop="auth"' in server().challenge(0.0)[0]
 
 
+def test_challenge_offers_what_the_caller_asks_for_in_this_order() -> None:
+    for algorithms in (["MD5"], ["MD5", "SHA-256"]):
+        lines = server().challenge(0.0, algorithms=algorithms)
+        assert [parse_challenge(line).param("algorithm") for line in lines] == algorithms
+
+
+@pytest.mark.parametrize("algorithm", ["", "MD5", "SHA-256", "MD5-sess", "SHA-256-sess"])
+def test_a_password_proved_by_an_algorithm_that_its_user_may_not_use_does_not_count(
+    algorithm: str,
+) -> None:
+    ours = DigestServer("door", b"key", {"620": "secret"}, SeededIds(3), {"620": ("SHA-256",)})
+    line = ours.challenge(0.0, algorithms=[algorithm or "MD5"])[0]
+    request = client().answer(register(), challenged(line))
+    assert request is not None
+    verdict = ours.verify(request, 1.0)
+    assert (verdict.ok, verdict.guessed) == (algorithm == "SHA-256", False)
+
+
 def test_right_password_is_accepted_and_its_user_named() -> None:
     ours = server()
     verdict = ours.verify(answered(ours, client()), 1.0)

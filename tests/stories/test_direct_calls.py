@@ -102,7 +102,6 @@ def test_a_stranger_is_refused_and_recorded(town: Lab, tmp_path: Path) -> None:
 def test_a_caller_behind_a_proxy_is_let_in_by_its_password_only(
     town: Lab, proxy: Kamailio, tmp_path: Path, password: str
 ) -> None:
-    """The caller is of ours: baresip 1.0.0 and SIPp give up when SHA-256 is offered beside MD5."""
     front = {
         "peers.attic.uri": f"sip:attic@{town.address()}",
         "peers.attic.password": password,
@@ -123,6 +122,35 @@ def test_a_caller_behind_a_proxy_is_let_in_by_its_password_only(
         door.wait_idle()
         caller.wait_idle()
         proxy.forget("gate")
+
+
+@pytest.mark.parametrize("password", ["Wohnung", "another"])
+def test_baresip_is_let_in_by_its_password_where_md5_alone_is_offered(
+    town: Lab, tmp_path: Path, password: str
+) -> None:
+    """1.0.0 ends the call as soon as a challenge offers SHA-256, first or second or alone."""
+    front = {
+        "peers.attic.uri": "sip:attic@192.0.2.1",
+        "peers.attic.password": "Wohnung",
+        "peers.attic.digest": ["md5"],
+        "peers.attic.auto_answer": True,
+    }
+    with (
+        station(town, tmp_path / "door", front) as door,
+        baresip(town, tmp_path / "attic", "attic", password=password) as phone,
+    ):
+        phone.dial(door.uri())
+        if password == "Wohnung":
+            phone.wait_event("CALL_ESTABLISHED")
+            assert door.wait_event("call_in")["let_in_by"] == "peer-password"
+            phone.send_digits(CODE)
+            door.wait_event("release")
+            phone.hangup()
+        else:
+            phone.wait_event("CALL_CLOSED")
+            assert door.wait_event("refused")["rule"] == "wrong-password"
+            assert door.events("call_in") == []
+        door.wait_idle()
 
 
 def test_the_first_of_two_phones_that_answers_has_the_call(town: Lab, tmp_path: Path) -> None:

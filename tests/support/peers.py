@@ -328,12 +328,13 @@ def baresip(
     codecs: str = "PCMA/8000/1,PCMU/8000/1",
     expires: int = 60,
     address: str | None = None,
+    password: str = "",
 ) -> Iterator[Baresip]:
     """Run a phone as `user`; registered on return when there is a `registrar` (which knows `user`).
 
     `source`: what it says, a WAV of 8 kHz mono S16, ten minutes of 440 Hz where none is given; it
     hangs up at the file's end. Without `auto_answer`, use `accept`. `address`: one that
-    `lab.address` gave, IPv6 too.
+    `lab.address` gave, IPv6 too. `password`: what it proves where it calls without a registrar.
     """
     directory.mkdir(parents=True, exist_ok=True)
     address = address or lab.address()
@@ -381,7 +382,7 @@ statmode_default off
         way = f';auth_user={user};auth_pass={password};outbound="{proxy}";regint={expires}'
     else:
         uri = f"sip:{user}@{host}"
-        way = ";regint=0"
+        way = ";regint=0" + (f";auth_user={user};auth_pass={password}" if password else "")
     answer = ";answermode=auto" if auto_answer else ""
     account = f"<{uri};transport={transport}>{way};audio_codecs={codecs}{answer}\n"
     (directory / "accounts").write_text(account)

@@ -2,10 +2,12 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 from doorstation.ids import SeededIds
 from doorstation.sip.digest import Credential, DigestClient
+from doorstation.sip.headers import parse_challenge
 from doorstation.sip.message import Request, parse_message
 from doorstation.sip.transport import Flow, Transport
 from doorstation.sip.uri import SipUri
@@ -409,6 +411,15 @@ def test_peer_with_a_password_is_challenged_and_let_in_when_it_proves_it() -> No
     w.receive(proved, udp("203.0.113.5"))
     [call] = w.told(CallArrived)
     assert (call.rule, call.known_as) == ("peer-password", "office")
+
+
+def test_a_peer_is_offered_the_algorithms_of_its_settings_and_no_other_counts() -> None:
+    """baresip 1.0.0 gives up when SHA-256 is offered at all."""
+    w = Wire(AgentConfig(peers=(replace(GUARDED, digest=("MD5",)),)))
+    call = ("From", "<sip:office@else>;tag=t")
+    w.receive(request("INVITE", call, body=SDP))
+    lines = w.response().headers.get_all("WWW-Authenticate")
+    assert [parse_challenge(line).param("algorithm") for line in lines] == ["MD5"]
 
 
 def test_wrong_password_is_challenged_again_and_never_let_in() -> None:

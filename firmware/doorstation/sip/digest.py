@@ -377,6 +377,8 @@ MAX_NONCES: Final = 1024
 _MAX_VALUE: Final = 1024
 
 
+ALGORITHMS: Final = ("SHA-256", "MD5")
+
 WRONG_PASSWORD: Final = "wrong password"  # noqa: S105 - a rule
 UNKNOWN_USER: Final = "unknown user"
 
@@ -398,8 +400,17 @@ class Verdict(msgspec.Struct, frozen=True):
 class DigestServer:
     """Challenges and verifies. Nothing is kept for those who have not shown a password."""
 
-    def __init__(self, realm: str, secret: bytes, passwords: Mapping[str, str], ids: Ids) -> None:
+    def __init__(
+        self,
+        realm: str,
+        secret: bytes,
+        passwords: Mapping[str, str],
+        ids: Ids,
+        algorithms: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """`algorithms`: all that count for a user; who is not in there may answer with any."""
         self._realm = realm
+        self._algorithms = algorithms or {}
         self._secret = secret
         self._passwords = passwords
         self._ids = ids
@@ -407,9 +418,14 @@ class DigestServer:
         self._forgotten_up_to = float("-inf")
 
     def challenge(
-        self, now: float, stale: bool = False, proxy: bool = False, source: str = ""
+        self,
+        now: float,
+        stale: bool = False,
+        proxy: bool = False,
+        source: str = "",
+        algorithms: Sequence[str] = ALGORITHMS,
     ) -> list[str]:
-        """Header values, SHA-256 first for those who take the topmost (RFC 8760 §2.3).
+        """Header values, the preferred algorithm first (RFC 8760 §2.3).
 
         The nonce is good for requests from `source` alone: nobody can guess passwords, or have
         another locked out, under an address at which he receives nothing.
@@ -429,7 +445,7 @@ class DigestServer:
                     ),
                 )
             )
-            for algorithm in ("SHA-256", "MD5")
+            for algorithm in algorithms
         ]
 
     def verify(
@@ -468,6 +484,9 @@ class DigestServer:
         uri = credentials.param("uri") or ""
         cnonce = credentials.param("cnonce") or ""
         if split_algorithm(algorithm) is None or qop not in ("auth", "auth-int", ""):
+            return "algorithm or qop not offered"
+        allowed = self._algorithms.get(user)
+        if allowed is not None and (algorithm or "MD5").upper() not in allowed:
             return "algorithm or qop not offered"
         if max(len(uri), len(cnonce), len(user)) > _MAX_VALUE:
             return "credentials too long"

@@ -93,7 +93,8 @@ class UserAgent:
         self._guesses = Guesses()
         if passwords:
             secret = ids.token().encode()
-            self._guard = DigestServer("doorstation", secret, passwords, ids)
+            algorithms = {peer.name: peer.digest for peer in config.peers}
+            self._guard = DigestServer("doorstation", secret, passwords, ids, algorithms)
 
     # -- what the shell asks
 
@@ -417,7 +418,10 @@ class UserAgent:
                 assert self._guard is not None
                 challenged = make_response(request, 401)
                 stale = decision.rule == STALE
-                for value in self._guard.challenge(now, stale, source=flow.remote[0]):
+                assert decision.peer is not None
+                for value in self._guard.challenge(
+                    now, stale, source=flow.remote[0], algorithms=decision.peer.digest
+                ):
                     challenged.headers.add("WWW-Authenticate", value)
                 if decision.rule == WRONG_PASSWORD:
                     self._refuse(server, request, flow, challenged, decision.rule)

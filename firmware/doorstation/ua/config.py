@@ -7,6 +7,7 @@ import msgspec
 from doorstation import settings as settings_
 from doorstation.sdp.codecs import PCMA, PCMU, Codec
 from doorstation.settings import Settings, parse_host_port
+from doorstation.sip.digest import ALGORITHMS
 from doorstation.sip.uri import SipUri, parse_uri
 
 
@@ -48,6 +49,8 @@ class Peer:
     uri: SipUri
     may_call: bool = True
     password: str = field(default="", repr=False)
+    digest: tuple[str, ...] = ALGORITHMS
+    """Algorithms by which it may prove its password, the preferred first."""
 
 
 class AgentConfig(msgspec.Struct, frozen=True):
@@ -70,7 +73,13 @@ def config_from(settings: Settings) -> AgentConfig:
     """The user agent's part of valid settings."""
     sip = settings.sip
     peers = tuple(
-        Peer(name, _uri(peer.uri), peer.may_call, peer.password.reveal())
+        Peer(
+            name,
+            _uri(peer.uri),
+            peer.may_call,
+            peer.password.reveal(),
+            tuple(algorithm.upper() for algorithm in peer.digest),
+        )
         for name, peer in settings.peers.items()
     )
     known = {codec.name: codec for codec in (PCMA, PCMU)}
