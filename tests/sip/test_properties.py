@@ -11,6 +11,7 @@ import pytest
 from doorstation.ids import SeededIds
 from doorstation.sip.digest import Credential, DigestClient, DigestServer
 from doorstation.sip.headers import (
+    KEYS,
     Challenge,
     Credentials,
     CSeq,
@@ -27,7 +28,6 @@ from doorstation.sip.headers import (
     parse_cseq,
     parse_name_addr,
     parse_via,
-    resolve_name,
 )
 from doorstation.sip.message import (
     KeepAlive,
@@ -96,7 +96,7 @@ header_lines = st.lists(
     st.tuples(
         st.sampled_from(["Via", "v", "From", "TO", "call-id", "m", "X-Door", "Subject"]) | tokens,
         header_values,
-    ).filter(lambda line: resolve_name(line[0])[0] != "content-length"),
+    ).filter(lambda line: KEYS[line[0]] != "content-length"),
     max_size=12,
 ).map(Headers)
 requests = st.builds(Request, tokens, uris, header_lines, st.binary(max_size=40))
@@ -191,7 +191,7 @@ def test_every_message_reads_back(message: Message) -> None:
 def test_every_list_of_addresses_is_cut_where_it_was_joined(contacts: list[NameAddr]) -> None:
     line = ", ".join(format_name_addr(contact) for contact in contacts)
     request = Request("REGISTER", SipUri(host="h"), Headers([("Contact", line)]))
-    assert request.contacts == contacts
+    assert list(request.contacts) == contacts
 
 
 # -- Any octets are survived -----------------------------------------------------------------------

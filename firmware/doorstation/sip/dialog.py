@@ -1,7 +1,6 @@
 """Dialogs: the peer-to-peer relation that an INVITE sets up (RFC 3261 §12)."""
 
 import msgspec
-from msgspec.structs import replace
 
 from doorstation.errors import ProtocolError
 from doorstation.sip.headers import Headers, NameAddr, format_name_addr
@@ -28,7 +27,7 @@ def _sip_target(message: Message) -> SipUri | None:
 
 def loose_route(proxy: SipUri) -> SipUri:
     """A proxy as a Route writes it: with `lr`, or its strict kin would rewrite the target."""
-    return proxy if proxy.has_param("lr") else replace(proxy, params=(*proxy.params, ("lr", None)))
+    return proxy if proxy.has_param("lr") else proxy.with_(params=(*proxy.params, ("lr", None)))
 
 
 class Dialog(msgspec.Struct):
@@ -115,7 +114,7 @@ class Dialog(msgspec.Struct):
         routes = list(self.route_set)
         if routes and isinstance(routes[0].uri, SipUri) and not routes[0].uri.has_param("lr"):
             # A strict router wants itself in the Request-URI and the target last.
-            uri = replace(routes[0].uri, headers=())
+            uri = routes[0].uri.with_(headers=())
             routes = [*routes[1:], NameAddr(self.remote_target)]
         headers = Headers()
         for route in routes:

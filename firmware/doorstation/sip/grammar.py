@@ -27,8 +27,11 @@ MAX_PARAMS: Final = 64
 # Possessive only on single classes, here and in the other readers: Python before 3.11.5 (Debian 12
 # has 3.11.2) takes a possessive group for matched where it is not.
 _TOKEN = re.compile(rf"[{TOKEN_CHARS}]++")
-# The common case in one match: no blanks, no quotes. Values may be tokens, hosts, [IPv6].
-_PLAIN_PARAMS = re.compile(rf"(?:;[{TOKEN_CHARS}]++(?:=[{TOKEN_CHARS}:\[\]]++)?)*")
+# Sources of patterns for what nearly everyone writes: an address or a Via is read in one match,
+# whose groups need no more looking into. All else goes to the readers of the whole grammar, which
+# must say the same of these.
+PLAIN_PARAM: Final = rf"(?:;([a-z0-9\-]++)(?:=([{TOKEN_CHARS}]++))?)?"
+PLAIN_HOST: Final = r"([a-z0-9_][a-z0-9_.\-]*+)(?::([1-5]?[0-9]{1,4}))?"
 _PARAM = re.compile(
     rf"[ \t]*+;[ \t]*+([{TOKEN_CHARS}]++)[ \t]*+"
     r'(=[ \t]*+(?:"((?:[^"\\]++|\\.)*)"|([^;,"<>\s]*+))[ \t]*+)?',
@@ -40,7 +43,6 @@ _PAIR = re.compile(r"\\(.)", re.DOTALL)
 # Backslash and quote must be escaped; so must controls, which qdtext leaves out.
 _TO_ESCAPE = re.compile(r'(["\\\x00-\x08\x0b\x0c\x0e-\x1f\x7f])')
 _LIST_STOP = re.compile(r'[,"<]')
-_DIGITS = re.compile(r"[0-9]++")
 
 
 class MalformedMessage(ProtocolError):
@@ -63,7 +65,7 @@ def is_token(text: str) -> bool:
 
 def is_digits(text: str) -> bool:
     """ASCII digits only: `str.isdigit` and `int` also take other scripts, signs and underscores."""
-    return _DIGITS.fullmatch(text) is not None
+    return text.isascii() and text.isdecimal()
 
 
 def quote(text: str) -> str:
@@ -112,30 +114,39 @@ def split_list(value: str, where: str) -> list[str]:
 
 def parse_params(text: str, where: str) -> Params:
     """Header parameters: `;name`, `;name=value`, `;name="value"`; names come out in lower case."""
-    if not text:
-        return ()
     params: list[tuple[str, str | None]] = []
-    if _PLAIN_PARAMS.fullmatch(text) is not None:
-        if text.count(";") > MAX_PARAMS:
+    position = 0
+    while (match := _PARAM.match(text, position)) is not None:
+        position = match.end()
+        if len(params) >= MAX_PARAMS:
             raise MalformedMessage(f"{where}: more than {MAX_PARAMS} parameters")
-        for part in text[1:].split(";"):
-            name, equals, value = part.partition("=")
-            params.append((name.lower(), value if equals else None))
-    else:
-        position = 0
-        while (match := _PARAM.match(text, position)) is not None:
-            position = match.end()
-            if len(params) >= MAX_PARAMS:
-                raise MalformedMessage(f"{where}: more than {MAX_PARAMS} parameters")
-            name, assigned, quoted, plain = match.groups()
-            if assigned is None:
-                params.append((name.lower(), None))
-            else:
-                params.append((name.lower(), plain if quoted is None else unescape(quoted)))
-        # One semicolon too many at the very end is a habit of some phones; two are a fault.
-        if text[position:].strip(WHITESPACE) not in ("", ";"):
-            raise MalformedMessage(f"{where}: parameters cannot be read")
+        name, assigned, quoted, plain = match.groups()
+        if assigned is None:
+            params.append((name.lower(), None))
+        else:
+            params.append((name.lower(), plain if quoted is None else unescape(quoted)))
+    # One semicolon too many at the very end is a habit of some phones; two are a fault.
+    if text[position:].strip(WHITESPACE) not in ("", ";"):
+        raise MalformedMessage(f"{where}: parameters cannot be read")
     return tuple(params)
+
+
+def plain_params(
+    name: str | None,
+    value: str | None,
+    second: str | None,
+    second_value: str | None,
+    third: str | None = None,
+    third_value: str | None = None,
+) -> Params:
+    """From the groups of PLAIN_PARAM, twice or three times."""
+    if name is None:
+        return ()
+    if second is None:
+        return ((name, value),)
+    if third is None:
+        return ((name, value), (second, second_value))
+    return ((name, value), (second, second_value), (third, third_value))
 
 
 def format_params(params: Params) -> str:

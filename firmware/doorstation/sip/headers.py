@@ -7,13 +7,15 @@ lost nor changed. Typed values are read when asked for (see message.py) and forg
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
 
 from doorstation.sip.grammar import (
     MAX_PARAMS,
+    PLAIN_HOST,
+    PLAIN_PARAM,
     TOKEN_CHARS,
     WHITESPACE,
     MalformedMessage,
@@ -23,11 +25,21 @@ from doorstation.sip.grammar import (
     is_token,
     param_of,
     parse_params,
+    plain_params,
     quote,
     read_quoted,
     split_list,
 )
-from doorstation.sip.uri import Uri, format_host, format_uri, parse_host, parse_uri
+from doorstation.sip.uri import (
+    MAX_URI,
+    PLAIN_URI,
+    Uri,
+    format_host,
+    format_uri,
+    parse_host,
+    parse_uri,
+    plain_uri,
+)
 
 # RFC 3261 §7.3.3 and the IANA registry of compact forms.
 _COMPACT: Final = {
@@ -51,23 +63,35 @@ _NAMES: Final = (
     "Warning", "WWW-Authenticate",
 )  # fmt: skip
 
-# From any usual spelling to (key, name as we write it); the key is the name in lower case.
-KNOWN: Final[dict[str, tuple[str, str]]] = {
-    spelling: (name.lower(), name)
-    for name in _NAMES
-    for spelling in (name, name.lower(), name.upper(), name.title(), name.capitalize())
-}
-for _letter, _name in _COMPACT.items():
-    KNOWN[_letter] = KNOWN[_letter.upper()] = (_name.lower(), _name)
+
+class _Spellings(dict[str, str]):
+    """From any usual spelling of a name to one form of it; others are made when asked for."""
+
+    def __init__(self, form: Callable[[str], str]) -> None:
+        known = {
+            spelling: form(name)
+            for name in _NAMES
+            for spelling in (name, name.lower(), name.upper(), name.title(), name.capitalize())
+        }
+        for letter, name in _COMPACT.items():
+            known[letter] = known[letter.upper()] = form(name)
+        super().__init__(known)
+        self._form = form
+
+    def __missing__(self, name: str) -> str:
+        return self.get(name.lower()) or self._form(name)
 
 
-def resolve_name(name: str) -> tuple[str, str]:
-    """(key, name as written out): compact forms and spellings of known names become one."""
-    known = KNOWN.get(name)
-    if known is None:
-        lower = name.lower()
-        known = KNOWN.get(lower) or (lower, name)
-    return known
+def _written(name: str) -> str:
+    if not is_token(name):
+        raise ValueError(f"header name {name!r}")
+    return name
+
+
+# What all spellings of a name have in common: the full name in lower case.
+KEYS: Final = _Spellings(str.lower)
+# The name as we write it. ValueError for what is none.
+FULL_NAMES: Final = _Spellings(_written)
 
 
 class Headers:
@@ -76,33 +100,24 @@ class Headers:
     __slots__ = ("_index", "_items", "memo")
 
     def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
-        self._items: list[tuple[str, str, str]] = [
-            (*resolve_name(name), value) for name, value in items
-        ]
+        self._items = list(items)  # names as they came
         # Both live until the next change: values by key, and typed values (message.py's).
-        self._index: dict[str, list[str]] | None = None
+        self._index: dict[str, Sequence[str]] | None = None
         self.memo: dict[str, Any] = {}
-
-    @classmethod
-    def of_resolved(cls, items: list[tuple[str, str, str]]) -> Headers:
-        """From (key, name, value) triples that the reader has resolved already."""
-        headers = cls.__new__(cls)
-        headers._items = items
-        headers._index = None
-        headers.memo = {}
-        return headers
 
     def lines(self, key: str) -> Sequence[str]:
         """As `get_all`, for a full name in lower case, without copying: not to be changed."""
         index = self._index
         if index is None:
             index = self._index = {}
-            for found, _, value in self._items:
-                if found in index:
-                    index[found].append(value)
-                else:
-                    index[found] = [value]
+            for name, value in self._items:
+                found = KEYS[name]
+                index[found] = (*index[found], value) if found in index else (value,)
         return index.get(key, ())
+
+    def written(self) -> list[str]:
+        """The lines as they are written; ValueError for a name that is none."""
+        return [f"{FULL_NAMES[name]}: {value}" for name, value in self._items]
 
     def _changed(self) -> None:
         self._index = None
@@ -110,12 +125,12 @@ class Headers:
 
     def get(self, name: str) -> str | None:
         """The value of the first line of that name, as written."""
-        found = self.lines(resolve_name(name)[0])
+        found = self.lines(KEYS[name])
         return found[0] if found else None
 
     def get_all(self, name: str) -> list[str]:
         """One value for each line of that name, as written."""
-        return list(self.lines(resolve_name(name)[0]))
+        return list(self.lines(KEYS[name]))
 
     def values(self, name: str) -> list[str]:
         """The values of all lines of that name, comma lists taken apart, empty ones left out.
@@ -123,46 +138,46 @@ class Headers:
         Raises MalformedMessage for a quote or bracket without end.
         """
         found: list[str] = []
-        for line in self.lines(resolve_name(name)[0]):
+        for line in self.lines(KEYS[name]):
             found += [value for value in split_list(line, name) if value]
         return found
 
     def add(self, name: str, value: str) -> None:
         """Append a line."""
-        self._items.append((*resolve_name(name), value))
+        self._items.append((name, value))
         self._changed()
 
     def prepend(self, name: str, value: str) -> None:
         """Put a line before all others (a Via, a Route)."""
-        self._items.insert(0, (*resolve_name(name), value))
+        self._items.insert(0, (name, value))
         self._changed()
 
     def set(self, name: str, value: str) -> None:
         """Replace all lines of that name by one, in the place of the first, or append it."""
-        new = (*resolve_name(name), value)
-        for index, item in enumerate(self._items):
-            if item[0] == new[0]:
-                rest = [later for later in self._items[index + 1 :] if later[0] != new[0]]
-                self._items[index:] = [new, *rest]
+        key = KEYS[name]
+        for index, (found, _) in enumerate(self._items):
+            if KEYS[found] == key:
+                rest = [line for line in self._items[index + 1 :] if KEYS[line[0]] != key]
+                self._items[index:] = [(name, value), *rest]
                 break
         else:
-            self._items.append(new)
+            self._items.append((name, value))
         self._changed()
 
     def remove(self, name: str) -> None:
         """Drop all lines of that name; none is fine."""
-        key = resolve_name(name)[0]
-        self._items = [item for item in self._items if item[0] != key]
+        key = KEYS[name]
+        self._items = [line for line in self._items if KEYS[line[0]] != key]
         self._changed()
 
     def remove_first(self, name: str) -> None:
         """Drop the first value of that name: the first of a comma list, or its whole line."""
-        key = resolve_name(name)[0]
-        for index, item in enumerate(self._items):
-            if item[0] == key:
-                rest = split_list(item[2], item[1])[1:]
+        key = KEYS[name]
+        for index, (found, value) in enumerate(self._items):
+            if KEYS[found] == key:
+                rest = split_list(value, name)[1:]
                 if rest:
-                    self._items[index] = (key, item[1], ", ".join(rest))
+                    self._items[index] = (found, ", ".join(rest))
                 else:
                     del self._items[index]
                 break
@@ -170,13 +185,14 @@ class Headers:
 
     def copy(self) -> Headers:
         """An independent copy."""
-        return Headers.of_resolved(self._items.copy())
+        return Headers(self._items)
 
     def __contains__(self, name: str) -> bool:
-        return bool(self.lines(resolve_name(name)[0]))
+        return bool(self.lines(KEYS[name]))
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter([(item[1], item[2]) for item in self._items])
+        """Names of known headers as we write them, others as they came."""
+        return iter([(FULL_NAMES[name], value) for name, value in self._items])
 
     def __len__(self) -> int:
         return len(self._items)
@@ -184,8 +200,8 @@ class Headers:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Headers):
             return NotImplemented
-        return [(item[0], item[2]) for item in self._items] == [
-            (item[0], item[2]) for item in other._items
+        return [(KEYS[name], value) for name, value in self._items] == [
+            (KEYS[name], value) for name, value in other._items
         ]
 
     __hash__ = None  # type: ignore[assignment]
@@ -209,7 +225,7 @@ _VIA = re.compile(
 )
 
 
-class Via(msgspec.Struct, frozen=True):
+class Via(msgspec.Struct, frozen=True, gc=False):
     """One hop; `transport` in upper case, `host` in lower case without brackets."""
 
     transport: str
@@ -245,8 +261,16 @@ class Via(msgspec.Struct, frozen=True):
         return format_via(self)
 
 
+_PLAIN_VIA = re.compile(rf"SIP/2\.0/([A-Z]++) {PLAIN_HOST}{PLAIN_PARAM * 3}")
+
+
 def parse_via(text: str) -> Via:
     """Read one Via value; raises MalformedMessage."""
+    match = _PLAIN_VIA.fullmatch(text)
+    if match is not None:
+        transport, host, port, a, b, c, d, e, f = match.groups()
+        number = None if port is None else int(port)
+        return Via(transport, host, number, plain_params(a, b, c, d, e, f))
     match = _VIA.match(text)
     if match is None:
         raise MalformedMessage("Via cannot be read")
@@ -260,6 +284,12 @@ def parse_via(text: str) -> Via:
         None if port is None else int(port),
         parse_params(text[match.end() :], "Via"),
     )
+
+
+def check_via(text: str) -> None:
+    """Raises where `parse_via` does, and makes no value: for those that are only copied."""
+    if _PLAIN_VIA.fullmatch(text) is None:
+        parse_via(text)
 
 
 def read_sent_by(text: str) -> str | None:
@@ -278,7 +308,7 @@ def format_via(via: Via) -> str:
 # -- From, To, Contact, Route ----------------------------------------------------------------------
 
 
-class NameAddr(msgspec.Struct, frozen=True):
+class NameAddr(msgspec.Struct, frozen=True, gc=False):
     """A URI with a display name (plain text) and header parameters: From, To, Contact, Route."""
 
     uri: Uri
@@ -297,21 +327,17 @@ class NameAddr(msgspec.Struct, frozen=True):
         return format_name_addr(self)
 
 
-# What nearly everyone writes, in one match: "name" <uri>;params without escapes and odd blanks.
-_PLAIN_ADDRESS = re.compile(
-    rf'(?:"([^"\\]*+)"[ \t]*+)?<([^<>"\s]++)>((?:;[{TOKEN_CHARS}]++(?:=[{TOKEN_CHARS}]++)?)*)'
-)
+# "name" <uri>;params, without escapes and odd blanks.
+_PLAIN_ADDRESS = re.compile(rf'(?:"([^"\\]*+)"[ \t]*+)?<{PLAIN_URI}>{PLAIN_PARAM * 2}')
 
 
 def parse_name_addr(text: str, where: str = "address") -> NameAddr:
     """Read one name-addr or addr-spec with its parameters; `where` names the header in a fault."""
     match = _PLAIN_ADDRESS.fullmatch(text)
-    if match is not None:
-        display, address, params = match.groups("")
-        try:
-            return NameAddr(parse_uri(address), display, parse_params(params, where))
-        except MalformedMessage as fault:
-            raise MalformedMessage(f"{where}: {fault.reason}") from None
+    if match is not None and len(text) <= MAX_URI:
+        display, scheme, user, host, port, a, b, c, d, e, f, g, h = match.groups()
+        uri: Uri = plain_uri(scheme, user, host, port, a, b, c, d)
+        return NameAddr(uri, display or "", () if e is None else plain_params(e, f, g, h))
     text = text.strip(WHITESPACE)
     if text[:1] == '"':
         display, begin = read_quoted(text, 0, where)
@@ -334,6 +360,12 @@ def parse_name_addr(text: str, where: str = "address") -> NameAddr:
     except MalformedMessage as fault:
         raise MalformedMessage(f"{where}: {fault.reason}") from None
     return NameAddr(uri, display, parse_params(text[end + 1 :].lstrip(WHITESPACE), where))
+
+
+def check_name_addr(text: str, where: str) -> None:
+    """Raises where `parse_name_addr` does, and makes no value: for those that are only copied."""
+    if _PLAIN_ADDRESS.fullmatch(text) is None or len(text) > MAX_URI:
+        parse_name_addr(text, where)
 
 
 def _parse_addr_spec(text: str, where: str) -> NameAddr:
@@ -363,10 +395,13 @@ def _skip_blanks(text: str, position: int) -> int:
 
 # -- CSeq ------------------------------------------------------------------------------------------
 
-_CSEQ = re.compile(rf"([0-9]{{1,32}})[ \t]++([{TOKEN_CHARS}]++)")
+_CSEQ = re.compile(rf"[ \t]*+([0-9]{{1,32}})[ \t]++([{TOKEN_CHARS}]++)[ \t]*+")
+_METHODS: Final = frozenset(
+    ("INVITE", "ACK", "CANCEL", "BYE", "REGISTER", "OPTIONS", "INFO", "MESSAGE", "UPDATE", "PRACK")
+)
 
 
-class CSeq(msgspec.Struct, frozen=True):
+class CSeq(msgspec.Struct, frozen=True, gc=False):
     number: int
     method: str
 
@@ -376,14 +411,16 @@ class CSeq(msgspec.Struct, frozen=True):
 
 def parse_cseq(text: str) -> CSeq:
     """Read a CSeq; the number is below 2**31 (RFC 3261 §8.1.1.5)."""
-    match = _CSEQ.fullmatch(text.strip(WHITESPACE))
+    number, _, method = text.partition(" ")
+    if method in _METHODS and len(number) <= 9 and is_digits(number):
+        return CSeq(int(number), method)
+    match = _CSEQ.fullmatch(text)
     if match is None:
         raise MalformedMessage("CSeq cannot be read")
-    number = int(match[1])
-    if number >= 1 << 31:
+    if int(match[1]) >= 1 << 31:
         # RFC 3261 asks senders to stay below 2**31; nothing legal comes near 2**32.
         raise MalformedMessage("CSeq number of 2**31 or more")
-    return CSeq(number, match[2])
+    return CSeq(int(match[1]), match[2])
 
 
 def format_cseq(cseq: CSeq) -> str:
@@ -403,7 +440,7 @@ _QUOTED_ALWAYS: Final = frozenset(
 )
 
 
-class Challenge(msgspec.Struct, frozen=True):
+class Challenge(msgspec.Struct, frozen=True, gc=False):
     """WWW-Authenticate or Proxy-Authenticate: scheme and parameters, values without quotes."""
 
     scheme: str
@@ -416,7 +453,7 @@ class Challenge(msgspec.Struct, frozen=True):
         return format_challenge(self)
 
 
-class Credentials(msgspec.Struct, frozen=True):
+class Credentials(msgspec.Struct, frozen=True, gc=False):
     """Authorization or Proxy-Authorization: scheme and parameters, values without quotes."""
 
     scheme: str

@@ -10,7 +10,6 @@ a stream's framing is lost), and the time taken grows with the length and nothin
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -25,20 +24,29 @@ from doorstation.sip.grammar import (
     split_list,
 )
 from doorstation.sip.headers import (
-    KNOWN,
     Challenge,
     CSeq,
     Headers,
     NameAddr,
     Via,
+    check_name_addr,
+    check_via,
     parse_challenge,
     parse_cseq,
     parse_name_addr,
     parse_via,
     read_sent_by,
-    resolve_name,
 )
-from doorstation.sip.uri import OtherUri, SipUri, Uri, format_uri, parse_uri
+from doorstation.sip.uri import (
+    MAX_URI,
+    PLAIN_URI,
+    OtherUri,
+    SipUri,
+    Uri,
+    format_uri,
+    parse_uri,
+    plain_uri,
+)
 
 __all__ = [
     "MAX_BODY", "MAX_HEAD", "MAX_HEADERS", "MAX_MESSAGE", "REASONS", "KeepAlive",
@@ -103,42 +111,36 @@ class StreamBroken(ProtocolError):
 class _Typed:
     """Typed values of the headers; each raises MalformedMessage when it is absent or unreadable.
 
-    Values are kept in the headers' memo, which every change of the headers clears. Lists are
-    copies: the caller may change them.
+    Values are kept in the headers' memo, which every change of the headers clears.
     """
 
     __slots__ = ()
     headers: Headers
 
     @property
-    def vias(self) -> list[Via]:
-        memo = self.headers.memo
-        if "via" not in memo:
-            vias: list[Via] = []
-            for line in self.headers.lines("via"):
-                vias += [parse_via(value) for value in split_list(line, "Via")]
-            if not vias:
-                raise MalformedMessage("no Via")
-            memo["via"] = vias
-        return list(memo["via"])
+    def vias(self) -> tuple[Via, ...]:
+        lines = self.headers.lines("via")
+        if not lines:
+            raise MalformedMessage("no Via")
+        return tuple([parse_via(value) for line in lines for value in split_list(line, "Via")])
 
     @property
     def top_via(self) -> Via:
         """The topmost Via; the others need not be readable."""
         memo = self.headers.memo
-        if "top via" not in memo:
+        if "via" not in memo:
             lines = self.headers.lines("via")
             if not lines:
                 raise MalformedMessage("no Via")
-            memo["top via"] = parse_via(split_list(lines[0], "Via")[0])
-        via: Via = memo["top via"]
+            memo["via"] = parse_via(split_list(lines[0], "Via")[0])
+        via: Via = memo["via"]
         return via
 
     @property
     def from_(self) -> NameAddr:
         memo = self.headers.memo
         if "from" not in memo:
-            memo["from"] = parse_name_addr(self._only("From"), "From")
+            memo["from"] = parse_name_addr(self._only("from", "From"), "From")
         address: NameAddr = memo["from"]
         return address
 
@@ -146,7 +148,7 @@ class _Typed:
     def to(self) -> NameAddr:
         memo = self.headers.memo
         if "to" not in memo:
-            memo["to"] = parse_name_addr(self._only("To"), "To")
+            memo["to"] = parse_name_addr(self._only("to", "To"), "To")
         address: NameAddr = memo["to"]
         return address
 
@@ -154,39 +156,39 @@ class _Typed:
     def cseq(self) -> CSeq:
         memo = self.headers.memo
         if "cseq" not in memo:
-            memo["cseq"] = parse_cseq(self._only("CSeq"))
+            memo["cseq"] = parse_cseq(self._only("cseq", "CSeq"))
         cseq: CSeq = memo["cseq"]
         return cseq
 
     @property
     def call_id(self) -> str:
-        call_id = self._only("Call-ID")
+        call_id = self._only("call-id", "Call-ID")
         if not call_id or " " in call_id or "\t" in call_id:
             raise MalformedMessage("Call-ID cannot be read")
         return call_id
 
     @property
-    def contacts(self) -> list[NameAddr]:
-        """All contacts; [] for `Contact: *`."""
-        return [] if self.contact_star else self._addresses("Contact")
+    def contacts(self) -> tuple[NameAddr, ...]:
+        """All contacts; none for `Contact: *`."""
+        return () if self.contact_star else self._addresses("contact", "Contact")
 
     @property
     def contact_star(self) -> bool:
         """`Contact: *`: all bindings (RFC 3261 §10.2.2)."""
-        return self.headers.lines("contact") == ["*"]
+        return self.headers.lines("contact") == ("*",)
 
     @property
-    def routes(self) -> list[NameAddr]:
-        return self._addresses("Route")
+    def routes(self) -> tuple[NameAddr, ...]:
+        return self._addresses("route", "Route")
 
     @property
-    def record_routes(self) -> list[NameAddr]:
-        return self._addresses("Record-Route")
+    def record_routes(self) -> tuple[NameAddr, ...]:
+        return self._addresses("record-route", "Record-Route")
 
     @property
     def max_forwards(self) -> int | None:
         """None when absent."""
-        return self._number("Max-Forwards", 255)
+        return self._number("max-forwards", "Max-Forwards", 255)
 
     @property
     def expires(self) -> int | None:
@@ -236,9 +238,9 @@ class _Typed:
                     continue  # another scheme's syntax must not hide the one we can answer
         return challenges
 
-    def _only(self, name: str) -> str:
+    def _only(self, key: str, name: str) -> str:
         """The value of a header that must stand exactly once."""
-        lines = self.headers.lines(name.lower())
+        lines = self.headers.lines(key)
         if len(lines) != 1:
             raise MalformedMessage(f"no {name}" if not lines else f"{len(lines)} {name} headers")
         return lines[0]
@@ -248,17 +250,19 @@ class _Typed:
         lines = self.headers.lines(key)
         return [text for line in lines for part in line.split(",") if (text := part.strip())]
 
-    def _addresses(self, name: str) -> list[NameAddr]:
+    def _addresses(self, key: str, name: str) -> tuple[NameAddr, ...]:
+        """The values of all lines of that name, comma lists taken apart."""
         memo = self.headers.memo
-        if name not in memo:
-            addresses: list[NameAddr] = []
-            for line in self.headers.lines(name.lower()):
-                addresses += [parse_name_addr(value, name) for value in split_list(line, name)]
-            memo[name] = addresses
-        return list(memo[name])
+        if key not in memo:
+            lines = self.headers.lines(key)
+            memo[key] = tuple(
+                [parse_name_addr(v, name) for line in lines for v in split_list(line, name)]
+            )
+        addresses: tuple[NameAddr, ...] = memo[key]
+        return addresses
 
-    def _number(self, name: str, highest: int) -> int | None:
-        values = self.headers.get_all(name)
+    def _number(self, key: str, name: str, highest: int) -> int | None:
+        values = self.headers.lines(key)
         if not values:
             return None
         value = values[0]
@@ -276,8 +280,7 @@ class _Typed:
         return min(int(value[:20]), 0xFFFFFFFF)
 
 
-@dataclass(slots=True)
-class Request(_Typed):
+class Request(_Typed, msgspec.Struct):
     """A request; the case of `method` counts. Content-Length is the writer's: set `body` alone."""
 
     method: str
@@ -290,8 +293,7 @@ class Request(_Typed):
         return Request(self.method, self.uri, self.headers.copy(), self.body)
 
 
-@dataclass(slots=True)
-class Response(_Typed):
+class Response(_Typed, msgspec.Struct):
     """A response; `reason` is for people."""
 
     status: int
@@ -310,6 +312,9 @@ Message = Request | Response
 # -- Reading ---------------------------------------------------------------------------------------
 
 _HEAD_END = re.compile(rb"\n\r?\n")
+# A line as nearly everyone writes it, up to the CR.
+_PLAIN_LINE = re.compile(rf"^([{TOKEN_CHARS}]++):[ \t]*+(.*[^ \t\r])\r$", re.MULTILINE)
+_PLAIN_REQUEST_LINE = re.compile(rf"([A-Z]++) {PLAIN_URI} SIP/2\.0")
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _REQUEST_LINE = re.compile(rf"([{TOKEN_CHARS}]++) ([^ ]++) ([A-Za-z]++)/([0-9]++)\.([0-9]++)")
 _STATUS_LINE = re.compile(r"[sS][iI][pP]/([0-9]++)\.([0-9]++) ([0-9]++)(?: (.*+))?", re.DOTALL)
@@ -361,6 +366,24 @@ def _parse_head(head: bytes) -> tuple[Message, MalformedMessage | None]:
         raise MalformedMessage(f"header section of {len(head)} bytes, {MAX_HEAD} at most", 513)
     text = _decode(head)
     fault: MalformedMessage | None = None
+    begin = text.find("\r\n")
+    start_line = text[:begin]
+    lines: list[tuple[str, str]] = _PLAIN_LINE.findall(text, begin)
+    count = len(lines)
+    if (
+        not 0 < count <= MAX_HEADERS
+        or text.count("\n") != count
+        or text.count("\r") != count + 1
+        or "\0" in text
+    ):
+        start_line, lines, fault = _odd_lines(text)
+    message, start_fault = _parse_start_line(start_line, Headers(lines))
+    return message, start_fault or fault
+
+
+def _odd_lines(text: str) -> tuple[str, list[tuple[str, str]], MalformedMessage | None]:
+    """The start line, names and values of any head at all, and the first fault in it."""
+    fault: MalformedMessage | None = None
     if "\n " in text or "\n\t" in text:
         text = _FOLD.sub(" ", text)
     if text[-1:] == "\r":
@@ -378,20 +401,15 @@ def _parse_head(head: bytes) -> tuple[Message, MalformedMessage | None]:
     if len(lines) > MAX_HEADERS + 1:
         fault = MalformedMessage(f"{len(lines) - 1} header lines, {MAX_HEADERS} at most", 513)
         del lines[MAX_HEADERS + 1 :]
-    items: list[tuple[str, str, str]] = []
-    start_line = lines.pop(0)
-    for line in lines:
+    pairs: list[tuple[str, str]] = []
+    for line in lines[1:]:
         name, colon, value = line.partition(":")
-        known = KNOWN.get(name)
-        if known is None or not colon:
-            name = name.rstrip(WHITESPACE)
-            if not colon or not is_token(name):
-                fault = fault or MalformedMessage("header line without a name")
-                continue
-            known = resolve_name(name)
-        items.append((known[0], known[1], value.strip(WHITESPACE)))
-    message, start_fault = _parse_start_line(start_line, Headers.of_resolved(items))
-    return message, start_fault or fault
+        name = name.rstrip(WHITESPACE)
+        if colon and is_token(name):
+            pairs.append((name, value.strip(WHITESPACE)))
+        else:
+            fault = fault or MalformedMessage("header line without a name")
+    return lines[0], pairs, fault
 
 
 def _decode(head: bytes) -> str:
@@ -410,6 +428,10 @@ def _decode_line(line: bytes) -> str:
 
 
 def _parse_start_line(line: str, headers: Headers) -> tuple[Message, MalformedMessage | None]:
+    match = _PLAIN_REQUEST_LINE.fullmatch(line)
+    if match is not None and len(line) <= MAX_URI:
+        method, scheme, user, host, port, a, b, c, d = match.groups()
+        return Request(method, plain_uri(scheme, user, host, port, a, b, c, d), headers), None
     match = _REQUEST_LINE.fullmatch(line)
     if match is not None:
         method, target, protocol, major, minor = match.groups()
@@ -444,7 +466,7 @@ _NO_URI: Final = OtherUri("invalid", "unreadable")
 
 def _content_length(headers: Headers) -> int | None:
     """The body's length; None when not said. Raises MalformedMessage."""
-    values = headers.get_all("Content-Length")
+    values = headers.lines("content-length")
     if not values:
         return None
     if len(values) > 1 and len(set(values)) > 1:
@@ -491,7 +513,9 @@ def _check_request_only(request: Request) -> None:
     if isinstance(request.uri, SipUri) and request.uri.headers:
         raise MalformedMessage("Request-URI with headers")  # RFC 3261 §19.1.1
     request.max_forwards  # noqa: B018
-    request.routes  # noqa: B018
+    for line in request.headers.lines("route"):
+        for value in split_list(line, "Route"):
+            check_name_addr(value, "Route")
 
 
 def check_response(response: Response) -> None:
@@ -500,13 +524,19 @@ def check_response(response: Response) -> None:
 
 
 def _check_common(message: Message) -> None:
-    message.vias  # noqa: B018
+    message.top_via  # noqa: B018
+    lines = message.headers.lines
+    for line in lines("via"):
+        for value in split_list(line, "Via"):
+            check_via(value)
     message.from_  # noqa: B018
     message.to  # noqa: B018
     message.call_id  # noqa: B018
     message.cseq  # noqa: B018
     message.contacts  # noqa: B018
-    message.record_routes  # noqa: B018
+    for line in lines("record-route"):
+        for value in split_list(line, "Record-Route"):
+            check_name_addr(value, "Record-Route")
 
 
 # -- Writing ---------------------------------------------------------------------------------------
@@ -526,24 +556,17 @@ def format_message(message: Message) -> bytes:
         if not 100 <= message.status <= 699:
             raise ValueError(f"status {message.status}")
         lines = [f"SIP/2.0 {message.status} {message.reason}"]
-    length_written = False
-    for name, value in message.headers:
-        if name == "Content-Length":
-            if length_written:
-                continue
-            length_written = True
-            value = str(len(message.body))
-        elif name not in KNOWN and not is_token(name):
-            raise ValueError(f"header name {name!r}")
-        lines.append(f"{name}: {value}")
-    if not length_written:
-        lines.append(f"Content-Length: {len(message.body)}")
-    text = "\r\n".join(lines)
-    breaks = len(lines) - 1
-    if text.count("\r") != breaks or text.count("\n") != breaks:
+    headers, length = message.headers, str(len(message.body))
+    if headers.lines("content-length") != (length,):
+        headers = headers.copy()
+        headers.set("Content-Length", length)
+    lines += headers.written()
+    text = "".join(lines)
+    if "\r" in text or "\n" in text:
         raise ValueError("CR or LF within a header")
     if "\0" in text and _BARE_NUL.search(text) is not None:
         raise ValueError("NUL within a header")
+    text = "\r\n".join(lines)
     return (text + "\r\n\r\n").encode() + message.body
 
 

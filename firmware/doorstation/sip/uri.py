@@ -14,10 +14,13 @@ from msgspec.structs import replace
 
 from doorstation.sip.grammar import (
     MAX_PARAMS,
+    PLAIN_HOST,
+    PLAIN_PARAM,
     TOKEN_CHARS,
     MalformedMessage,
     Params,
     param_of,
+    plain_params,
 )
 
 # Attack bounded: a URI as long as the message, kept per call, per contact and per log line.
@@ -36,6 +39,9 @@ _SIP_URI = re.compile(
     """,
     re.VERBOSE,
 )
+# See grammar.py. Its groups are what `plain_uri` takes.
+PLAIN_URI: Final = rf"(sips?+):(?:([A-Za-z0-9\-_.!~*'()&=+$,%#]++)@)?{PLAIN_HOST}{PLAIN_PARAM * 2}"
+_PLAIN_URI = re.compile(PLAIN_URI)
 _OTHER_URI = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*+):([^\x00-\x20<>"\x7f]++)')
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*+")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]++")
@@ -47,9 +53,11 @@ _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _MATCH_ALWAYS: Final = ("user", "ttl", "method", "maddr", "transport")
 
 
-class SipUri(msgspec.Struct, frozen=True):
+class SipUri(msgspec.Struct, frozen=True, gc=False):
     """A sip: or sips: URI; `host` in lower case, IPv6 without brackets; the rest as on the wire."""
 
+    # gc=False, as in the other values that every message is made of: the collector need not follow
+    # them, texts cannot form a circle.
     scheme: str = "sip"
     user: str = ""
     host: str = ""
@@ -95,7 +103,7 @@ class SipUri(msgspec.Struct, frozen=True):
         return format_uri(self)
 
 
-class OtherUri(msgspec.Struct, frozen=True):
+class OtherUri(msgspec.Struct, frozen=True, gc=False):
     """Any other scheme (tel:, http:, urn:), kept as it came."""
 
     scheme: str
@@ -130,6 +138,9 @@ def parse_uri(text: str) -> Uri:
     """Read one URI, without the angle brackets around it; raises MalformedMessage."""
     if len(text) > MAX_URI:
         raise MalformedMessage(f"URI of {len(text)} characters, {MAX_URI} at most")
+    match = _PLAIN_URI.fullmatch(text)
+    if match is not None:
+        return plain_uri(*match.groups())
     match = _SIP_URI.fullmatch(text)
     if match is None:
         return _parse_other(text)
@@ -150,6 +161,22 @@ def parse_uri(text: str) -> Uri:
         _parse_uri_params(params) if params else (),
         _parse_uri_headers(headers) if headers else (),
     )
+
+
+def plain_uri(
+    scheme: str,
+    user: str | None,
+    host: str,
+    port: str | None,
+    name: str | None,
+    value: str | None,
+    second: str | None,
+    second_value: str | None,
+) -> SipUri:
+    """From the groups of PLAIN_URI."""
+    number = None if port is None else int(port)
+    params = plain_params(name, value, second, second_value) if name is not None else ()
+    return SipUri(scheme, user or "", host, number, None, params)
 
 
 def _parse_other(text: str) -> OtherUri:

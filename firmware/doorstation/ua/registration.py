@@ -10,7 +10,6 @@ from ipaddress import ip_address
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
 from doorstation.ids import Ids
 from doorstation.sip.dialog import MAX_FORWARDS, loose_route
@@ -355,7 +354,7 @@ class Registration:
             if isinstance(contact.uri, SipUri):
                 self._again = True
                 self.flow = None
-                self._moved_to = replace(contact.uri, headers=())
+                self._moved_to = contact.uri.with_(headers=())
                 return True
         return False
 
