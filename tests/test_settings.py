@@ -52,7 +52,7 @@ def test_smallest_file_of_ten_lines_loads() -> None:
     assert settings.buttons["call"].steps[0].seconds == 30.0
     assert settings.relays["door"].codes == (Secret("4711"),)
     assert settings.sip.port == 5060
-    assert settings.audio.codecs == ("PCMA", "PCMU")
+    assert settings.audio.codecs == ("G722", "opus", "PCMA", "PCMU")
 
 
 def test_load_reads_a_file(tmp_path: Path) -> None:

@@ -521,8 +521,13 @@ class Audio(Section, frozen=True, kw_only=True):
         Literal[8000, 16000, 32000, 44100, 48000], Option(help="Rate of the card.", unit="Hz")
     ] = 48000
     codecs: Annotated[
-        tuple[Literal["PCMA", "PCMU"], ...], Option(help="Offered, best first.", least=1)
-    ] = ("PCMA", "PCMU")
+        tuple[Literal["G722", "opus", "PCMA", "PCMU", "L16/16000", "L16/8000"], ...],
+        Option(
+            help="Offered, best first. Opus costs the most time and survives the most loss; L16 is "
+            "uncompressed, and also taken unnamed from a phone that offers it.",
+            least=1,
+        ),
+    ] = ("G722", "opus", "PCMA", "PCMU")
     answer_order: Annotated[
         Literal["offerer", "ours"], Option(help="Whose codec order counts when the door answers.")
     ] = "offerer"

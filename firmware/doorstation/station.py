@@ -131,6 +131,7 @@ class Station:
             self._media_event,
             ids=self._ids,
             ports=parse_port_range(settings.audio.rtp_ports),
+            opus_complexity=board.opus_complexity,
         )
         self._card = CardWatch(board.check_audio, lambda: self._media.card, self._card_changed)
         self._sound = Sound(self._media, settings.audio)

@@ -178,7 +178,7 @@ def test_a_hold_by_address_does_not_forget_where_the_far_end_is() -> None:
 
 
 def test_an_unknown_codec_is_refused() -> None:
-    with pytest.raises(ValueError, match="codec speex/8000 is not spoken"):
+    with pytest.raises(ValueError, match="codec speex/8000: PCMA/8000"):
         Call(agreed(PHONE, codec=Codec("speex")))
 
 

@@ -1200,6 +1200,7 @@ class House:
             *,
             ids: Ids,
             ports: object,
+            opus_complexity: object,
         ) -> SimulatedMedia:
             return SimulatedMedia(self.sound, DOOR, self._overhear(on_event))
 

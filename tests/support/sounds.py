@@ -37,13 +37,13 @@ def write_speech(path: Path, seconds: float, seed: int) -> Path:
     return path
 
 
-def voice(seconds: float, rate: int = 16000) -> list[bytes]:
-    """Periods of 20 ms: a voice of 110 to 150 Hz with its overtones, loud and soft."""
+def voice(seconds: float, rate: int = 16000, pitch: float = 130) -> list[bytes]:
+    """Periods of 20 ms: a voice around that pitch with its overtones, loud and soft."""
     samples = array("h")
     phase = 0.0
     for n in range(int(seconds * rate)):
         at = n / rate
-        phase += 2 * math.pi * (130 + 20 * math.sin(2 * math.pi * 0.7 * at)) / rate
+        phase += 2 * math.pi * (pitch + 20 * math.sin(2 * math.pi * 0.7 * at)) / rate
         tone = sum(math.sin(k * phase) / k for k in range(1, 20))
         samples.append(round(5000 * tone * (0.55 + 0.45 * math.sin(2 * math.pi * 3 * at))))
     pcm = samples.tobytes()

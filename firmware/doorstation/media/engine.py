@@ -79,6 +79,8 @@ class AgreedAudio(Protocol):
     @property
     def event_receive(self) -> Iterable[tuple[int, int]]: ...
     @property
+    def noise_receive(self) -> Iterable[int]: ...
+    @property
     def direction(self) -> str: ...
     @property
     def ptime_ms(self) -> int: ...
@@ -143,9 +145,6 @@ SILENT_AFTER: Final = 30.0
 
 _NEW: Final = rtcp.Reception.NEW
 
-_COMFORT_NOISE: Final = 13
-"""Its static payload type (RFC 3389 4): understood though we do not offer it."""
-
 _OLDEST: Final = 0.1
 """Seconds that a packet may be taken to have waited: the rest is a clock that was set."""
 
@@ -201,10 +200,7 @@ def _shown(address: Address | None) -> str:
 
 def check_agreed(session: AgreedAudio) -> None:
     """Raise ValueError for a codec that the engine does not speak."""
-    codec = session.codec
-    if not codecs.is_spoken(codec.name, codec.clock):
-        raise ValueError(f"codec {codec.name}/{codec.clock} is not spoken")
-    if why := codecs.missing(codec.name):
+    if why := codecs.missing(session.codec.name, session.codec.clock):
         raise ValueError(why)
 
 
@@ -240,6 +236,7 @@ class CallAudio:
         "_made",
         "_marker",
         "_mux",
+        "_noise_types",
         "_opus_complexity",
         "_ordinary",
         "_outbox",
@@ -325,6 +322,7 @@ class CallAudio:
         self._encode = self._codec.encode
         self._readable: dict[int, Codec] = {}
         self._event_types: frozenset[int] = frozenset()
+        self._noise_types: frozenset[int] = frozenset()
         self._event_payload_type: int | None = None
         self._mux = False
         self._packet_samples = 160
@@ -400,9 +398,11 @@ class CallAudio:
         self._readable = {
             payload_type: self._spoken(codec)
             for payload_type, codec in session.receive
-            if codecs.is_spoken(codec.name, codec.clock) and not codecs.missing(codec.name)
+            if codecs.is_spoken(codec.name, codec.clock)
+            and not codecs.missing(codec.name, codec.clock)
         }
         self._event_types = frozenset(payload_type for payload_type, _ in session.event_receive)
+        self._noise_types = frozenset(session.noise_receive)
         self._event_payload_type = session.event_payload_type
         self._mux = session.rtcp_mux
         if not self._event_sender.active:
@@ -549,7 +549,7 @@ class CallAudio:
         if (
             codec is None
             and payload_type not in self._event_types
-            and payload_type != _COMFORT_NOISE
+            and payload_type not in self._noise_types
         ):
             self._dropped += 1
             return

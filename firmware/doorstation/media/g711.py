@@ -1,8 +1,5 @@
 """G.711, both laws (ITU-T G.711; payload types 0 and 8 of RFC 3551). Eight bits a sample."""
 
-from collections.abc import Callable
-from typing import Final
-
 from doorstation.media.codec import Codec
 from doorstation.media.pcm import audioop
 
@@ -25,13 +22,6 @@ def encode_pcmu(pcm: bytes) -> bytes:
 def decode_pcmu(payload: bytes | memoryview) -> bytes:
     """Mono S16 samples of mu-law octets; any length."""
     return audioop.ulaw2lin(payload, 2)
-
-
-Encoder = Callable[[bytes], bytes]
-Decoder = Callable[[bytes | memoryview], bytes]
-
-ENCODERS: Final[dict[str, Encoder]] = {"PCMA": encode_pcma, "PCMU": encode_pcmu}
-DECODERS: Final[dict[str, Decoder]] = {"PCMA": decode_pcma, "PCMU": decode_pcmu}
 
 
 class _G711(Codec):

@@ -251,7 +251,8 @@ class JitterBuffer:
     def _put_otherwise(
         self, timestamp: int, payload: bytes, codec: Codec | None, age: float
     ) -> None:
-        clock = codec.clock if codec is not None else _NOISE_CLOCK
+        heard = codec or self._codec
+        clock = heard.clock if heard is not None else _NOISE_CLOCK
         if codec is not None:
             if codec.samples(payload) == 0:
                 self.dropped += 1

@@ -42,6 +42,16 @@ COMFORT_NOISE: Final = Codec("CN", 8000, payload_type=13)  # RFC 3389
 # DTMF and its letters A to D; RFC 4733 §3.2.
 TELEPHONE_EVENT: Final = Codec("telephone-event", 8000, fmtp="0-15")
 
+OFFERED: Final = {
+    "G722": G722,
+    "opus": OPUS,
+    "PCMA": PCMA,
+    "PCMU": PCMU,
+    "L16/16000": L16,
+    "L16/8000": L16_NARROW,
+}
+"""What can be offered, by its name in the settings."""
+
 STATIC: Final = {
     codec.payload_type: codec
     for codec in (

@@ -516,6 +516,7 @@ class Call:
             address,
             port,
             codecs=config.codecs,
+            also=config.also,
             answer_order=config.answer_order,
             signalled_by=signalled_by,
         )

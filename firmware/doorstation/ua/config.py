@@ -1,14 +1,20 @@
 """What the user agent needs to know of the settings, in its own words."""
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
 
 from doorstation import settings as settings_
-from doorstation.sdp.codecs import PCMA, PCMU, Codec
+from doorstation.errors import DoorstationError
+from doorstation.media.codecs import missing
+from doorstation.sdp.codecs import L16, L16_NARROW, OFFERED, PCMA, PCMU, Codec
 from doorstation.settings import Settings, parse_host_port
 from doorstation.sip.digest import ALGORITHMS
 from doorstation.sip.uri import SipUri, parse_uri
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,8 @@ class AgentConfig(msgspec.Struct, frozen=True):
     user_agent: str = "Doorstation"
     contact_host: str = ""
     codecs: tuple[Codec, ...] = (PCMA, PCMU)
+    also: tuple[Codec, ...] = ()
+    """Codecs taken where they are offered, but not offered."""
     answer_order: str = "offerer"
     max_calls: int = 8
     session_expires: int = 1800
@@ -70,7 +78,10 @@ class AgentConfig(msgspec.Struct, frozen=True):
 
 
 def config_from(settings: Settings) -> AgentConfig:
-    """The user agent's part of valid settings."""
+    """The user agent's part of valid settings.
+
+    Raises DoorstationError when no library of any of the codecs is there.
+    """
     sip = settings.sip
     peers = tuple(
         Peer(
@@ -82,7 +93,6 @@ def config_from(settings: Settings) -> AgentConfig:
         )
         for name, peer in settings.peers.items()
     )
-    known = {codec.name: codec for codec in (PCMA, PCMU)}
     return AgentConfig(
         account=None if settings.account is None else _account(settings.account, sip),
         peers=peers,
@@ -90,10 +100,25 @@ def config_from(settings: Settings) -> AgentConfig:
         display_name=sip.display_name,
         user_agent=sip.user_agent,
         contact_host=sip.contact_host,
-        codecs=tuple(known[name] for name in settings.audio.codecs),
+        codecs=_offered(settings.audio.codecs),
+        also=tuple(c for c in (L16, L16_NARROW) if not missing(c.name, c.clock)),
         answer_order=settings.audio.answer_order,
         session_expires=int(sip.session_timer),
     )
+
+
+def _offered(names: Iterable[str]) -> tuple[Codec, ...]:
+    offered: list[Codec] = []
+    for name in names:
+        codec = OFFERED[name]
+        reason = missing(codec.name, codec.clock)
+        if reason:
+            log.warning("%s is not offered: %s", name, reason)
+        else:
+            offered.append(codec)
+    if not offered:
+        raise DoorstationError(f"audio.codecs: none of {', '.join(names)} can be spoken here")
+    return tuple(offered)
 
 
 def _account(account: settings_.Account, sip: settings_.Sip) -> Account:
