@@ -10,10 +10,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from traceback import clear_frames
-from typing import Any, Final, Literal
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from gpiozero import Device, InputDevice, OutputDevice
 from gpiozero.exc import GPIOZeroError
@@ -91,12 +91,22 @@ def _lgpio_factory() -> Any:
     return factory
 
 
-class _Input(Closing):
-    """A pin with its pull, debounced by the kernel or by lgpio where they can."""
+Logic = TypeVar("Logic", Debounce, ButtonLogic)
+
+
+class _Input(Closing, Generic[Logic]):
+    """A pin with its pull, debounced by the kernel or by lgpio where they can, and its logic."""
 
     def __init__(
-        self, pin: int | str, pull: Pull, active_high: bool | None, debounce: float, part: str
+        self,
+        pin: int | str,
+        pull: Pull,
+        active_high: bool | None,
+        debounce: float,
+        part: str,
+        logic: Callable[[bool, float], Logic],
     ):
+        """`logic` is made of the level now and of the seconds that it has to debounce."""
         if active_high is None:
             if pull == "none":
                 raise BoardError(f"{part} on pin {pin}: without a pull, say which level is active")
@@ -104,6 +114,8 @@ class _Input(Closing):
         self._active_high = active_high
         self._lock = threading.RLock()
         self._closed = False
+        self._name = f"{part}-{pin}"
+        self._tell: Callable[[Any], None] | None = None
         with _translated(f"{part} on pin {pin}"):
             factory = ensure_pin_factory()
             self._device = InputDevice(
@@ -114,18 +126,25 @@ class _Input(Closing):
             )
             # The mock takes a bounce time and ignores it: there the logic debounces by itself.
             kernel = type(factory).__name__ in {"GpiodFactory", "LGPIOFactory"}
-            self._debounce = 0.0 if kernel else debounce
             if kernel:
                 self._device.pin.bounce = debounce
-        self._name = f"{part}-{pin}"
-
-    def _active(self) -> bool:
-        return bool(self._device.pin.state) == self._active_high
-
-    def _listen(self) -> None:
+        self._logic: Logic = logic(self._active(), 0.0 if kernel else debounce)
+        self._alarm = Alarm(self._timer, self._name)
         with _translated(self._name):
             self._device.pin.edges = "both"
             self._device.pin.when_changed = self._changed
+        self._alarm.set(self._logic.deadline)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        if not self._device.closed:
+            self._device.pin.when_changed = None
+            self._device.close()
+        self._alarm.close()
+
+    def _active(self) -> bool:
+        return bool(self._device.pin.state) == self._active_high
 
     def _changed(self, ticks: float, state: int) -> None:
         # Our factory stamps in monotonic seconds, as the mock does; lgpio counts from the epoch.
@@ -133,20 +152,25 @@ class _Input(Closing):
         at = ticks if 0 <= now - ticks < 1 else now
         with self._lock:
             if not self._closed:
-                self._edge(bool(state) == self._active_high, at)
+                self._report(self._logic.edge(bool(state) == self._active_high, at))
 
-    def _edge(self, active: bool, at: float) -> None:
-        raise NotImplementedError
-
-    def _close_pin(self) -> None:
+    def _timer(self, now: float) -> None:
         with self._lock:
-            self._closed = True
-        if not self._device.closed:
-            self._device.pin.when_changed = None
-            self._device.close()
+            if self._closed:
+                return
+            events = self._logic.timer_fired(now)
+            # An edge that was lost (a full event queue, electrical noise) is found out here.
+            events += self._logic.edge(self._active(), now)
+            self._report(events)
+
+    def _report(self, events: Iterable[object]) -> None:
+        for event in events:
+            if self._tell is not None:
+                self._tell(event)
+        self._alarm.set(self._logic.deadline)
 
 
-class GpioButton(_Input):
+class GpioButton(_Input[ButtonLogic]):
     """A call button. A press is one event, however the contact bounces."""
 
     def __init__(
@@ -163,47 +187,20 @@ class GpioButton(_Input):
 
         `active_high` None: the level opposite to the pull.
         """
-        super().__init__(pin, pull, active_high, debounce, "button")
-        self._callback: Callable[[ButtonEvent], None] | None = None
-        self._logic = ButtonLogic(
-            pressed=self._active(),
-            now=time.monotonic(),
-            debounce=self._debounce,
-            hold=hold,
-            stuck=stuck,
-        )
-        self._alarm = Alarm(self._timer, self._name)
-        self._listen()
-        self._alarm.set(self._logic.deadline)
+
+        def logic(pressed: bool, debounce: float) -> ButtonLogic:
+            return ButtonLogic(
+                pressed=pressed, now=time.monotonic(), debounce=debounce, hold=hold, stuck=stuck
+            )
+
+        super().__init__(pin, pull, active_high, debounce, "button", logic)
 
     def watch(self, callback: Callable[[ButtonEvent], None]) -> None:
         with self._lock:
-            self._callback = callback
-
-    def close(self) -> None:
-        self._close_pin()
-        self._alarm.close()
-
-    def _edge(self, active: bool, at: float) -> None:
-        self._report(self._logic.edge(active, at))
-
-    def _timer(self, now: float) -> None:
-        with self._lock:
-            if self._closed:
-                return
-            events = self._logic.timer_fired(now)
-            # An edge that was lost (a full event queue, electrical noise) is found out here.
-            events += self._logic.edge(self._active(), now)
-            self._report(events)
-
-    def _report(self, events: list[ButtonEvent]) -> None:
-        for event in events:
-            if self._callback is not None:
-                self._callback(event)
-        self._alarm.set(self._logic.deadline)
+            self._tell = callback
 
 
-class GpioContact(_Input):
+class GpioContact(_Input[Debounce]):
     """A door contact; closed is the active level."""
 
     def __init__(
@@ -214,11 +211,7 @@ class GpioContact(_Input):
         active_high: bool | None = None,
         debounce: float = 0.05,
     ):
-        super().__init__(pin, pull, active_high, debounce, "contact")
-        self._callback: Callable[[bool, float], None] | None = None
-        self._logic = Debounce(self._active(), self._debounce)
-        self._alarm = Alarm(self._timer, self._name)
-        self._listen()
+        super().__init__(pin, pull, active_high, debounce, "contact", Debounce)
 
     @property
     def closed(self) -> bool:
@@ -226,25 +219,7 @@ class GpioContact(_Input):
 
     def watch(self, callback: Callable[[bool, float], None]) -> None:
         with self._lock:
-            self._callback = callback
-
-    def close(self) -> None:
-        self._close_pin()
-        self._alarm.close()
-
-    def _edge(self, active: bool, at: float) -> None:
-        self._report(self._logic.edge(active, at))
-
-    def _timer(self, now: float) -> None:
-        with self._lock:
-            if not self._closed:
-                self._report(self._logic.timer_fired(now))
-
-    def _report(self, changes: list[tuple[bool, float]]) -> None:
-        for closed, at in changes:
-            if self._callback is not None:
-                self._callback(closed, at)
-        self._alarm.set(self._logic.deadline)
+            self._tell = lambda change: callback(*change)
 
 
 class GpioRelay(Closing):
