@@ -22,8 +22,9 @@ import heapq
 import random
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
+from doorstation.net.agent_shell import Agent as Node
 from doorstation.sip.transport import (
     AddressRecord,
     CloseFlow,
@@ -37,21 +38,6 @@ from doorstation.sip.transport import (
     Target,
     Transport,
 )
-
-
-class Node(Protocol):
-    """The inputs that the network gives; each returns outputs to carry out in order."""
-
-    @property
-    def deadline(self) -> float | None: ...
-    def data_received(self, flow: Flow, data: bytes, now: float) -> Sequence[object]: ...
-    def flow_opened(self, target: Target, flow: Flow, now: float) -> Sequence[object]: ...
-    def flow_failed(self, target: Target, reason: str, now: float) -> Sequence[object]: ...
-    def flow_closed(self, flow: Flow, reason: str, now: float) -> Sequence[object]: ...
-    def send_failed(self, flow: Flow, reason: str, now: float) -> Sequence[object]: ...
-    def resolved(self, query: DnsQuery, result: DnsResult, now: float) -> Sequence[object]: ...
-    def timer_fired(self, now: float) -> Sequence[object]: ...
-
 
 N = TypeVar("N", bound=Node)
 OnOutput = Callable[[object, float], Sequence[object] | None]

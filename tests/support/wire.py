@@ -1,5 +1,7 @@
 """The far end of one user agent, written by hand: bytes in, parsed messages out, virtual time."""
 
+import gc
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -169,6 +171,19 @@ class Wire:
         found = [event for event in self.events if isinstance(event, kind)]
         self.events = [event for event in self.events if not isinstance(event, kind)]
         return found
+
+
+def leaves_nothing(w: Wire, call: "weakref.ref[Any]") -> bool:
+    """Whether a call that is over is gone, soon and without the garbage collector.
+
+    With everything of the start frozen, Python looks for circles once in 800 calls.
+    """
+    gc.disable()
+    try:
+        w.wait(80)
+        return call() is None
+    finally:
+        gc.enable()
 
 
 def udp(host: str = REMOTE, port: int = 5060) -> Flow:

@@ -35,6 +35,14 @@ def calling(target: str = PHONE, config: AgentConfig = CONFIG) -> tuple[Wire, Re
     return w, w.request("INVITE")
 
 
+def connected() -> tuple[Wire, Request, str]:
+    w, invite = calling()
+    w.answer(invite, 200, body=SDP)
+    [call] = w.agent.calls
+    w.sent()
+    return w, invite, call
+
+
 def called(*headers: tuple[str, str], body: bytes = SDP) -> tuple[Wire, str]:
     w = Wire(CONFIG)
     w.receive(request("INVITE", *headers, body=body))
@@ -159,10 +167,7 @@ def test_reinvite_refused_with_488_leaves_the_session_timer_as_it_was() -> None:
 
 
 def test_bye_that_crosses_our_reinvite_ends_the_call_once() -> None:
-    w, invite = calling()
-    w.answer(invite, 200, body=SDP)
-    [call] = w.agent.calls
-    w.sent()
+    w, invite, call = connected()
     w.do(w.agent.hold(call, w.now))
     ours = w.request("INVITE")
     w.receive(theirs(invite, "BYE"))
@@ -174,10 +179,7 @@ def test_bye_that_crosses_our_reinvite_ends_the_call_once() -> None:
 
 
 def test_200_to_a_reinvite_of_a_call_that_ended_meanwhile_is_acknowledged() -> None:
-    w, invite = calling()
-    w.answer(invite, 200, body=SDP)
-    [call] = w.agent.calls
-    w.sent()
+    w, _, call = connected()
     w.do(w.agent.hold(call, w.now))
     ours = w.request("INVITE")
     w.do(w.agent.hang_up(call, w.now))
@@ -189,10 +191,7 @@ def test_200_to_a_reinvite_of_a_call_that_ended_meanwhile_is_acknowledged() -> N
 
 
 def test_both_sides_hanging_up_at_once_both_get_200() -> None:
-    w, invite = calling()
-    w.answer(invite, 200, body=SDP)
-    [call] = w.agent.calls
-    w.sent()
+    w, invite, call = connected()
     w.do(w.agent.hang_up(call, w.now))
     bye = w.request("BYE")
     w.receive(theirs(invite, "BYE"))
@@ -429,10 +428,7 @@ def test_call_connected_is_told_before_the_far_end_may_end_it() -> None:
 
 
 def test_a_hold_that_the_end_of_the_call_overtakes_is_told_as_failed() -> None:
-    w, invite = calling()
-    w.answer(invite, 200, body=SDP)
-    [call] = w.agent.calls
-    w.sent()
+    w, invite, call = connected()
     w.do(w.agent.hold(call, w.now))
     w.receive(theirs(invite, "BYE"))
     assert w.told(CommandResult) == [CommandResult(call, "hold", False, "the call ended")]

@@ -277,15 +277,8 @@ class Call:
             return
         if self._answer_in_ack:
             self._answer_in_ack = False
-            try:
-                if not is_sdp(request):
-                    raise ProtocolError("the ACK carries no answer", status=488)
-                self._offers.answer_received(request.body)
-            except ProtocolError as fault:
-                self._offers.discard_offer()
-                self.hang_up(now, why=f"no common media: {fault.reason}")
+            if not self._answer_taken(request, self._direction, now):
                 return
-            self._media_agreed(self._direction)
         if self._untold:
             self._bring_about(now)
 
@@ -496,17 +489,22 @@ class Call:
             self._direction = self._agreed_direction
 
     def _change_answered(self, response: Response, now: float) -> None:
+        taken = self._answer_taken(response, self._offered_direction, now)
+        if taken and self._direction == self._agreed_direction:
+            self._wish_ended(True, "")
+
+    def _answer_taken(self, message: Message, direction: str, now: float) -> bool:
+        """Take the answer to an offer of ours; a call without common media is ended."""
         try:
-            if not is_sdp(response):
+            if not is_sdp(message):
                 raise ProtocolError("the answer carries no SDP", status=488)
-            self._offers.answer_received(response.body)
+            self._offers.answer_received(message.body)
         except ProtocolError as fault:
             self._offers.discard_offer()
             self.hang_up(now, why=f"no common media: {fault.reason}")
-            return
-        self._media_agreed(self._offered_direction)
-        if self._direction == self._agreed_direction:
-            self._wish_ended(True, "")
+            return False
+        self._media_agreed(direction)
+        return True
 
     # -- parts
 
