@@ -407,9 +407,17 @@ class DigestServer:
         passwords: Mapping[str, str],
         ids: Ids,
         algorithms: Mapping[str, Sequence[str]] | None = None,
+        *,
+        seconds: float = NONCE_SECONDS,
+        once: bool = False,
     ) -> None:
-        """`algorithms`: all that count for a user; who is not in there may answer with any."""
+        """`algorithms`: all that count for a user; who is not in there may answer with any.
+
+        `seconds`: how long a nonce is good; `once`: for one request only.
+        """
         self._realm = realm
+        self._seconds = seconds
+        self._once = once
         self._algorithms = algorithms or {}
         self._secret = secret
         self._passwords = passwords
@@ -461,14 +469,15 @@ class DigestServer:
         if issued is None:
             # Stale, not refused: after a restart the peer's nonce was a good one (RFC 7616 §3.3).
             return Verdict(False, user, stale=True, rule="nonce not ours")
-        if not 0.0 <= now - issued <= NONCE_SECONDS:
+        if not 0.0 <= now - issued <= self._seconds:
             return Verdict(False, user, stale=True, rule="nonce too old")
         refusal = self._check_response(request, credentials, user)
         if refusal:
             return Verdict(False, user, rule=refusal)
         count = _nonce_count(credentials)
         last = self._used.get(nonce, (0.0, 0))[1]
-        if count <= last or (last == 0 and issued <= self._forgotten_up_to):
+        used = last > 0 if self._once else count <= last
+        if used or (last == 0 and issued <= self._forgotten_up_to):
             return Verdict(False, user, stale=True, rule="nonce used before")
         self._remember(nonce, issued, count, now)
         return Verdict(True, user, rule="password proved")
@@ -535,7 +544,7 @@ class DigestServer:
         self._used.move_to_end(nonce)
         while self._used:
             oldest_issued, _ = next(iter(self._used.values()))
-            too_old = now - oldest_issued > NONCE_SECONDS
+            too_old = now - oldest_issued > self._seconds
             if not too_old and len(self._used) <= MAX_NONCES:
                 break
             self._used.popitem(last=False)

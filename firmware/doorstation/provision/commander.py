@@ -1,0 +1,300 @@
+"""Orders by SIP MESSAGE: five checks in this order, the cheap ones first, then one answer.
+
+    1. how often       each source and all together (bounds what a storm costs)
+    2. digest          the door's own realm, SHA-256, a nonce for one use: a live commander, now
+    3. who             the digest's user is a commander (From and P-Asserted-Identity do not count)
+    4. signature       a key that the door knows, whose role and scope allow the order
+    5. for us, and new `sub` is this door, `ctr` is higher, `iat` is near
+
+Digest shows a live session with a known commander, the signature outlives a hostile proxy. A person
+may type one line as text/plain instead: after 1 to 3, for the words that the settings list.
+Sans-I/O: the owner sends the answers, carries `Execute` out and keeps the counters.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+import msgspec
+
+from doorstation.errors import ProtocolError
+from doorstation.ids import Ids
+from doorstation.provision.jws import MAX_TOKEN, NotSigned, PublicKey, parse_token
+from doorstation.provision.orders import Order, Role, may_order, parse_order
+from doorstation.sip.digest import DigestServer
+from doorstation.sip.message import Request
+
+CONTENT: Final = "application/vnd.doorstation.config+jose"
+RESULT: Final = "application/vnd.doorstation.result+jose"
+TEXT: Final = "text/plain"
+
+MAX_BY_UDP: Final = 1300
+"""Bytes of a whole MESSAGE outside a session (RFC 3428 8)."""
+MAX_LINE: Final = 200
+"""Characters of a typed line."""
+
+NEAR: Final = 300.0
+"""Seconds by which an order's `iat` may differ from our clock."""
+NONCE_SECONDS: Final = 60.0
+
+_ALGORITHMS: Final = ("SHA-256",)
+
+_BURST: Final = 10.0
+_PER_SECOND: Final = 1.0
+_ALL_BURST: Final = 100.0
+_ALL_PER_SECOND: Final = 50.0
+MAX_SOURCES: Final = 256
+"""Sources whose pace is known: a storm from many addresses forgets the oldest."""
+_LONGEST_PAUSE: Final = 300.0
+_REMEMBERED: Final = 64
+"""Requests whose answer is kept: one that is repeated after its transaction gets it again."""
+
+
+class Key(msgspec.Struct, frozen=True):
+    """A key that orders may be signed with."""
+
+    name: str
+    public: PublicKey
+    role: Role
+    opens: tuple[str, ...] = ()
+    scope: tuple[str, ...] = ()
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The response to the MESSAGE. `once`: no state is to be kept for it."""
+
+    status: int
+    reason: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    once: bool = False
+
+
+class Execute(msgspec.Struct, frozen=True):
+    """Carry out an order; its result goes to the commander."""
+
+    order: Order
+    by: str
+    key: str
+    call_id: str
+
+
+class Typed(msgspec.Struct, frozen=True):
+    """Carry out a typed line; its result goes back as a text."""
+
+    words: tuple[str, ...]
+    by: str
+    call_id: str
+
+
+class Count(msgspec.Struct, frozen=True):
+    """Keep a key's counter on disk before the order is carried out."""
+
+    kid: str
+    counter: int
+
+
+class Audit(msgspec.Struct, frozen=True):
+    """A line for the audit log: what was asked and why it was refused, or that it was taken."""
+
+    source: str
+    user: str
+    key: str
+    op: str
+    keys: tuple[str, ...]
+    status: int
+    rule: str
+
+
+Output: TypeAlias = Answer | Execute | Typed | Count | Audit
+
+
+class _Pace:
+    """A bucket that fills by time; a source that was refused waits longer each time."""
+
+    __slots__ = ("at", "refused", "tokens", "until")
+
+    def __init__(self, now: float, burst: float) -> None:
+        self.tokens = burst
+        self.at = now
+        self.refused = 0
+        self.until = 0.0
+
+    def takes(self, now: float, burst: float, per_second: float) -> bool:
+        self.tokens = min(burst, self.tokens + (now - self.at) * per_second)
+        self.at = now
+        if now < self.until or self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+
+class Commander:
+    """Judges the MESSAGEs that want to change or see something."""
+
+    def __init__(
+        self,
+        *,
+        door: str,
+        names: tuple[str, ...],
+        keys: Mapping[str, Key],
+        users: Mapping[str, str],
+        typists: frozenset[str],
+        counters: Mapping[str, int],
+        secret: bytes,
+        ids: Ids,
+    ) -> None:
+        """`door`: its UUID, in the digest realm; `names`: what `sub` may say; `keys` by kid;
+        `users`: commanders and their digest passwords; `typists`: those who may type lines."""
+        self._names = frozenset((door, "*", *names))
+        self._keys = keys
+        self._typists = typists
+        self._counters = dict(counters)
+        self._guard = DigestServer(
+            f"{door}.config", secret, users, ids,
+            dict.fromkeys(users, _ALGORITHMS), seconds=NONCE_SECONDS, once=True,
+        )  # fmt: skip
+        self._paces: OrderedDict[str, _Pace] = OrderedDict()
+        self._all: _Pace | None = None
+        self._answered: OrderedDict[bytes, Answer] = OrderedDict()
+
+    def received(
+        self, request: Request, source: str, now: float, wall: float | None, *, reliable: bool
+    ) -> list[Output]:
+        """Judge a MESSAGE from an address. `wall`: seconds since 1970, None without a clock.
+
+        `reliable`: whether it came by TCP or TLS.
+        """
+        pause = self._too_often(source, now)
+        if pause is not None:
+            return [Answer(503, "Too many", (("Retry-After", str(pause)),), once=True)]
+        same = _identity(request)
+        if (before := self._answered.get(same)) is not None:
+            return [before]
+        verdict = self._guard.verify(request, now, source=source)
+        if not verdict.ok:
+            if verdict.guessed:
+                return self._refuse(source, now, verdict.user, 403, verdict.rule)
+            challenge = self._guard.challenge(
+                now, verdict.stale, source=source, algorithms=_ALGORITHMS
+            )
+            headers = tuple(("WWW-Authenticate", value) for value in challenge)
+            return [Answer(401, "", headers, once=True)]
+        self._paces[source].refused = 0
+        try:
+            outputs = self._judge(request, verdict.user, source, wall, reliable=reliable)
+        except ProtocolError as fault:
+            outputs = self._refuse(source, now, verdict.user, fault.status, fault.reason)
+        self._remember(same, outputs)
+        return outputs
+
+    # -- how often
+
+    def _too_often(self, source: str, now: float) -> int | None:
+        """Seconds to wait, None if it may be looked at."""
+        pace = self._paces.get(source)
+        if pace is None:
+            if len(self._paces) >= MAX_SOURCES:
+                self._paces.popitem(last=False)
+            pace = self._paces[source] = _Pace(now, _BURST)
+        self._paces.move_to_end(source)
+        if self._all is None:
+            self._all = _Pace(now, _ALL_BURST)
+        if not pace.takes(now, _BURST, _PER_SECOND):
+            return max(1, round(pace.until - now))
+        if not self._all.takes(now, _ALL_BURST, _ALL_PER_SECOND):
+            return 1
+        return None
+
+    def _refuse(self, source: str, now: float, user: str, status: int, rule: str) -> list[Output]:
+        """A refusal costs its source a pause that doubles."""
+        pace = self._paces[source]
+        pace.refused += 1
+        if pace.refused > 3:
+            pace.until = now + min(_LONGEST_PAUSE, 2.0 ** (pace.refused - 3))
+        return [
+            Audit(source, user, "", "", (), status, rule),
+            Answer(status, _REASONS.get(status, ""), body=rule.encode(), once=True),
+        ]
+
+    # -- what it says
+
+    def _judge(
+        self, request: Request, user: str, source: str, wall: float | None, *, reliable: bool
+    ) -> list[Output]:
+        """Raises ProtocolError with the status to refuse it with."""
+        kind = request.content_type
+        if kind == TEXT:
+            return self._typed(request, user, source)
+        if kind != CONTENT:
+            raise ProtocolError(f"{CONTENT} and {TEXT} are understood", status=415)
+        if len(request.body) > MAX_TOKEN or (not reliable and len(request.body) > MAX_BY_UDP):
+            where = "8 KB at most; op fetch for more" if reliable else "come by TCP"
+            raise ProtocolError(f"{len(request.body)} bytes: {where}", status=413)
+        token = parse_token(request.body.decode("ascii", "replace").strip())
+        key = self._keys.get(token.kid)
+        if key is None:
+            raise NotSigned("no key of this kid is known")
+        order = parse_order(token.check(key.public))
+        decision = may_order(order, key.role, opens=key.opens, scope=key.scope)
+        if not decision.allowed:
+            raise ProtocolError(decision.rule, status=403)
+        self._check_new(order, token.kid, wall)
+        self._counters[token.kid] = order.ctr
+        return [
+            Count(token.kid, order.ctr),
+            Audit(
+                source, user, key.name, order.op, (*order.set, *order.unset, *order.keys), 202,
+                decision.rule,
+            ),
+            Answer(202),
+            Execute(order, user, key.name, request.call_id),
+        ]  # fmt: skip
+
+    def _check_new(self, order: Order, kid: str, wall: float | None) -> None:
+        if order.sub not in self._names:
+            raise ProtocolError("for another door", status=403)
+        last = self._counters.get(kid, 0)
+        if order.ctr <= last:
+            raise ProtocolError(f"the counter is at {last}", status=409)
+        # Without a clock the counter alone stands against replay.
+        if wall is not None and abs(wall - order.iat) > NEAR:
+            apart = round(wall - order.iat)
+            when = f"{apart} s ago" if apart > 0 else f"{-apart} s ahead"
+            raise ProtocolError(f"signed {when} by our clock", status=403)
+
+    def _typed(self, request: Request, user: str, source: str) -> list[Output]:
+        if user not in self._typists:
+            raise ProtocolError("this user may not type lines", status=403)
+        line = request.body.decode("utf-8", "replace").strip()
+        if not line or len(line) > MAX_LINE or not line.isprintable():
+            raise ProtocolError("one line of text", status=400)
+        words = tuple(line.lower().split())
+        return [
+            Audit(source, user, "", "text", words[:1], 202, "typist"),
+            Answer(202),
+            Typed(words, user, request.call_id),
+        ]
+
+    def _remember(self, same: bytes, outputs: list[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, Answer):
+                self._answered[same] = output
+        while len(self._answered) > _REMEMBERED:
+            self._answered.popitem(last=False)
+
+
+def _identity(request: Request) -> bytes:
+    """What makes two requests one that was repeated: not by whom or on which way it came."""
+    text = f"{request.call_id} {request.cseq.number} {request.from_.tag}"
+    return hashlib.sha256(text.encode() + b"\0" + request.body).digest()
+
+
+_REASONS: Final = {
+    403: "Forbidden",
+    409: "Conflict",
+    413: "Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+}

@@ -1,0 +1,88 @@
+"""What a signed order says, and who may give which: pure functions that name the rule."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+
+from doorstation.errors import ProtocolError
+
+Op = Literal[
+    "set", "get", "check", "confirm", "rollback", "history", "status", "fetch", "reboot", "open"
+]
+Role = Literal["viewer", "admin", "owner", "opener"]
+
+_LOOKS: Final = frozenset({"get", "check", "history", "status"})
+_CHANGES: Final = frozenset({"set", "confirm", "rollback", "fetch", "reboot"})
+
+MAY: Final[Mapping[Role, frozenset[str]]] = {
+    "viewer": _LOOKS,
+    "admin": _LOOKS | _CHANGES,
+    "owner": _LOOKS | _CHANGES,
+    # Opening is no setting: a key that opens changes nothing, one that changes opens nothing.
+    "opener": frozenset({"open", "status"}),
+}
+
+OWNERS_ONLY: Final = ("keys", "commanders", "provisioning")
+"""Sections that say who may do what: only an owner's key changes them."""
+
+
+class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The payload of a signed order."""
+
+    sub: str
+    """The door that is meant: its UUID, its MAC address, or `*`."""
+    ctr: int
+    """Counter of the key; each order has a higher one than the last."""
+    iat: int
+    """When it was signed, seconds since 1970."""
+    op: Op
+    set: dict[str, Any] = {}
+    unset: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    """What `get` asks for; none: all."""
+    of: int = 0
+    """The change that `confirm` and `rollback` mean: its number, from the result of `set`."""
+    within: float | None = None
+    """Seconds in which a change must be confirmed; None: as the door is set."""
+    relay: str = ""
+    url: str = ""
+    sha256: str = ""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    allowed: bool
+    rule: str
+
+
+def parse_order(payload: bytes) -> Order:
+    """Read a payload. Raises ProtocolError 422 that names the key."""
+    try:
+        return msgspec.json.decode(payload, type=Order)
+    except (msgspec.DecodeError, RecursionError) as fault:
+        raise ProtocolError(f"order: {fault}", status=422) from None
+
+
+def may_order(
+    order: Order, role: Role, *, opens: tuple[str, ...] = (), scope: tuple[str, ...] = ()
+) -> Decision:
+    """Whether a key may give an order.
+
+    `opens`: relays that an opener's key may open; `scope`: settings or sections that a key is kept
+    to, none: all.
+    """
+    if order.op not in MAY[role]:
+        return Decision(False, f"a key of role {role} may not {order.op}")
+    if order.op == "open":
+        if order.relay in opens:
+            return Decision(True, "key opens this relay")
+        return Decision(False, "this key does not open this relay")
+    if order.op in ("set", "check"):
+        for key in (*order.set, *order.unset):
+            if role != "owner" and key.partition(".")[0] in OWNERS_ONLY and order.op == "set":
+                return Decision(False, f"{key}: only an owner's key may set it")
+            if scope and not any(key == one or key.startswith(f"{one}.") for one in scope):
+                return Decision(False, f"{key}: this key is kept to {', '.join(scope)}")
+    if order.op == "fetch" and scope:
+        return Decision(False, "a key that is kept to some settings may not fetch")
+    return Decision(True, f"role {role}")

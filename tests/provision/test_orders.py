@@ -1,0 +1,89 @@
+"""Who may give which order: every role and every operation."""
+
+import json
+from typing import Any, get_args
+
+import pytest
+from doorstation.errors import ProtocolError
+from doorstation.provision.orders import MAY, Op, Order, Role, may_order, parse_order
+
+ROLES: tuple[Role, ...] = get_args(Role)
+OPS: tuple[Op, ...] = get_args(Op)
+
+
+def order(op: Op, **more: Any) -> Order:
+    return Order(sub="*", ctr=1, iat=0, op=op, **more)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("op", OPS)
+def test_every_role_may_just_what_stands_in_the_table(role: Role, op: Op) -> None:
+    decision = may_order(order(op, relay="door"), role, opens=("door",))
+    assert decision.allowed == (op in MAY[role])
+    assert decision.rule
+
+
+def test_no_key_that_changes_settings_opens_a_door() -> None:
+    for role in ROLES:
+        assert not ({"open"} <= MAY[role] and MAY[role] & {"set", "confirm", "fetch", "reboot"})
+
+
+@pytest.mark.parametrize(("relay", "allowed"), [("door", True), ("gate", False), ("", False)])
+def test_opener_opens_the_relays_of_its_key_only(relay: str, allowed: bool) -> None:
+    assert may_order(order("open", relay=relay), "opener", opens=("door",)).allowed == allowed
+
+
+def test_opener_without_a_relay_opens_nothing() -> None:
+    assert not may_order(order("open", relay="door"), "opener").allowed
+
+
+@pytest.mark.parametrize("key", ["keys.other.public", "commanders.x.password", "provisioning.url"])
+def test_who_may_do_what_is_set_by_owners_only(key: str) -> None:
+    for change in ({"set": {key: "x"}}, {"unset": (key,)}):
+        assert not may_order(order("set", **change), "admin").allowed
+        assert may_order(order("set", **change), "owner").allowed
+
+
+@pytest.mark.parametrize(
+    ("key", "allowed"),
+    [("audio.volume", True), ("audio", True), ("door.max_call", True), ("door", False),
+     ("door.max_calls", False), ("account.user", False)],
+)  # fmt: skip
+def test_key_with_a_scope_is_kept_to_it(key: str, allowed: bool) -> None:
+    scope = ("audio", "door.max_call")
+    decision = may_order(order("set", set={key: 1}), "admin", scope=scope)
+    assert decision.allowed == allowed
+
+
+def test_key_with_a_scope_does_not_fetch_a_file_of_settings() -> None:
+    assert not may_order(order("fetch", url="https://c.test"), "admin", scope=("audio",)).allowed
+
+
+GOOD = {"sub": "*", "ctr": 1, "iat": 0, "op": "set", "set": {"audio.country": "at"}}
+
+
+def test_order_is_read() -> None:
+    read = parse_order(json.dumps(GOOD).encode())
+    assert (read.op, read.set) == ("set", {"audio.country": "at"})
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"op": "open_all"}, "open_all"),
+        ({"ctr": "1"}, "ctr"),
+        ({"set": ["audio"]}, "set"),
+        ({"force": True}, "force"),
+        ({"sub": None}, "sub"),
+    ],
+)
+def test_order_that_is_wrong_names_the_key(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ProtocolError, match=named) as raised:
+        parse_order(json.dumps(GOOD | change).encode())
+    assert raised.value.status == 422
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"[]", b"[" * 100_000, b"\xff"])
+def test_payload_that_is_no_order_is_refused(payload: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        parse_order(payload)
