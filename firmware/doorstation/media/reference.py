@@ -98,7 +98,10 @@ class Drift:
 
 
 def shift(before: Sequence[int], now: Sequence[int]) -> float | None:
-    """Taps by which an impulse response has moved; None when it is another one."""
+    """Taps by which an impulse response has moved; None when it is another one.
+
+    Up to 0.15 too near to a whole tap, which costs nothing: once followed, it does not move.
+    """
     peak = max(range(len(before)), key=lambda tap: abs(before[tap]))
     first, last = peak - _WINDOW, peak + _WINDOW
     if first < _REACH or last > len(now) - _REACH:
@@ -131,6 +134,7 @@ class Reference:
         self._cushion = 0
         self._step = 0.0
         self._fraction = 0.0
+        self._begun = False
         self.slipped = 0.0
         """Frames by which it has been advanced against the loudspeaker's clock."""
 
@@ -146,6 +150,7 @@ class Reference:
 
     def align(self, lead: float) -> None:
         """Hold back what `lead` seconds between hand-over and sound allow."""
+        self._begun = False
         cushion = round(max(0.0, min(lead - MARGIN, _LONGEST / 2)) * self._rate)
         missing = 2 * (cushion - self._cushion)
         self._cushion = cushion
@@ -160,14 +165,19 @@ class Reference:
             self._step = self._frames * max(-_MOST_PPM, min(ppm, _MOST_PPM)) * 1e-6
 
     def next(self, written: bytes) -> bytes:
-        """Take what was written now, any number of frames; give the next 20 ms."""
+        """Take what was written now, any number of frames; give the next 20 ms.
+
+        Nothing, before the first that is written: the card plays the silence of its start.
+        """
         waiting = self._waiting
-        waiting += written
+        if written:
+            self._begun = True
+        waiting += written if self._begun else bytes(2 * self._frames)
         need = 2 * (self._frames + _TAPS)
         if len(waiting) > 2 * _LONGEST * self._rate:
             del waiting[: -need - 2 * self._cushion]
         if len(waiting) < need:
-            waiting[:0] = bytes(need - len(waiting) + 2 * self._cushion)
+            waiting[:0] = bytes(need - len(waiting))
         if self._step:
             self.slipped += self._step
             self._fraction += self._step
