@@ -171,7 +171,13 @@ def _alsa(settings: Settings) -> AudioPort:
     # In the media thread, when sound is first needed: alsa-lib costs memory and time.
     from doorboard.alsa import AlsaAudioPort
 
-    return AlsaAudioPort(settings.audio.device, rate=settings.audio.rate)
+    audio = settings.audio
+    return AlsaAudioPort(
+        audio.device,
+        rate=audio.rate,
+        playback_volume=audio.speaker_volume,
+        capture_volume=audio.microphone_volume,
+    )
 
 
 def _alsa_check(settings: Settings) -> tuple[str, ...]:

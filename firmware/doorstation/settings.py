@@ -543,6 +543,73 @@ class Audio(Section, frozen=True, kw_only=True):
             absent="tones",
         ),
     ] = ""
+    echo: Annotated[
+        Literal["speex", "aec3", "cascade", "half_duplex", "off"],
+        Option(
+            help="How the loudspeaker's echo is kept out of the microphone. `speex`: both can talk "
+            "at once. `aec3`, `cascade`: need the extra `aec3`. `half_duplex`: one at a time."
+        ),
+    ] = "speex"
+    noise_suppression: Annotated[bool, Option(help="Steady noise is taken out of the voice.")] = (
+        True
+    )
+    gain_control: Annotated[
+        bool, Option(help="Quiet and loud visitors are brought towards one level.")
+    ] = True
+    half_duplex_threshold: Annotated[
+        float,
+        Option(
+            help="The far end talks when it is louder than this.", unit="dBFS", low=-70, high=-10
+        ),
+    ] = -45.0
+    half_duplex_hold: Annotated[
+        float,
+        Option(help="The microphone stays down this long after it.", unit="s", low=0.05, high=2),
+    ] = 0.25
+    half_duplex_attenuation: Annotated[
+        float, Option(help="How far the microphone is turned down.", unit="dB", low=6, high=80)
+    ] = 40.0
+    speaker_volume: Annotated[
+        int | None,
+        Option(
+            help="The card's own volume.",
+            unit="percent",
+            low=0,
+            high=100,
+            absent="as the card is set",
+        ),
+    ] = None
+    microphone_volume: Annotated[
+        int | None,
+        Option(
+            help="The card's own sensitivity.",
+            unit="percent",
+            low=0,
+            high=100,
+            absent="as the card is set",
+        ),
+    ] = None
+    speaker_gain: Annotated[
+        float,
+        Option(help="Added to all that is played; it never clips.", unit="dB", low=-40, high=24),
+    ] = 0.0
+    microphone_gain: Annotated[
+        float,
+        Option(help="Added to all that is sent; it never clips.", unit="dB", low=-40, high=24),
+    ] = 0.0
+    street_gain: Annotated[
+        float,
+        Option(
+            help="The most by which a noisy street makes the loudspeaker louder; 0: never.",
+            unit="dB",
+            low=0,
+            high=18,
+        ),
+    ] = 0.0
+    street_threshold: Annotated[
+        float,
+        Option(help="Noise at the microphone from which it does.", unit="dBFS", low=-80, high=-20),
+    ] = -50.0
     microphone: Annotated[
         str, Option(help="WAV file heard as the fake board's microphone.", absent="silence")
     ] = ""
