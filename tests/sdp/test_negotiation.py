@@ -404,8 +404,8 @@ def test_linphone_avpf_is_mirrored_without_feedback() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("freeswitch_webrtc_offer", "DTLS-SRTP (UDP/TLS/RTP/SAVPF) is not supported"),
-        ("browser_webrtc_offer_bundle", "DTLS-SRTP (UDP/TLS/RTP/SAVPF) is not supported"),
+        ("freeswitch_webrtc_offer", "DTLS-SRTP (UDP/TLS/RTP/SAVPF) is switched off here"),
+        ("browser_webrtc_offer_bundle", "DTLS-SRTP (UDP/TLS/RTP/SAVPF) is switched off here"),
         ("t38_switch", "the audio stream has port 0"),
     ],
 )
@@ -419,8 +419,8 @@ def test_offer_that_cannot_be_met_gets_488_with_the_reason(name: str, reason: st
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
-        (("m=audio 5000 RTP/SAVP 8",), "SRTP (RTP/SAVP) is not supported"),
-        (("m=audio 5000 RTP/SAVPF 8", "a=fingerprint:sha-1 00"), "DTLS-SRTP (RTP/SAVPF) is not"),
+        (("m=audio 5000 RTP/SAVP 8",), "SRTP (RTP/SAVP) is switched off here"),
+        (("m=audio 5000 RTP/SAVPF 8",), "SRTP (RTP/SAVPF) is switched off here"),
         (("m=audio 5000 TCP/RTP/AVP 8",), "transport TCP/RTP/AVP is not supported"),
         (("m=audio 5000 RTP/AVP 18 9",), "no common codec: G729, G722 there, PCMA, PCMU here"),
         (("m=audio 5000 RTP/AVP 96",), "no common codec: none known there"),

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 if TYPE_CHECKING:
     import pylibsrtp
 
@@ -22,8 +24,7 @@ LONGEST: Final = 1352
 """Octets of a packet that can be protected: libsrtp's buffer holds an Ethernet frame."""
 
 
-@dataclass(frozen=True, slots=True)
-class Suite:
+class Suite(msgspec.Struct, frozen=True):
     """A crypto suite by its name in SDP; lengths in octets.
 
     `tag`, `rtcp_tag`: authentication tag that an MKI is written before; with AEAD, which writes
@@ -68,8 +69,7 @@ class Keys:
     mki: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class DtlsPeer:
+class DtlsPeer(msgspec.Struct, frozen=True):
     """Keys come by DTLS-SRTP (RFC 5764) from who shows a certificate of one of these fingerprints.
 
     `fingerprints`: (hash as in SDP, digest); `active`: we begin the handshake.

@@ -4,6 +4,11 @@ An offer lists what its sender wants to *receive*, numbers included; so does an 
 rules that carry this module: we send with the numbers the far end wrote, and we receive on the
 numbers we wrote. A FRITZ!Box answers our event number 101 with 100, and both then arrive.
 
+Encryption is offered in one of two shapes. Where it is required, as RTP/SAVP (or its DTLS form),
+which says that there is no other way. Where it is only wished for, as keys in plain RTP/AVP
+(RFC 8643): an answerer has to repeat the protocol, so a phone that does not encrypt could answer
+RTP/SAVP by a refusal alone, while it passes over attributes that it does not know.
+
 Every m-line either side ever wrote stays for the rest of the call: answers mirror the offer line by
 line, later offers repeat all lines, and what we do not do has port 0 (RFC 3264 §6, §8).
 """
@@ -17,6 +22,8 @@ from msgspec.structs import replace
 
 from doorstation.errors import ProtocolError
 from doorstation.ids import Ids
+from doorstation.media import dtls
+from doorstation.media.srtp import SUITES, DtlsPeer, Keys
 from doorstation.sdp.codecs import (
     COMFORT_NOISE,
     PCMA,
@@ -26,6 +33,13 @@ from doorstation.sdp.codecs import (
     payload_type,
     read_codecs,
     write_codecs,
+)
+from doorstation.sdp.crypto import (
+    Crypto,
+    format_crypto,
+    read_cryptos,
+    read_fingerprints,
+    read_setup,
 )
 from doorstation.sdp.description import (
     Attribute,
@@ -47,12 +61,24 @@ _FLOWS: Final = {
 _WORDS: Final = {flows: word for word, flows in _FLOWS.items()}
 
 # AVPF differs in when RTCP may be sent, not in the packets: RFC 4585 §5 lets both meet.
-_PROTOCOLS: Final = frozenset({"RTP/AVP", "RTP/AVPF"})
+_PLAIN: Final = frozenset({"RTP/AVP", "RTP/AVPF"})
+_ENCRYPTED: Final = {
+    "RTP/SAVP": "SRTP",
+    "RTP/SAVPF": "SRTP",
+    "UDP/TLS/RTP/SAVP": "DTLS-SRTP",
+    "UDP/TLS/RTP/SAVPF": "DTLS-SRTP",
+}
+_REQUIRED_AS: Final = {"sdes": "RTP/SAVP", "dtls": "UDP/TLS/RTP/SAVP"}
+
+# The first suite is the one that every phone has, since some read the first line alone. The 32-bit
+# tag of AES_CM_128_HMAC_SHA1_32 is taken from who has nothing better, and never offered.
+_OFFERED_SUITES: Final = ("AES_CM_128_HMAC_SHA1_80", "AEAD_AES_256_GCM", "AEAD_AES_128_GCM")
 
 _EVENT_NUMBER: Final = 101  # what every phone expects; RFC 4733 leaves it open
 _DYNAMIC: Final = range(96, 128)  # RFC 3551 §6
 _OTHERS: Final = tuple(number for number in _DYNAMIC if number != _EVENT_NUMBER)
 _PTIME_RANGE: Final = (10, 120)  # ms we are ready to put into one packet
+_L16_BYTES: Final = 1280  # what of uncompressed sound fits one Ethernet frame, encrypted too
 
 
 class NothingInCommon(ProtocolError):
@@ -60,6 +86,18 @@ class NothingInCommon(ProtocolError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, 488)
+
+
+class Encryption(msgspec.Struct, frozen=True):
+    """What this side wants of SRTP: whether it offers it, takes it, goes without.
+
+    `keys`: ways to agree on keys, best first: "sdes" (RFC 4568), "dtls" (RFC 5763).
+    """
+
+    offered: bool = False
+    accepted: bool = False
+    required: bool = False
+    keys: tuple[str, ...] = ("sdes",)
 
 
 class LocalAudio(msgspec.Struct, frozen=True):
@@ -73,6 +111,8 @@ class LocalAudio(msgspec.Struct, frozen=True):
     ptime_ms: int = 20
     answer_order: str = "offerer"  # or "ours": whose order of codecs an answer of ours follows
     signalled_by: str = ""  # the address that the far end's signalling comes from
+    signalled_over: str = ""  # and the transport: keys written in it are read by who reads that
+    encryption: Encryption = Encryption()
 
 
 class AudioSession(msgspec.Struct, frozen=True):
@@ -93,6 +133,8 @@ class AudioSession(msgspec.Struct, frozen=True):
     maxptime: int | None  # ms, the far end's limit
     held: bool  # the far end put us on hold
     signalled_by: str = ""  # as in LocalAudio: besides `remote` the host that sound may come from
+    signalled_over: str = ""
+    protection: Keys | DtlsPeer | None = None  # None: plain RTP
 
     @property
     def may_send(self) -> bool:
@@ -124,6 +166,8 @@ class _Offer(msgspec.Struct, frozen=True):
     events: tuple[Codec, ...]
     direction: str
     rtcp_mux: bool
+    cryptos: tuple[Crypto, ...]
+    by_dtls: bool
 
 
 class _Stream(msgspec.Struct, frozen=True):
@@ -137,6 +181,7 @@ class _Stream(msgspec.Struct, frozen=True):
     events: tuple[Codec, ...]
     noises: tuple[Codec, ...]
     flows: tuple[bool, bool]  # (they send, they receive)
+    protection: Crypto | DtlsPeer | None  # the far end's part of it
 
 
 class OfferAnswer:
@@ -149,6 +194,7 @@ class OfferAnswer:
     def __init__(self, ids: Ids, local: LocalAudio) -> None:
         self.local = local
         self.session: AudioSession | None = None
+        self._ids = ids
         self._session_id = str(ids.number(31))  # some phones keep it in a signed int
         self._sent: SessionDescription | None = None
         self._offer: _Offer | None = None
@@ -158,6 +204,8 @@ class OfferAnswer:
         # Within a call a dynamic number never changes its codec (RFC 3264 §8.3.2).
         self._numbers: dict[tuple[str, int, int], int] = {}
         self._taken: set[int] = set()
+        self._own_keys: dict[str, bytes] = {}
+        """By suite. One is kept for the whole call, unless the far end takes a new one too."""
 
     def offer(self, direction: str = "sendrecv") -> bytes:
         """An offer with everything we can do; replaces one of ours that is still unanswered."""
@@ -165,14 +213,19 @@ class OfferAnswer:
         local = self.local
         codecs = tuple(self._number(codec) for codec in local.codecs)
         events = self._offered_events(codecs) if local.telephone_event else ()
-        slot = self._slots[self._audio]
-        mux = self.session is not None and self.session.rtcp_mux
-        media = self._audio_line(slot, (*codecs, *events), direction, mux)
+        slot, cryptos, by_dtls = self._offered_protection(self._slots[self._audio])
+        mux = self.session.rtcp_mux if self.session is not None else by_dtls
+        protection = [format_crypto(crypto) for crypto in cryptos]
+        if by_dtls:
+            protection += self._dtls_attributes("actpass")
+        media = self._audio_line(slot, (*codecs, *events), direction, mux, protection)
         lines = [old.refused() for old in self._slots]
         lines[self._audio] = media
         slots = list(self._slots)
         slots[self._audio] = replace(slot, formats=media.formats)
-        self._offer = _Offer(tuple(slots), self._audio, codecs, events, direction, mux)
+        self._offer = _Offer(
+            tuple(slots), self._audio, codecs, events, direction, mux, cryptos, by_dtls
+        )
         self._awaiting_answer = True
         return self._write(lines)
 
@@ -203,16 +256,19 @@ class OfferAnswer:
         )
         noises = tuple(n for n in stream.noises if n.clock == chosen[0].clock)
         mux = stream.media.has("rtcp-mux")
+        keys, protection = self._answered_protection(stream.protection)
 
         slots = tuple(_Slot(m.kind, m.proto, m.formats) for m in description.media)
         formats = (*chosen, *noises, *answered)
-        media = self._audio_line(slots[stream.index], formats, _WORDS[flows], mux)
+        media = self._audio_line(slots[stream.index], formats, _WORDS[flows], mux, protection)
         lines = [slot.refused() for slot in slots]
         lines[stream.index] = media
         body = self._write(lines)
 
         for codec in formats:
             self._numbers[codec.key] = _number_of(codec)
+        if isinstance(keys, Keys):
+            self._own_keys[keys.suite] = keys.send
         self._agree(slots, stream)
         self._offer = None
         self.session = self._make_session(
@@ -225,6 +281,7 @@ class OfferAnswer:
             flows=flows,
             mux=mux,
             held=wish_send and not they_receive,
+            protection=keys,
         )
         return body
 
@@ -242,7 +299,7 @@ class OfferAnswer:
         lines = range(len(description.media))
         if offer.audio in lines and description.media[offer.audio].kind.lower() == "audio":
             lines = range(offer.audio, offer.audio + 1)
-        stream = self._find_stream(description, lines, offer.codecs)
+        stream = self._find_stream(description, lines, offer)
         they_send, they_receive = stream.flows
         may_send, may_receive = _FLOWS[offer.direction]
 
@@ -271,6 +328,7 @@ class OfferAnswer:
             flows=(may_send and they_receive, may_receive and they_send),
             mux=offer.rtcp_mux and stream.media.has("rtcp-mux"),
             held=may_send and not they_receive,
+            protection=_agreed_protection(stream.protection, offer),
         )
 
     def discard_offer(self) -> None:
@@ -303,13 +361,70 @@ class OfferAnswer:
         clocks = dict.fromkeys((TELEPHONE_EVENT.clock, *(codec.clock for codec in codecs)))
         return tuple(self._number(replace(TELEPHONE_EVENT, clock=clock)) for clock in clocks)
 
+    def _offered_protection(self, slot: _Slot) -> tuple[_Slot, tuple[Crypto, ...], bool]:
+        """The line's protocol, the keys for SDES, and whether DTLS is offered."""
+        wish = self.local.encryption
+        agreed = None
+        ways: tuple[str, ...] = ()
+        if self.session is not None:
+            # As it was agreed: who declined encryption once, or the call is refused for it.
+            agreed = self.session.protection
+            ways = ("sdes",) if isinstance(agreed, Keys) else ("dtls",) if agreed else ()
+        elif wish.required:
+            ways = wish.keys[:1]
+            slot = replace(slot, proto=_REQUIRED_AS[wish.keys[0]])
+        elif wish.offered:
+            ways = wish.keys
+        cryptos: tuple[Crypto, ...] = ()
+        if "sdes" in ways:
+            suites = (agreed.suite,) if isinstance(agreed, Keys) else _OFFERED_SUITES
+            for suite in suites:
+                if suite not in self._own_keys:
+                    self._own_keys[suite] = self._new_key(suite)
+            cryptos = tuple(
+                Crypto(str(tag), suite, self._own_keys[suite])
+                for tag, suite in enumerate(suites, 1)
+            )
+        return slot, cryptos, "dtls" in ways
+
+    def _answered_protection(
+        self, theirs: Crypto | DtlsPeer | None
+    ) -> tuple[Keys | DtlsPeer | None, list[Attribute]]:
+        """What is agreed, and the lines that say so."""
+        if theirs is None:
+            return None, []
+        before = self.session.protection if self.session is not None else None
+        if isinstance(theirs, DtlsPeer):
+            if isinstance(before, DtlsPeer) and before.fingerprints == theirs.fingerprints:
+                theirs = before  # the association stands, whoever began it (RFC 8842 §5.5)
+            return theirs, self._dtls_attributes("active" if theirs.active else "passive")
+        own = self._own_keys.get(theirs.suite)
+        renewed = isinstance(before, Keys) and before.receive != theirs.key
+        if own is None or renewed:
+            own = self._new_key(theirs.suite)
+        keys = Keys(theirs.suite, own, theirs.key, theirs.mki)
+        return keys, [format_crypto(Crypto(theirs.tag, theirs.suite, own))]
+
+    def _new_key(self, suite: str) -> bytes:
+        length = SUITES[suite].master
+        return self._ids.number(8 * length).to_bytes(length, "big")
+
+    def _dtls_attributes(self, setup: str) -> list[Attribute]:
+        return [Attribute("setup", setup), Attribute("fingerprint", dtls.fingerprint())]
+
     def _audio_line(
-        self, slot: _Slot, codecs: tuple[Codec, ...], direction: str, mux: bool
+        self,
+        slot: _Slot,
+        codecs: tuple[Codec, ...],
+        direction: str,
+        mux: bool,
+        protection: Iterable[Attribute],
     ) -> Media:
         formats, attributes = write_codecs(codecs)
         extra = [Attribute("ptime", str(self.local.ptime_ms)), Attribute(direction)]
         if mux:
             extra.append(Attribute("rtcp-mux"))
+        extra.extend(protection)
         return Media(
             slot.kind, self.local.port, slot.proto, formats, attributes=(*attributes, *extra)
         )
@@ -339,7 +454,7 @@ class OfferAnswer:
         self,
         description: SessionDescription,
         lines: Iterable[int],
-        codecs: tuple[Codec, ...] | None = None,
+        offer: _Offer | None = None,
     ) -> _Stream:
         """The first audio line that can carry the call.
 
@@ -349,25 +464,23 @@ class OfferAnswer:
         for index in lines:
             if description.media[index].kind.lower() != "audio":
                 continue
-            found = self._read_stream(description, index, codecs or self._known())
+            found = self._read_stream(description, index, offer)
             if isinstance(found, _Stream):
                 return found
             reason = reason or found
         raise NothingInCommon(reason or "no audio in the description")
 
     def _read_stream(
-        self, description: SessionDescription, index: int, codecs: tuple[Codec, ...]
+        self, description: SessionDescription, index: int, offer: _Offer | None
     ) -> _Stream | str:
-        """One audio line, or why it cannot be used."""
+        """One audio line of an offer, or of the answer to ours; or why it cannot be used."""
         media = description.media[index]
         if media.port == 0:
             return "the audio stream has port 0"
-        proto = media.proto.upper()
-        if proto not in _PROTOCOLS:
-            if "SAVP" in proto:
-                kind = "DTLS-SRTP" if "TLS" in proto or _dtls(description, media) else "SRTP"
-                return f"{kind} ({_printable(proto)}) is not supported, plain RTP/AVP is"
-            return f"transport {_printable(proto)} is not supported, plain RTP/AVP is"
+        protection = self._read_protection(description, media, offer)
+        if isinstance(protection, str):
+            return protection
+        codecs = offer.codecs if offer is not None else self._known()
         connection = media.connection or description.connection
         if connection is None:
             return "the audio stream has no c= line"
@@ -377,6 +490,8 @@ class OfferAnswer:
                 f"{_printable(connection.host)} is no address that can be reached "
                 f"from {self.local.address}"
             )
+        if not address and (media.has("ice-ufrag") or description.has("ice-ufrag")):
+            return "the audio stream needs ICE, which is not spoken here"
 
         known = {codec.key: codec for codec in codecs}
         theirs = read_codecs(media)
@@ -400,7 +515,37 @@ class OfferAnswer:
             tuple(c for c in theirs if c.name.lower() == TELEPHONE_EVENT.name),
             tuple(c for c in theirs if c.name.upper() == COMFORT_NOISE.name),
             (they_send, they_receive and not on_hold),
+            protection,
         )
+
+    def _read_protection(
+        self, description: SessionDescription, media: Media, offer: _Offer | None
+    ) -> Crypto | DtlsPeer | str | None:
+        """The far end's part of the line's encryption, None for a plain line, or what is wrong."""
+        proto = media.proto.upper()
+        wish = self.local.encryption
+        kind = _ENCRYPTED.get(proto)
+        if kind is None and proto not in _PLAIN:
+            return f"transport {_printable(proto)} is not supported, RTP/AVP is"
+        prints = read_fingerprints(description, media)
+        if kind is not None and not wish.accepted:
+            kind = "DTLS-SRTP" if prints else kind
+            return f"{kind} ({proto}) is switched off here, plain RTP/AVP is not"
+        if wish.accepted:
+            for way in wish.keys:
+                found = (
+                    _matching(read_cryptos(media), offer)
+                    if way == "sdes"
+                    else _dtls_peer(prints, read_setup(description, media), offer)
+                )
+                if found is not None:
+                    return found
+        if kind is not None:
+            ways = " or ".join(way.upper() for way in wish.keys)
+            return f"no common keys: {kind} ({proto}) there, {ways} here"
+        if wish.required:
+            return "the far end's sound is not encrypted, as the settings require"
+        return None
 
     def _agree(self, slots: tuple[_Slot, ...], stream: _Stream) -> None:
         self._slots = slots
@@ -422,6 +567,7 @@ class OfferAnswer:
         flows: tuple[bool, bool],
         mux: bool,
         held: bool,
+        protection: Keys | DtlsPeer | None,
     ) -> AudioSession:
         media = stream.media
         maxptime = next(_milliseconds(media.values("maxptime")), None)
@@ -430,6 +576,8 @@ class OfferAnswer:
             self.local.ptime_ms,
         )
         shortest, longest = _PTIME_RANGE
+        if send.name.upper() == "L16":
+            longest = min(longest, _L16_BYTES * 1000 // (2 * send.clock * send.channels))
         ptime = min(ptime, maxptime or longest, longest) // 10 * 10
         event = next((event for event in events if event.clock == send.clock), None)
         if event is None and events:
@@ -457,7 +605,43 @@ class OfferAnswer:
             maxptime=maxptime,
             held=held,
             signalled_by=self.local.signalled_by,
+            signalled_over=self.local.signalled_over,
+            protection=protection,
         )
+
+
+def _matching(theirs: tuple[Crypto, ...], offer: _Offer | None) -> Crypto | None:
+    """The far end's line to use: of its offer the first, of its answer the one for a line of ours.
+
+    Some answer with a tag of their own: then the suite says which line is meant.
+    """
+    if offer is None:
+        return theirs[0] if theirs else None
+    return next((crypto for crypto in theirs if _own_line(crypto, offer) is not None), None)
+
+
+def _own_line(theirs: Crypto, offer: _Offer) -> Crypto | None:
+    fitting = [own for own in offer.cryptos if own.suite == theirs.suite]
+    return fitting[0] if fitting else None
+
+
+def _dtls_peer(
+    fingerprints: tuple[tuple[str, bytes], ...], setup: str, offer: _Offer | None
+) -> DtlsPeer | None:
+    """Who the far end is and which of us begins (RFC 5763 §5, defaults of RFC 4145 §4)."""
+    if not fingerprints or (offer is not None and not offer.by_dtls):
+        return None
+    if offer is None:
+        return DtlsPeer(fingerprints, active=setup in ("actpass", "passive"))
+    return DtlsPeer(fingerprints, active=setup != "active")
+
+
+def _agreed_protection(theirs: Crypto | DtlsPeer | None, offer: _Offer) -> Keys | DtlsPeer | None:
+    if not isinstance(theirs, Crypto):
+        return theirs
+    own = _own_line(theirs, offer)
+    assert own is not None
+    return Keys(theirs.suite, own.key, theirs.key, theirs.mki)
 
 
 def _check_direction(direction: str) -> None:
@@ -495,10 +679,6 @@ def _usable_address(host: str, near: str) -> str | None:
     if address.is_multicast or str(address) == "255.255.255.255":
         return None  # one INVITE must not make the door talk to a whole network
     return str(address) if (address.version == 6) == (":" in near) else None
-
-
-def _dtls(description: SessionDescription, media: Media) -> bool:
-    return media.has("fingerprint") or description.has("fingerprint")
 
 
 def _answered_events(events: tuple[Codec, ...], chosen: tuple[Codec, ...]) -> tuple[Codec, ...]:
