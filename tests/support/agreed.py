@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from doorstation.media.srtp import DtlsPeer, Keys
+
 Address = tuple[str, int]
 
 
@@ -33,6 +35,7 @@ class Agreed:
     direction: str = "sendrecv"
     ptime_ms: int = 20
     signalled_by: str = ""
+    protection: Keys | DtlsPeer | None = None
 
 
 def agreed(remote: Address, **changes: object) -> Agreed:

@@ -23,6 +23,10 @@ SDP's own address takes over again as soon as it is heard, and is never left.
 doors: so digits count only from the host in the SDP, the host that signals the call, or, if the
 SDP's address is a private one, from outside: a far end behind NAT. The first one from elsewhere is
 told as "stray", which counts nowhere.
+
+*What is encrypted.* Once keys are agreed, nothing leaves plain and nothing plain is taken, neither
+RTP nor RTCP: what does not open is dropped, counted, and has no other effect. What opens is the far
+end's, wherever it comes from, so its digits count.
 """
 
 import ipaddress
@@ -40,8 +44,10 @@ from doorstation.media.events import STRAY, Digit, EventReceiver, EventSender
 from doorstation.media.g711 import Pcma
 from doorstation.media.jitter import JitterBuffer
 from doorstation.media.pcm import SILENCE_DBFS, audioop, dbfs
+from doorstation.media.protection import Protection, load_libraries
 from doorstation.media.resample import Resampler
 from doorstation.media.rtp import HEADER, is_rtcp, payload_bounds
+from doorstation.media.srtp import DtlsPeer, Keys
 
 Address = tuple[str, int]
 
@@ -86,6 +92,8 @@ class AgreedAudio(Protocol):
     def ptime_ms(self) -> int: ...
     @property
     def signalled_by(self) -> str: ...
+    @property
+    def protection(self) -> Keys | DtlsPeer | None: ...
 
 
 class Datagram(NamedTuple):
@@ -112,18 +120,33 @@ class MediaResumed(msgspec.Struct, frozen=True):
     """Packets again, after MediaSilent."""
 
 
-Occurrence = Digit | MediaStarted | MediaSilent | MediaResumed
+class KeysAgreed(msgspec.Struct, frozen=True):
+    """The handshake is done, with who was signalled: sound passes, encrypted with `suite`."""
+
+    suite: str
+
+
+class KeysRefused(msgspec.Struct, frozen=True):
+    """There will be no keys, so no sound."""
+
+    why: str
+
+
+Occurrence = Digit | MediaStarted | MediaSilent | MediaResumed | KeysAgreed | KeysRefused
 
 
 class CallStatistics(msgspec.Struct, frozen=True):
     """Counts since the call began; levels are averages in dBFS; what is not known is None.
 
     `dropped`: datagrams that were not ours: no RTP, wrong source, payload type or sequence.
+    `unauthentic`: those that the call's keys did not open: plain, forged, or sent once more.
     `concealed`: periods of 20 ms; `delay_ms`: sound waiting in the jitter buffer now.
+    `encryption`: the SRTP suite; "" for plain sound.
     """
 
     seconds: float
     codec: str
+    encryption: str
     remote: str
     sent: int
     received: int
@@ -132,6 +155,7 @@ class CallStatistics(msgspec.Struct, frozen=True):
     duplicated: int
     concealed: int
     dropped: int
+    unauthentic: int
     jitter_ms: float
     delay_ms: float
     microphone_dbfs: float
@@ -202,6 +226,7 @@ def check_agreed(session: AgreedAudio) -> None:
     """Raise ValueError for a codec that the engine does not speak."""
     if why := codecs.missing(session.codec.name, session.codec.clock):
         raise ValueError(why)
+    load_libraries(session.protection)
 
 
 class CallAudio:
@@ -251,6 +276,7 @@ class CallAudio:
         "_played",
         "_previous",
         "_previous_until",
+        "_protection",
         "_rate",
         "_rates",
         "_readable",
@@ -280,6 +306,7 @@ class CallAudio:
         "_stray_told",
         "_timestamp",
         "_trusted",
+        "_unauthentic",
         "_up",
         "loudspeaker_level",
         "microphone_level",
@@ -332,7 +359,9 @@ class CallAudio:
         self._rates = (0, 0, 0)
 
         self._ssrc = ids.number(32)
-        self._sequence = ids.number(16)
+        # In the lower half: a wrap while the first packets are lost leaves the far end with a wrong
+        # roll-over counter, and it opens none (RFC 3711 3.3.1).
+        self._sequence = ids.number(15)
         self._timestamp = ids.number(32)
         self._marker = True
         self._sent = 0
@@ -346,6 +375,9 @@ class CallAudio:
         self._event_sender = EventSender()
         self._sound: tones.Player | None = None
         self._sound_mixed = False
+
+        self._protection: Protection | None = None
+        self._unauthentic = 0
 
         self._remote: Address | None = None
         self.to: Address | None = None
@@ -412,6 +444,7 @@ class CallAudio:
         if samples != self._packet_samples:
             self._packet_samples = samples
             self._collected = b""
+        self._protect(session.protection)
         sending = session.direction in ("sendrecv", "sendonly")
         receiving = session.direction in ("sendrecv", "recvonly")
         self._ordinary = False
@@ -440,6 +473,15 @@ class CallAudio:
         self._rtcp_wanted = session.remote_rtcp is not None
         self._sdp_rtcp = literal(session.remote_rtcp)
         self._aim_rtcp()
+
+    def _protect(self, protection: Keys | DtlsPeer | None) -> None:
+        """Take the keys that were agreed; contexts whose keys stay go on."""
+        if protection is None:
+            self._protection = None
+        elif self._protection is None:
+            self._protection = Protection(protection, mux=self._mux)
+        else:
+            self._protection = self._protection.changed(protection, mux=self._mux)
 
     def card_opened(self, rate: int) -> None:
         """The card runs, perhaps at another rate than before."""
@@ -516,7 +558,12 @@ class CallAudio:
     def _extraordinary(self, pcm: bytes, timestamp: int) -> list[bytes]:
         """The packets of any period, and whether the next one is simply one packet again."""
         out: list[bytes] = []
-        if self.to is None or not self._sending:
+        if self.to is None:
+            return out
+        protection = self._protection
+        if protection is not None:
+            out.extend(protection.flight())
+        if not self._sending or (protection is not None and not protection.ready):
             return out
         if self._sound is not None:
             pcm = self._with_sound(pcm)
@@ -532,6 +579,11 @@ class CallAudio:
 
     def datagram(self, data: bytes, source: Address, now: float, age: float = 0.0) -> None:
         """Take a datagram of the RTP socket; `age`: seconds it has waited in the socket."""
+        if self._protection is not None:
+            opened = self._opened(data, source, rtcp_port=False)
+            if opened is None:
+                return
+            data = opened
         try:
             if self._mux and is_rtcp(data):
                 self._rtcp_received(data, source, now)
@@ -584,6 +636,11 @@ class CallAudio:
 
     def rtcp_datagram(self, data: bytes, source: Address, now: float) -> None:
         """Take a datagram of the RTCP socket."""
+        if self._protection is not None:
+            opened = self._opened(data, source, rtcp_port=True)
+            if opened is None:
+                return
+            data = opened
         try:
             self._rtcp_received(data, source, now)
         except MalformedPacket:
@@ -606,9 +663,20 @@ class CallAudio:
             if now - self._heard > self._silent_after and not self._silent:
                 self._silent = True
                 self.occurred.append(MediaSilent(now - self._heard))
+        if self._protection is not None:
+            self._keep_up_handshake(self._protection, out)
         if now >= self._report_due:
             self._report(now, out)
         return out
+
+    def _keep_up_handshake(self, protection: Protection, out: list[Datagram]) -> None:
+        failed = protection.failed
+        protection.timer_fired()
+        if protection.failed != failed:
+            self.occurred.append(KeysRefused(protection.failed))
+        to = self._rtcp_to
+        if to is not None:
+            out += (Datagram(data, to, True) for data in protection.flight(rtcp_port=True))
 
     def tick(
         self, period: bytes, datagrams: Iterable[tuple[bytes, Address]], now: float
@@ -628,12 +696,8 @@ class CallAudio:
 
     def bye(self, now: float) -> list[Datagram]:
         """The call ends: the last report with BYE."""
-        out: list[Datagram] = []
-        if self._rtcp_to is not None and self._sent:
-            packets = [self._own_report(now), self._description(), rtcp.Bye((self._ssrc,))]
-            out.append(Datagram(rtcp.format_rtcp(packets), self._rtcp_to, not self._mux))
         self.stop_sound()
-        return out
+        return self._compound(now, rtcp.Bye((self._ssrc,))) if self._sent else []
 
     def statistics(self, now: float) -> CallStatistics:
         """A snapshot; may be taken from another thread."""
@@ -643,6 +707,7 @@ class CallAudio:
         return CallStatistics(
             seconds=round(now - self._began, 3),
             codec=self._codec_name,
+            encryption="" if self._protection is None else self._protection.suite,
             remote=_shown(remote),
             sent=self._sent,
             received=self._past_received + (reception.received if reception else 0),
@@ -651,6 +716,7 @@ class CallAudio:
             duplicated=self._past_duplicates + (reception.duplicates if reception else 0),
             concealed=self._past_concealed + buffer.concealed,
             dropped=self._dropped,
+            unauthentic=self._unauthentic,
             jitter_ms=round(reception.jitter * 1000 / reception.clock, 2) if reception else 0.0,
             delay_ms=round(buffer.delay * 1000, 1),
             microphone_dbfs=round(self.microphone_level.dbfs, 1),
@@ -675,7 +741,8 @@ class CallAudio:
         self._sent += 1
         self._sent_octets += len(payload)
         second = payload_type | (0x80 if marker else 0)
-        return HEADER.pack(0x80, second, sequence, timestamp & 0xFFFFFFFF, self._ssrc) + payload
+        data = HEADER.pack(0x80, second, sequence, timestamp & 0xFFFFFFFF, self._ssrc) + payload
+        return data if self._protection is None else self._protection.protect(data)
 
     def _collect(self, pcm: bytes, timestamp: int, out: list[bytes]) -> None:
         """Packets of the agreed length, which need not be a period's."""
@@ -715,6 +782,40 @@ class CallAudio:
         return bool(events)
 
     # Receiving.
+
+    def _opened(self, data: bytes, source: Address, *, rtcp_port: bool) -> bytes | None:
+        """What is in a packet of a protected call; None when it is not the far end's to hear."""
+        protection = self._protection
+        assert protection is not None
+        if protection.is_handshake(data):
+            self._handshake(protection, data, source, rtcp_port=rtcp_port)
+            return None
+        if rtcp_port or (self._mux and is_rtcp(data)):
+            opened = protection.unprotect_rtcp(data)
+        else:
+            opened = protection.unprotect(data)
+        if opened is None:
+            self._unauthentic += 1
+        return opened
+
+    def _handshake(
+        self, protection: Protection, data: bytes, source: Address, *, rtcp_port: bool
+    ) -> None:
+        """Only from where the far end may be: anybody can write a first flight."""
+        if protection.failed or not self._may_be_there(source):
+            self._unauthentic += 1
+            return
+        was_ready = protection.ready
+        if not was_ready and not rtcp_port and not self._sdp_heard:
+            self.to = source
+            self._aim_rtcp()
+        protection.handshake_received(data, rtcp_port=rtcp_port)
+        self._ordinary = False
+        if protection.failed:
+            self.occurred.append(KeysRefused(protection.failed))
+        elif protection.ready and not was_ready:
+            self._mark()
+            self.occurred.append(KeysAgreed(protection.suite))
 
     def _another_source(
         self, source: Address, ssrc: int, sequence: int, now: float
@@ -773,11 +874,9 @@ class CallAudio:
         Once per address: one that follows us to the new SSRC only sends our packets back.
         """
         self._conflict = source
-        if self._rtcp_to is not None:
-            packets = [self._own_report(now), self._description(), rtcp.Bye((self._ssrc,))]
-            self._outbox.append(Datagram(rtcp.format_rtcp(packets), self._rtcp_to, not self._mux))
+        self._outbox += self._compound(now, rtcp.Bye((self._ssrc,)))
         self._ssrc = self._ids.number(32)
-        self._sequence = self._ids.number(16)
+        self._sequence = self._ids.number(15)
         self._mark()
 
     def _event(self, ssrc: int, timestamp: int, payload: bytes, now: float) -> None:
@@ -800,6 +899,10 @@ class CallAudio:
 
     def _may_type(self, source: Address) -> bool:
         """Whether digits from there are taken for the far end's."""
+        return self._protection is not None or self._may_be_there(source)
+
+    def _may_be_there(self, source: Address) -> bool:
+        """Whether signalling leads to expect the far end's packets from there."""
         if source[0] in self._hosts:
             return True
         remote = self._remote
@@ -855,10 +958,17 @@ class CallAudio:
 
     def _report(self, now: float, out: list[Datagram]) -> None:
         self._report_due = now + rtcp.report_interval(self._ids.fraction(), first=False)
-        if self._rtcp_to is None:
-            return
-        packets = [self._own_report(now), self._description()]
-        out.append(Datagram(rtcp.format_rtcp(packets), self._rtcp_to, not self._mux))
+        out += self._compound(now)
+
+    def _compound(self, now: float, *more: rtcp.RtcpPacket) -> list[Datagram]:
+        """Our report with what goes behind it; nothing while there is nowhere or no key for it."""
+        to, protection = self._rtcp_to, self._protection
+        if to is None or (protection is not None and not protection.rtcp_ready):
+            return []
+        data = rtcp.format_rtcp([self._own_report(now), self._description(), *more])
+        if protection is not None:
+            data = protection.protect_rtcp(data)
+        return [Datagram(data, to, not self._mux)]
 
     def _own_report(self, now: float) -> rtcp.RtcpPacket:
         blocks: tuple[rtcp.ReportBlock, ...] = ()

@@ -37,6 +37,8 @@ Events (every one a frozen dataclass, on the loop, in order):
     DigitHeard(session, digit: Digit)         RFC 4733 only; merge with INFO by events.DigitMerger
     FarEndStarted(session, source)            first valid packet since the address was agreed
     FarEndSilent(session, seconds)            dead call; once, until FarEndResumed(session)
+    KeysReady(session, suite)                 a DTLS handshake is done: sound passes
+    KeysFailed(session, why)                  it will never be: the session stays without sound
     SessionEnded(session, statistics)         after stop(); statistics None if never configured
     SoundEnded(sound)                         played to its end (not when stopped or replaced)
     SoundFailed(sound, reason)                it cannot be played
@@ -70,12 +72,15 @@ from doorboard.interfaces import AudioPort, BoardError
 from doorstation.errors import DoorstationError, TransportError
 from doorstation.ids import Ids, SystemIds
 from doorstation.media import codecs, path, resample, tones
+from doorstation.media.dtls import is_dtls
 from doorstation.media.engine import (
     Address,
     AgreedAudio,
     CallAudio,
     CallStatistics,
     Datagram,
+    KeysAgreed,
+    KeysRefused,
     LocalSound,
     MediaResumed,
     MediaSilent,
@@ -105,6 +110,16 @@ class FarEndSilent(msgspec.Struct, frozen=True):
 
 class FarEndResumed(msgspec.Struct, frozen=True):
     session: str
+
+
+class KeysReady(msgspec.Struct, frozen=True):
+    session: str
+    suite: str
+
+
+class KeysFailed(msgspec.Struct, frozen=True):
+    session: str
+    why: str
 
 
 class SessionEnded(msgspec.Struct, frozen=True):
@@ -138,6 +153,8 @@ MediaEvent = (
     | FarEndStarted
     | FarEndSilent
     | FarEndResumed
+    | KeysReady
+    | KeysFailed
     | SessionEnded
     | SoundEnded
     | SoundFailed
@@ -569,13 +586,18 @@ class _Leg:
             except OSError:
                 self.send_errors += 1
 
-    def discard(self) -> None:
-        """Throw away what came before the audio began: it would only be delay."""
+    def discard(self, now: float) -> None:
+        """Throw away what came before the audio began: it would only be delay.
+
+        But for a handshake, which the far end would begin again only after a second.
+        """
         for _ in range(4096):
             try:
-                self.sockets.rtp.recv(_DATAGRAM)
+                data, source = self.sockets.rtp.recvfrom(_DATAGRAM)
             except OSError:
                 break
+            if is_dtls(data):
+                self.audio.datagram(data, source[:2], now)
 
 
 class _Card:
@@ -799,7 +821,7 @@ class _Worker:
         leg.audio.configure(agreed, self._clock())
         if first:
             leg.audio.card_opened(self.rate)
-            leg.discard()
+            leg.discard(self._clock())
             if self._path is not None and not self._legs:
                 self._path.call_began(self.card.delay)
             self._legs.append(leg)
@@ -975,6 +997,10 @@ class _Worker:
                     self._report(FarEndSilent(leg.name, one.seconds))
                 case MediaResumed():
                     self._report(FarEndResumed(leg.name))
+                case KeysAgreed():
+                    self._report(KeysReady(leg.name, one.suite))
+                case KeysRefused():
+                    self._report(KeysFailed(leg.name, one.why))
 
     def _report(self, event: MediaEvent) -> None:
         self._post(self._on_event, event)
