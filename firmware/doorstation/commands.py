@@ -219,6 +219,7 @@ class Commands:
             "direction": call.direction,
             "peer": call.peer,
             "codec": self._reach.sound.codecs.get(name),
+            "encryption": self._reach.sound.encryption.get(name),
             "statistics": asdict(statistics) if statistics is not None else None,
         }
 

@@ -278,6 +278,13 @@ ShortCodes = Annotated[
     bool, Option(help="Accept codes of fewer than four digits in these calls: easy to guess.")
 ]
 
+Srtp = Literal["off", "optional", "required"]
+SrtpKeys = tuple[Literal["sdes", "dtls"], ...]
+PeerSrtp = Annotated[Srtp | None, Option(help="As `audio.srtp`, here.", absent="`audio.srtp`")]
+PeerSrtpKeys = Annotated[
+    SrtpKeys, Option(help="As `audio.srtp_keys`, here.", least=1, absent="`audio.srtp_keys`")
+]
+
 
 class Account(Section, frozen=True, kw_only=True):
     """The account at a telephone system. Without it only direct calls are possible."""
@@ -318,6 +325,8 @@ class Account(Section, frozen=True, kw_only=True):
         bool, Option(help="Codes count in calls that come in through the registrar.")
     ] = False
     short_codes: ShortCodes = False
+    srtp: PeerSrtp = None
+    srtp_keys: PeerSrtpKeys = ()
 
 
 class Sip(Section, frozen=True, kw_only=True):
@@ -471,6 +480,8 @@ class Peer(Section, frozen=True, kw_only=True):
         ),
     ] = ("sha-256", "md5")
     short_codes: ShortCodes = False
+    srtp: PeerSrtp = None
+    srtp_keys: PeerSrtpKeys = ()
 
 
 class Led(Section, frozen=True, kw_only=True):
@@ -531,6 +542,22 @@ class Audio(Section, frozen=True, kw_only=True):
     answer_order: Annotated[
         Literal["offerer", "ours"], Option(help="Whose codec order counts when the door answers.")
     ] = "offerer"
+    srtp: Annotated[
+        Srtp | None,
+        Option(
+            help="Encryption of sound. `optional`: offered and taken, plain sound where the other "
+            "side has none. `required`: no call without. `off`: never.",
+            absent="`optional`, but offered over TLS only",
+        ),
+    ] = None
+    srtp_keys: Annotated[
+        SrtpKeys,
+        Option(
+            help="How keys are agreed on, best first. `sdes`: they stand in the SIP messages, for "
+            "every server on the way to read. `dtls`: the two ends agree by themselves.",
+            least=1,
+        ),
+    ] = ("sdes",)
     country: Annotated[Country, Option(help="Whose ring-back and busy tones are played.")] = "de"
     rtp_ports: Annotated[
         str, Option(help="UDP ports for sound, first-last.", check=_port_range)

@@ -1,18 +1,24 @@
 """The door's sound: what the visitor hears, and the one call that has microphone and speaker."""
 
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
-from doorstation.door.events import Play
+from doorstation.door.events import Field, Play
 from doorstation.errors import DoorstationError, TransportError
 from doorstation.media import tones, wav
 from doorstation.media.engine import CallStatistics
 from doorstation.media.events import STRAY, Digit, DigitMerger
+from doorstation.media.srtp import Keys
 from doorstation.net.media import MediaSession, MediaThread
 from doorstation.sdp.negotiation import AudioSession
 from doorstation.settings import Audio
+from doorstation.sip.transport import Transport
 
 log = logging.getLogger(__name__)
+
+Record: TypeAlias = Callable[[str, Mapping[str, Field]], None]
 
 
 class Sound:
@@ -21,8 +27,9 @@ class Sound:
     A session's ports are opened when a call is placed or answered, and closed with the last use.
     """
 
-    def __init__(self, media: MediaThread, audio: Audio) -> None:
+    def __init__(self, media: MediaThread, audio: Audio, record: Record) -> None:
         self._media = media
+        self._record = record
         self._sounds = read_sounds(audio)
         self._sessions = 0
         self._calls: dict[str, str] = {}  # of each session, until it has ended
@@ -35,6 +42,10 @@ class Sound:
         self.progressing = ""
         """The caller who hears the door before it answers, or ""."""
         self.codecs: dict[str, str] = {}
+        self.encryption: dict[str, dict[str, Field]] = {}
+        """What protects each call's sound: suite, how the keys came, whether others could read
+        them; a call without an entry is plain."""
+        self._told_of_readable_keys = False
 
     def play(self, wish: Play) -> None:
         """Play to the visitor and, if the door wants so, to the far end."""
@@ -91,12 +102,37 @@ class Sound:
         elif call != self.talking:
             return
         self.codecs[call] = session.codec.name
+        if isinstance(session.protection, Keys):
+            readable = session.signalled_over != Transport.TLS
+            self._protected(call, session.protection.suite, "sdes", readable=readable)
+            if readable and not self._told_of_readable_keys:
+                self._told_of_readable_keys = True
+                log.warning(
+                    "keys of encrypted sound travel readable in SIP over %s, for whoever reads it; "
+                    'use TLS to the telephone system, or srtp_keys = ["dtls"]',
+                    session.signalled_over,
+                )
+        elif session.protection is None and self.encryption.pop(call, None) is not None:
+            self._record("encryption", {"call": call, "suite": None})
         try:
             own = self.open()
             own.configure(session)
             self._calls[own.name] = call
         except (ValueError, TransportError) as error:
             log.warning("the call has no sound: %s", error)
+
+    def keys_ready(self, session: str, suite: str) -> None:
+        """The two ends agreed on keys by themselves."""
+        call = self._calls.get(session)
+        if call:
+            self._protected(call, suite, "dtls", readable=False)
+
+    def _protected(self, call: str, suite: str, keys: str, *, readable: bool) -> None:
+        """Show it, and record it where it is new."""
+        shown: dict[str, Field] = {"suite": suite, "keys": keys, "keys_readable": readable}
+        if self.encryption.get(call) != shown:
+            self.encryption[call] = shown
+            self._record("encryption", {"call": call, **shown})
 
     def gave_up(self, call: str) -> bool:
         """A call has no sound any more before it was answered; whether it was the one heard."""
@@ -109,6 +145,7 @@ class Sound:
     def call_ended(self, call: str) -> None:
         """Close what this call used; any other, a caller refused meanwhile, leaves it alone."""
         self.codecs.pop(call, None)
+        self.encryption.pop(call, None)
         if call in (self.talking, self.progressing):
             self.talking = self.progressing = ""
             self.close_if_unused()

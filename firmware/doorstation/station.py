@@ -134,7 +134,7 @@ class Station:
             opus_complexity=board.opus_complexity,
         )
         self._card = CardWatch(board.check_audio, lambda: self._media.card, self._card_changed)
-        self._sound = Sound(self._media, settings.audio)
+        self._sound = Sound(self._media, settings.audio, self._journal.record)
         self._relays = Relays(board.relays, self._later, self._state_changed, self._relay_fault)
         self._fault: asyncio.Future[None] = self._loop.create_future()
         self._names = outside.names()
@@ -378,6 +378,10 @@ class Station:
             case media.FarEndStarted(session) if self._sound.is_current(session):
                 if self._sound.early and not self._sound.talking:
                     self._door_input(door.EarlyMedia(self._door.call, heard=True))
+            case media.KeysReady(session, suite):
+                self._sound.keys_ready(session, suite)
+            case media.KeysFailed(session, why) if self._sound.is_current(session):
+                self._no_keys(why)
             case media.FarEndSilent(session, seconds) if self._sound.is_current(session):
                 self._far_end_silent(seconds)
             case media.CardLost(reason):
@@ -411,6 +415,13 @@ class Station:
         self._journal.record("dead_call", {"call": call.id, "why": why})
         self._shell.tell(lambda now: self._agent.hang_up(call.id, now, why))
 
+    def _no_keys(self, why: str) -> None:
+        """A call whose sound was to be encrypted and cannot be: nobody would hear anything."""
+        call = self._sound.talking
+        self._journal.record("encryption_failed", {"call": call or self._sound.early, "why": why})
+        if call:
+            self._shell.tell(lambda now: self._agent.hang_up(call, now, why))
+
     def _digit(self, call: str, digit: Digit, held: float) -> None:
         if call and self._sound.is_new(call, digit, held):
             self._door_input(door.DigitReceived(call, digit.value, digit.source))
@@ -435,7 +446,9 @@ class Station:
                 self._door_input(
                     door.StepFailed(
                         group,
-                        tuple(door.Outcome(o.target, o.kind.value, o.status) for o in outcomes),
+                        tuple(
+                            door.Outcome(o.target, o.kind.value, o.status, o.why) for o in outcomes
+                        ),
                     )
                 )
             case ua.MediaChanged(call, session, early):

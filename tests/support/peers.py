@@ -326,6 +326,8 @@ def baresip(
     auto_answer: bool = True,
     source: Path | None = None,
     codecs: str = "PCMA/8000/1,PCMU/8000/1",
+    encryption: Literal["", "srtp", "srtp-mand", "srtp-mandf", "dtls_srtp"] = "",
+    rtcp_mux: bool = False,
     expires: int = 60,
     address: str | None = None,
     password: str = "",
@@ -333,8 +335,9 @@ def baresip(
     """Run a phone as `user`; registered on return when there is a `registrar` (which knows `user`).
 
     `source`: what it says, a WAV of 8 kHz mono S16, ten minutes of 440 Hz where none is given; it
-    hangs up at the file's end. Without `auto_answer`, use `accept`. `address`: one that
-    `lab.address` gave, IPv6 too. `password`: what it proves where it calls without a registrar.
+    hangs up at the file's end. `encryption`: "srtp" has keys in RTP/AVP, "srtp-mand" is RTP/SAVP.
+    Without `auto_answer`, use `accept`. `address`: one that `lab.address` gave, IPv6 too.
+    `password`: what it proves where it calls without a registrar.
     """
     directory.mkdir(parents=True, exist_ok=True)
     address = address or lab.address()
@@ -360,6 +363,7 @@ ausrc_channels 1
 auplay_channels 1
 rtp_ports {first}-{last}
 rtp_stats yes
+rtcp_mux {"yes" if rtcp_mux else "no"}
 jitter_buffer_delay 5-10
 snd_path {directory}
 ctrl_tcp_listen {host}:4444
@@ -370,6 +374,8 @@ module aubridge.so
 module sndfile.so
 module ctrl_tcp.so
 module uuid.so
+module srtp.so
+module dtls_srtp.so
 module_tmp account.so
 module_app menu.so
 statmode_default off
@@ -384,6 +390,7 @@ statmode_default off
         uri = f"sip:{user}@{host}"
         way = ";regint=0" + (f";auth_user={user};auth_pass={password}" if password else "")
     answer = ";answermode=auto" if auto_answer else ""
+    answer += f";mediaenc={encryption}" if encryption else ""
     account = f"<{uri};transport={transport}>{way};audio_codecs={codecs}{answer}\n"
     (directory / "accounts").write_text(account)
     (directory / "contacts").write_text("")

@@ -476,6 +476,7 @@ class Door:
                 target=outcome.target,
                 status=outcome.status,
                 rule=outcome.kind,
+                **({"why": outcome.why} if outcome.why else {}),
             )
         if not outcomes:
             attempt.results.add("failed")

@@ -85,6 +85,7 @@ class Outcome(msgspec.Struct, frozen=True):
     target: str
     kind: str
     status: int = 0
+    why: str = ""
 
 
 class StepFailed(msgspec.Struct, frozen=True):

@@ -241,10 +241,15 @@ _USERNAME: Final = re.compile(r'\busername\*?[ \t]*=[ \t]*("[^"]*"|[^ ,]*)', re.
 # Start line, CSeq or content type: an INFO may carry digits as any type, or as none.
 _DIGITS: Final = re.compile(r"^INFO |[ \t]INFO[ \t]*$|application/dtmf", re.IGNORECASE)
 _SIGNAL: Final = re.compile(r"([ \t]*Signal[ \t]*=).*", re.IGNORECASE)
+# SRTP keys, in whatever line: RFC 4568's attribute, and the `k=` that came before it.
+_KEYS: Final = re.compile(
+    r"(.*?\binline[ \t]*:|[ \t]*a[ \t]*=[ \t]*crypto[ \t]*:[ \t]*\S*|[ \t]*k[ \t]*=).*",
+    re.IGNORECASE,
+)
 
 
 def masked(data: bytes) -> str:
-    """A message as text for people: no digest, no door code; control characters made visible.
+    """A message as text for people: no digest, key or door code; control characters made visible.
 
     Authorization values are reduced to scheme and username, DTMF bodies to `*`.
     """
@@ -279,5 +284,7 @@ def masked(data: bytes) -> str:
             line = f"{found[1]}*"
         elif not body and _DIGITS.search(line):
             digits = True
+        elif found := _KEYS.match(line):
+            line = f"{found[1]}***"
         lines.append(printable(line))
     return "\n".join(lines)

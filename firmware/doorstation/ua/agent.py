@@ -29,7 +29,7 @@ from doorstation.sip.message import Request, Response, make_response
 from doorstation.sip.transport import DnsQuery, DnsResult, Flow, Target, Wire
 from doorstation.sip.uri import SipUri, parse_uri
 from doorstation.ua.call import Call, Line, base_headers, refusal, send_ack
-from doorstation.ua.config import Account, AgentConfig
+from doorstation.ua.config import Account, AgentConfig, SrtpPolicy
 from doorstation.ua.events import (
     CallArrived,
     Event,
@@ -191,7 +191,9 @@ class UserAgent:
             uri = self._uri(target)
             destination = self._way(uri)
             identity = self._identity(self._account_for(uri))
-            call = OutgoingCall(self._name(), self._line, destination, identity, port, self._way)
+            call = OutgoingCall(
+                self._name(), self._line, destination, identity, port, self._way, self._srtp(uri)
+            )
             calls[call.id] = call
             names[call.id] = target
             self._placed.append(call.call_id)
@@ -472,11 +474,13 @@ class UserAgent:
         if len(self.calls) >= self.config.max_calls:
             self._refuse(server, request, flow, make_response(request, 486), "calls-full")
             return
-        call = IncomingCall(self._name(), self._line, server, request, flow, now)
-        call.by_account = decision.peer is None
+        peer, account = decision.peer, self.config.account
+        known = peer if peer is not None else account
+        srtp = known.srtp if known is not None else self.config.srtp
+        call = IncomingCall(self._name(), self._line, server, request, flow, srtp, now)
+        call.by_account = peer is None
         self.calls[call.id] = call
         self._servers[server] = call
-        peer = decision.peer
         self._tell(
             CallArrived(
                 call.id,
@@ -586,6 +590,15 @@ class UserAgent:
         if account is None or (account.outbound_proxy is None and uri.host != account.aor.host):
             return None
         return account
+
+    def _srtp(self, uri: SipUri) -> SrtpPolicy:
+        """What the settings say of encryption with whom we call."""
+        for peer in self.config.peers:
+            host = peer.uri.host
+            if peer.uri.user == uri.user and (host == uri.host or same_host(host, uri.host)):
+                return peer.srtp
+        account = self._account_for(uri)
+        return account.srtp if account is not None else self.config.srtp
 
     def _way(self, uri: SipUri) -> Destination:
         """By which way somebody is called."""

@@ -22,7 +22,7 @@ from doorstation.sip.headers import Headers, NameAddr, format_name_addr
 from doorstation.sip.message import Message, Request, Response, make_response
 from doorstation.sip.transport import Flow
 from doorstation.sip.uri import SipUri
-from doorstation.ua.config import AgentConfig
+from doorstation.ua.config import AgentConfig, SrtpPolicy
 from doorstation.ua.events import (
     CallEnded,
     CallHeld,
@@ -102,16 +102,17 @@ class Call:
     by_account = False
     """The call goes through our account, so its requests may be authorised by it."""
 
-    def __init__(self, name: str, line: Line, peer: str) -> None:
+    def __init__(self, name: str, line: Line, peer: str, srtp: SrtpPolicy) -> None:
         self.id = name
         self.peer = peer
+        self._srtp = srtp
         self.phase = Phase.SETTING_UP
         self.state = CallState.CALLING
         self.dialog: Dialog | None = None
         self.media_port = 0
         self.timer = SessionTimer(line.config.session_expires, line.config.min_session_expires)
         self._line = line
-        self._offers = OfferAnswer(line.ids, self._local_audio("127.0.0.1", 9))
+        self._offers = OfferAnswer(line.ids, self._local_audio(None, 9))
         self._flow: Flow | None = None
         """What the far end knows of our address is that of this flow."""
         self._repeat: Repeat | None = None
@@ -508,21 +509,23 @@ class Call:
 
     # -- parts
 
-    def _local_audio(self, address: str, port: int, signalled_by: str = "") -> LocalAudio:
+    def _local_audio(self, flow: Flow | None, port: int) -> LocalAudio:
         config = self._line.config
         return LocalAudio(
-            address,
+            flow.local[0] if flow is not None else "127.0.0.1",
             port,
             codecs=config.codecs,
             also=config.also,
             answer_order=config.answer_order,
-            signalled_by=signalled_by,
+            signalled_by=flow.remote[0] if flow is not None else "",
+            signalled_over=flow.transport.value if flow is not None else "",
+            encryption=self._srtp.over(flow.transport if flow is not None else None),
         )
 
     def _local_from(self, flow: Flow) -> None:
         """The address that this flow really leaves from is where sound can come back to."""
         self._flow = flow
-        self._offers.local = self._local_audio(flow.local[0], self.media_port, flow.remote[0])
+        self._offers.local = self._local_audio(flow, self.media_port)
 
     def _in_dialog(self, method: str, flow: Flow) -> Request:
         assert self.dialog is not None

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
@@ -10,11 +11,34 @@ from doorstation import settings as settings_
 from doorstation.errors import DoorstationError
 from doorstation.media.codecs import missing
 from doorstation.sdp.codecs import L16, L16_NARROW, OFFERED, PCMA, PCMU, Codec
+from doorstation.sdp.negotiation import Encryption
 from doorstation.settings import Settings, parse_host_port
 from doorstation.sip.digest import ALGORITHMS
+from doorstation.sip.transport import Transport
 from doorstation.sip.uri import SipUri, parse_uri
 
 log = logging.getLogger(__name__)
+
+
+class SrtpPolicy(msgspec.Struct, frozen=True):
+    """Encryption of sound with somebody. `mode`: "off", "optional" or "required"; "" is optional,
+    and offers nothing where the signalling that carries the keys can be read."""
+
+    mode: str = ""
+    keys: tuple[str, ...] = ("sdes",)
+
+    def over(self, transport: Transport | None) -> Encryption:
+        """What that means for a call that is signalled over `transport`."""
+        offered = self.mode in ("optional", "required")
+        return Encryption(
+            offered=offered or (self.mode == "" and transport is Transport.TLS),
+            accepted=self.mode != "off",
+            required=self.mode == "required",
+            keys=self.keys,
+        )
+
+
+USUAL_SRTP: Final = SrtpPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +58,7 @@ class Account:
     """Whether calls that come through the registrar are let in."""
     keep_alive: float = 30.0
     """Seconds between OPTIONS to the registrar; 0: none."""
+    srtp: SrtpPolicy = USUAL_SRTP
 
     @property
     def servers(self) -> frozenset[str]:
@@ -57,6 +82,7 @@ class Peer:
     password: str = field(default="", repr=False)
     digest: tuple[str, ...] = ALGORITHMS
     """Algorithms by which it may prove its password, the preferred first."""
+    srtp: SrtpPolicy = USUAL_SRTP
 
 
 class AgentConfig(msgspec.Struct, frozen=True):
@@ -74,6 +100,8 @@ class AgentConfig(msgspec.Struct, frozen=True):
     session_expires: int = 1800
     """Session timer (RFC 4028), seconds; 0: never asked for, still kept when the peer asks."""
     min_session_expires: int = 90
+    srtp: SrtpPolicy = USUAL_SRTP
+    """With who is neither the account nor a peer."""
     redirect_limit: int = 5
 
 
@@ -90,11 +118,14 @@ def config_from(settings: Settings) -> AgentConfig:
             peer.may_call,
             peer.password.reveal(),
             tuple(algorithm.upper() for algorithm in peer.digest),
+            _srtp(peer, settings.audio),
         )
         for name, peer in settings.peers.items()
     )
     return AgentConfig(
-        account=None if settings.account is None else _account(settings.account, sip),
+        account=None
+        if settings.account is None
+        else _account(settings.account, sip, _srtp(settings.account, settings.audio)),
         peers=peers,
         local_user=sip.user,
         display_name=sip.display_name,
@@ -104,6 +135,7 @@ def config_from(settings: Settings) -> AgentConfig:
         also=tuple(c for c in (L16, L16_NARROW) if not missing(c.name, c.clock)),
         answer_order=settings.audio.answer_order,
         session_expires=int(sip.session_timer),
+        srtp=_srtp(settings.audio, settings.audio),
     )
 
 
@@ -121,7 +153,13 @@ def _offered(names: Iterable[str]) -> tuple[Codec, ...]:
     return tuple(offered)
 
 
-def _account(account: settings_.Account, sip: settings_.Sip) -> Account:
+def _srtp(
+    own: settings_.Audio | settings_.Account | settings_.Peer, audio: settings_.Audio
+) -> SrtpPolicy:
+    return SrtpPolicy(own.srtp or audio.srtp or "", own.srtp_keys or audio.srtp_keys)
+
+
+def _account(account: settings_.Account, sip: settings_.Sip, srtp: SrtpPolicy) -> Account:
     def server(text: str) -> SipUri | None:
         if not text:
             return None
@@ -143,6 +181,7 @@ def _account(account: settings_.Account, sip: settings_.Sip) -> Account:
         expires=int(account.expires),
         may_call=account.may_call,
         keep_alive=sip.keep_alive,
+        srtp=srtp,
     )
 
 

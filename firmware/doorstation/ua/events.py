@@ -101,6 +101,8 @@ class Outcome(msgspec.Struct, frozen=True):
     target: str
     kind: OutcomeKind
     status: int
+    why: str = ""
+    """When it was this side that could not."""
 
 
 class GroupRinging(msgspec.Struct, frozen=True):

@@ -57,14 +57,14 @@ class CallGroup(msgspec.Struct):
                     if name != call:
                         other.cancel(now, ELSEWHERE)
                 self.report(GroupAnswered(self.name, call, self.targets[call]))
-            case CallEnded(call, kind, status) if call != self.winner:
-                self._ended(call, kind or OutcomeKind.FAILED, status)
+            case CallEnded(call, kind, status, why, by_peer) if call != self.winner:
+                self._ended(call, kind or OutcomeKind.FAILED, status, "" if by_peer else why)
             case _:
                 return False
         return True
 
-    def _ended(self, call: str, kind: OutcomeKind, status: int) -> None:
-        self._outcomes[call] = Outcome(self.targets[call], kind, status)
+    def _ended(self, call: str, kind: OutcomeKind, status: int, why: str) -> None:
+        self._outcomes[call] = Outcome(self.targets[call], kind, status, why)
         if not self._done and len(self._outcomes) == len(self.calls):
             self._done = True
             outcomes = tuple(self._outcomes[name] for name in self.calls)

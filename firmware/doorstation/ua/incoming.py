@@ -18,6 +18,7 @@ from doorstation.ua.call import (
     is_sdp,
     set_sdp,
 )
+from doorstation.ua.config import SrtpPolicy
 from doorstation.ua.events import CallConnected, CallState, Event, MediaChanged, OutcomeKind
 from doorstation.ua.inspect import METHODS, SUPPORTED
 from doorstation.ua.policy import same_host
@@ -27,10 +28,17 @@ class IncomingCall(Call):
     direction = "in"
 
     def __init__(
-        self, name: str, line: Line, server: int, request: Request, flow: Flow, now: float
+        self,
+        name: str,
+        line: Line,
+        server: int,
+        request: Request,
+        flow: Flow,
+        srtp: SrtpPolicy,
+        now: float,
     ) -> None:
         """Raises ProtocolError with the status to refuse the INVITE with."""
-        super().__init__(name, replace(line, report=self._tell), str(request.from_.uri))
+        super().__init__(name, replace(line, report=self._tell), str(request.from_.uri), srtp)
         # The source of a datagram is easily forged: without this, who forges a peer's would have
         # our sound sent wherever his SDP says, and could type codes from there.
         self._proved = flow.transport.reliable
@@ -52,7 +60,7 @@ class IncomingCall(Call):
         self.timer.check_request(request)
         if is_sdp(request):
             # Refused now, not when the resident lifts the receiver (RFC 3261 §13.3.1.3).
-            OfferAnswer(line.ids, self._local_audio(flow.local[0], 9)).answer(request.body)
+            OfferAnswer(line.ids, self._local_audio(flow, 9)).answer(request.body)
 
     @property
     def way_back(self) -> Flow | None:

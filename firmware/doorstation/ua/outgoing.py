@@ -23,6 +23,7 @@ from doorstation.ua.call import (
     send_ack,
     set_sdp,
 )
+from doorstation.ua.config import SrtpPolicy
 from doorstation.ua.events import (
     CallConnected,
     CallRinging,
@@ -91,9 +92,10 @@ class OutgoingCall(Call):
         identity: Identity,
         port: int,
         way: Way,
+        srtp: SrtpPolicy,
     ) -> None:
         """`way` says how to reach where a 3xx sends us."""
-        super().__init__(name, line, str(destination.uri))
+        super().__init__(name, line, str(destination.uri), srtp)
         self.media_port = port
         self._way = way
         self._destination = destination
@@ -400,12 +402,24 @@ class OutgoingCall(Call):
             if status == 422 and self.timer.interval_too_small(response):
                 self._send_invite(now)
                 return
+            if status == 488 and self._goes_without_encryption():
+                self._send_invite(now)
+                return
         why = response.reason
         if status in (401, 407):
             why = f"{status}: {self._line.requester.fault}"
         kind = _KINDS.get(status, OutcomeKind.FAILED)
         self._end(kind, status, why, now=now, by_peer=True)
         self._over()
+
+    def _goes_without_encryption(self) -> bool:
+        """Some refuse the call for keys in RTP/AVP, FreeSWITCH for one: where encryption was only
+        wished for, it is asked again without."""
+        wish = self._offers.local.encryption
+        if not wish.offered or wish.required or self._offers.session is not None:
+            return False
+        self._srtp = SrtpPolicy("off")
+        return True
 
     def _redirect(self, response: Response, now: float) -> bool:
         """Try the Contacts of a 3xx, best first, none twice (RFC 3261 §8.1.3.4)."""
