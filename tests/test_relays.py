@@ -1,0 +1,74 @@
+"""Relays: a pulse ends by itself, and every way out releases."""
+
+import asyncio
+
+from doorboard.fake import FakeRelay
+from doorboard.interfaces import BoardError
+from doorstation.door.events import RelayFailed, RelayPulled
+from doorstation.relays import Relays
+
+from tests.support.virtual_time import run
+
+
+class Stuck(FakeRelay):
+    """One whose driver cannot let go."""
+
+    def release(self) -> None:
+        raise BoardError("no such line")
+
+
+class House:
+    def __init__(self, *relays: FakeRelay) -> None:
+        self.told: list[RelayPulled | RelayFailed] = []
+        self.faults: list[tuple[str, str]] = []
+        self.relays = Relays(
+            {relay.name: relay for relay in relays},
+            self.told.append,
+            lambda: None,
+            lambda relay, why: self.faults.append((relay, why)),
+        )
+
+
+def test_a_second_pulse_counts_from_its_own_start() -> None:
+    async def story() -> None:
+        door = FakeRelay("door")
+        house = House(door)
+        house.relays.pulse("door", 3)
+        await asyncio.sleep(2)
+        house.relays.pulse("door", 3)
+        await asyncio.sleep(2)
+        assert door.on
+        assert house.relays.pulsing
+        await asyncio.sleep(1.1)
+        assert not door.on
+        assert not house.relays.pulsing
+        assert house.told == [RelayPulled("door"), RelayPulled("door")]
+        assert house.relays.status() == {"door": {"on": False, "pulses": 1}}
+
+    run(story())
+
+
+def test_one_relay_that_cannot_let_go_holds_no_other() -> None:
+    async def story() -> None:
+        gate, door = Stuck("gate"), FakeRelay("door")
+        house = House(gate, door)
+        house.relays.pulse("gate", 3)
+        house.relays.pulse("door", 3)
+        house.relays.release_all()
+        assert not door.on
+        assert not house.relays.pulsing
+        assert house.faults == [("gate", "no such line")]
+
+    run(story())
+
+
+def test_a_relay_that_cannot_pull_is_told_at_once() -> None:
+    async def story() -> None:
+        door = FakeRelay("door")
+        door.close()
+        house = House(door)
+        house.relays.pulse("door", 3)
+        assert house.told == [RelayFailed("door", "relay door is closed")]
+        assert not house.relays.pulsing
+
+    run(story())
