@@ -5,6 +5,7 @@
 
 import base64
 import binascii
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,8 +50,12 @@ class PublicKey(msgspec.Struct, frozen=True):
     @property
     def kid(self) -> str:
         """The first 16 signs of the key's thumbprint (RFC 7638 3, RFC 8037 2)."""
-        jwk = f'{{"crv":"Ed25519","kty":"OKP","x":"{self.text}"}}'
-        return _encoded(hashlib.sha256(jwk.encode()).digest())[:_SHORT]
+        return _encoded(hashlib.sha256(self.jwk.encode()).digest())[:_SHORT]
+
+    @property
+    def jwk(self) -> str:
+        """The key as JSON, with its members in the thumbprint's order (RFC 8037 2)."""
+        return f'{{"crv":"Ed25519","kty":"OKP","x":"{self.text}"}}'
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
         from cryptography.exceptions import InvalidSignature
@@ -104,9 +109,10 @@ class PrivateKey:
     def public(self) -> PublicKey:
         return PublicKey(self._key.public_key().public_bytes_raw())
 
-    def sign(self, payload: bytes) -> str:
-        """A compact token over the payload."""
-        head = f'{{"alg":"EdDSA","kid":"{self.public.kid}"}}'
+    def sign(self, payload: bytes, *, with_key: bool = False) -> str:
+        """A compact token over the payload. `with_key`: for doors that do not know the key yet."""
+        jwk = f',"jwk":{self.public.jwk}' if with_key else ""
+        head = f'{{"alg":"EdDSA","kid":"{self.public.kid}"{jwk}}}'
         signed = f"{_encoded(head.encode())}.{_encoded(payload)}"
         return f"{signed}.{_encoded(self._key.sign(signed.encode()))}"
 
@@ -118,6 +124,8 @@ class Token(msgspec.Struct, frozen=True):
     payload: bytes
     signed: bytes
     signature: bytes
+    header_key: PublicKey | None = None
+    """The key that the token brings along (`jwk`): it proves nothing by being there."""
 
     def check(self, key: PublicKey) -> bytes:
         """The payload. Raises NotSigned if `key` did not sign it."""
@@ -126,10 +134,13 @@ class Token(msgspec.Struct, frozen=True):
         return self.payload
 
 
-def parse_token(text: str) -> Token:
-    """Read a compact token. Raises NotSigned: another algorithm or extension, or no token."""
-    if len(text) > MAX_TOKEN:
-        raise NotSigned(f"a token of {len(text)} bytes, {MAX_TOKEN} are read")
+def parse_token(text: str, limit: int = MAX_TOKEN) -> Token:
+    """Read a compact token of at most `limit` bytes.
+
+    Raises NotSigned: another algorithm or extension, or no token.
+    """
+    if len(text) > limit:
+        raise NotSigned(f"a token of {len(text)} bytes, {limit} are read")
     parts = text.split(".")
     if len(parts) != 3:
         raise NotSigned("no token: three parts with dots between")
@@ -146,7 +157,15 @@ def parse_token(text: str) -> Token:
     if not isinstance(kid, str) or not kid:
         raise NotSigned("no kid: which key signed it?")
     signed = f"{parts[0]}.{parts[1]}".encode()
-    return Token(kid, payload, signed, signature)
+    return Token(kid, payload, signed, signature, _header_key(head.get("jwk")))
+
+
+def _header_key(jwk: object) -> PublicKey | None:
+    match jwk:
+        case {"crv": "Ed25519", "kty": "OKP", "x": str(text)}:
+            with contextlib.suppress(ValueError):
+                return PublicKey.parse(text)
+    return None
 
 
 def _encoded(data: bytes) -> str:

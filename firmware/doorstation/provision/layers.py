@@ -5,7 +5,7 @@ laid over each other in the order of `ORIGINS`, value by value; a list is one va
 dotted path to a value or a table: `audio.country`, `relays.door`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -120,6 +120,15 @@ def leaves(raw: Raw, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(value, key)
         else:
             yield key, value
+
+
+def merged(layers: Iterable[Raw]) -> dict[str, Any]:
+    """Tables over each other, value by value; the last one wins. Raises SettingsError."""
+    found: dict[str, Any] = {}
+    for raw in layers:
+        for key, value in leaves(raw):
+            _put(found, key, value)
+    return found
 
 
 def find(raw: Raw, key: str) -> Any:
