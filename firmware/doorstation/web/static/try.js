@@ -322,7 +322,7 @@ function recordSeen(record) {
   }
 }
 
-// --- Listening: each 20 ms of sound is placed right behind the one before -------------------------
+// --- Listening: each piece of sound is placed right behind the one before -------------------------
 
 const LEAD = 0.08; // seconds of sound ahead of the loudspeaker: what the network's jitter may take
 let rate = 8000;
