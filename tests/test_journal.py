@@ -1,5 +1,6 @@
 """The journal: what happened is told at once, and written when the disk takes it."""
 
+import asyncio
 import os
 import threading
 from pathlib import Path
@@ -14,10 +15,11 @@ async def test_disk_that_stands_still_keeps_nobody_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "events.jsonl"
-    moves = threading.Event()
+    stands, moves = threading.Event(), threading.Event()
     write = os.write
 
     def stalled(file: int, data: bytes) -> int:
+        stands.set()
         assert moves.wait(60)
         return write(file, data)
 
@@ -29,6 +31,7 @@ async def test_disk_that_stands_still_keeps_nobody_waiting(
         journal.record("press", {"number": number})
     assert [event["number"] for event in journal.recent()] == [0, 1, 2]
     assert [event["number"] for event in heard] == [0, 1, 2]
+    assert await asyncio.to_thread(stands.wait, 60)
     assert not list(read_events(path))
 
     moves.set()
@@ -41,10 +44,11 @@ async def test_disk_that_stands_still_keeps_nobody_waiting(
 async def test_records_beyond_what_a_stalled_disk_may_keep_in_memory_are_counted_as_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves = threading.Event()
+    stands, moves = threading.Event(), threading.Event()
     write = os.write
 
     def stalled(file: int, data: bytes) -> int:
+        stands.set()
         assert moves.wait(60)
         return write(file, data)
 
@@ -53,7 +57,7 @@ async def test_records_beyond_what_a_stalled_disk_may_keep_in_memory_are_counted
     journal = Journal(Log(events=str(tmp_path / "events.jsonl")))
     for _ in range(20):
         journal.record("press", {})
-    journal.recent()
+    assert await asyncio.to_thread(stands.wait, 60)
     kept = 20 - journal.lost
     assert kept in (5, 6)  # the sixth: the one that the thread already holds
     moves.set()

@@ -21,6 +21,9 @@ RECENT: Final = 200
 REFUSALS_EVERY: Final = 10.0
 """Seconds between records of strangers turned away: bounds what a scanner writes into the log."""
 
+DISK_AFTER: Final = 0.05
+"""Seconds that records wait for the disk, to be written together: its thread wants the interpreter
+too, and would get it just when a call is to be answered."""
 MAX_WAITING: Final = 10_000
 """Records that a stalled disk may keep waiting in memory, a few megabytes; later ones are lost."""
 CLOSE_WITHIN: Final = 2.0
@@ -42,6 +45,7 @@ class Journal:
         self._disk = _Disk(self._file)
         self._recent: deque[Event] = deque(maxlen=RECENT)
         self._unwritten: list[_Record] = []
+        self._for_disk: list[_Record] = []
         self._refusals = 0
         self._refusals_due = 0.0
         self.follower: Callable[[Event], None] = lambda event: None
@@ -92,20 +96,27 @@ class Journal:
     def close(self) -> None:
         """Write what is left, and close the event log."""
         self._write()
+        self._hand_over()
         self._disk.close()
 
     def _write(self) -> None:
-        """Tell what this turn recorded, in its order, and hand it to the disk."""
+        """Tell what this turn recorded, in its order, and keep it for the disk."""
         records, self._unwritten = self._unwritten, []
-        for record in records:
-            kind, fields, at = record
-            if self._kept:
-                self._disk.write(record)
+        if records and self._kept:
+            if not self._for_disk:
+                self._loop.call_later(DISK_AFTER, self._hand_over)
+            self._for_disk += records
+        for kind, fields, at in records:
             event = {"event": kind, "at": f"{at:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z", **fields}
             self._recent.append(event)
             self.follower(event)
             detail = " ".join(f"{k}={value}" for k, value in fields.items() if value is not None)
             log.info("%s: %s", kind, detail)
+
+    def _hand_over(self) -> None:
+        records, self._for_disk = self._for_disk, []
+        for record in records:
+            self._disk.write(record)
 
 
 class _Disk:
