@@ -480,6 +480,21 @@ def test_one_host_cannot_fill_the_table_for_others() -> None:
     received(machine, wire(branch="z9hG4bKx", call_id="x"), other)
 
 
+def test_host_at_its_limit_gives_up_what_was_answered_longest_ago() -> None:
+    machine = endpoint(max_transactions_per_host=3)
+    for n in range(3):
+        event = received(machine, wire("OPTIONS", branch=f"z9hG4bK{n}", call_id=str(n)))
+        if n:
+            machine.respond(event.server_id, make_response(event.request, 200, to_tag="a"), 0.0)
+    for n in range(3, 5):
+        received(machine, wire("OPTIONS", branch=f"z9hG4bK{n}", call_id=str(n)))
+    assert machine.load["server_transactions"] == machine.load["merge_keys"] == 3
+    unanswered = wire("OPTIONS", branch="z9hG4bK0", call_id="0")
+    assert machine.data_received(UDP, unanswered, 0.0) == []  # known still: a repeat
+    full = machine.data_received(UDP, wire("OPTIONS", branch="z9hG4bK5", call_id="5"), 0.0)
+    assert one_response(full).status == 503
+
+
 # Requests out
 
 

@@ -64,6 +64,8 @@ from doorstation.sip.transport import (
 from doorstation.sip.uri import SipUri
 
 # Attack bounded: a flood of requests from forged addresses, each held for 32 s after its answer.
+# A host that comes to a limit gives up what was answered longest ago (a repeat would be all that
+# still finds it), so that no number of finished calls keeps it from the next one.
 MAX_TRANSACTIONS: Final = 4096
 # Attack bounded: one scanner that would leave no room for anybody else.
 MAX_TRANSACTIONS_PER_HOST: Final = 2048
@@ -346,7 +348,7 @@ class Endpoint:
         self._servers: dict[_ServerKey, _Server] = {}
         self._servers_by_id: dict[int, _Server] = {}
         self._merge: dict[_ServerKey, _Server] = {}
-        self._hosts: dict[str, int] = {}
+        self._hosts: dict[str, dict[int, _Server]] = {}  # by id, the oldest first
         self._streams: dict[int, _Stream] = {}  # by flow id, the one silent for longest first
         self._by_target: dict[Target, Flow] = {}
         self._opening: dict[Target, _Opening] = {}
@@ -902,11 +904,14 @@ class Endpoint:
             self._counters["merged_requests"] += 1
             return self._answer(request, way, 482)
         host = flow.remote[0]
-        of_host = self._hosts.get(host, 0)
-        if len(self._servers) >= self._max_transactions or of_host >= self._max_per_host:
-            self._counters["refused_full"] += 1
-            retry = (("Retry-After", str(RETRY_AFTER_SECONDS)),)
-            return self._answer(request, way, 503, headers=retry)
+        of_host = self._hosts.get(host, {})
+        if len(self._servers) >= self._max_transactions or len(of_host) >= self._max_per_host:
+            oldest = next((s for s in of_host.values() if not s.transaction.pending), None)
+            if oldest is None:
+                self._counters["refused_full"] += 1
+                retry = (("Retry-After", str(RETRY_AFTER_SECONDS)),)
+                return self._answer(request, way, 503, headers=retry)
+            self._forget_server(oldest)
         back = None
         if flow.transport.reliable:
             via = request.top_via
@@ -918,7 +923,7 @@ class Endpoint:
         self._servers[key] = server
         self._servers_by_id[server.id] = server
         self._merge.setdefault(merge_key, server)
-        self._hosts[host] = of_host + 1
+        self._hosts.setdefault(host, {})[server.id] = server
         self._alarms.arm(server)
         return [RequestReceived(server.id, request, flow)]
 
@@ -990,8 +995,9 @@ class Endpoint:
         del self._servers[server.key]
         if self._merge.get(server.merge_key) is server:
             del self._merge[server.merge_key]
-        self._hosts[server.host] -= 1
-        if not self._hosts[server.host]:
+        of_host = self._hosts[server.host]
+        del of_host[server.id]
+        if not of_host:
             del self._hosts[server.host]
 
     def _answer(
