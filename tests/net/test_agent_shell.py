@@ -285,6 +285,29 @@ def test_pipelined_messages_are_masked_too() -> None:
     assert "0123456789abcdef" not in shown
 
 
+OFFER = (
+    b"INVITE sip:d SIP/2.0\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n"
+    b"m=audio 4000 RTP/SAVP 8\r\nk=base64:SECRET0\r\n"
+    b"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:SECRET1+/==|2^20|1:4 KDR=0\r\n"
+    b"A=Crypto :2 AEAD_AES_128_GCM INLINE:SECRET2;inline:SECRET3\r\n"
+    b"a=crypto:3 OTHER key:SECRET4\r\na=sendrecv\r\n"
+)
+
+
+def test_keys_of_encrypted_sound_are_hidden() -> None:
+    shown = masked(OFFER)
+    assert "SECRET" not in shown
+    assert "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:***\n" in shown
+    assert shown.endswith("a=sendrecv\n")
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"\n", b"\r"])
+def test_no_key_shows_wherever_a_stream_is_cut(end: bytes) -> None:
+    offer = OFFER.replace(b"\r\n", end)
+    for cut in range(1, len(offer)):
+        assert "SECRET" not in masked(offer[:cut]) + masked(offer[cut:]), cut
+
+
 def test_any_bytes_can_be_shown() -> None:
     assert "\x1b" not in masked(b"\x1b[2J\xff\x00")
     assert masked(b"") == ""
