@@ -328,15 +328,16 @@ def baresip(
     codecs: str = "PCMA/8000/1,PCMU/8000/1",
     encryption: Literal["", "srtp", "srtp-mand", "srtp-mandf", "dtls_srtp"] = "",
     rtcp_mux: bool = False,
+    rate: int = 8000,
     expires: int = 60,
     address: str | None = None,
     password: str = "",
 ) -> Iterator[Baresip]:
     """Run a phone as `user`; registered on return when there is a `registrar` (which knows `user`).
 
-    `source`: what it says, a WAV of 8 kHz mono S16, ten minutes of 440 Hz where none is given; it
-    hangs up at the file's end. `encryption`: "srtp" has keys in RTP/AVP, "srtp-mand" is RTP/SAVP.
-    Without `auto_answer`, use `accept`. `address`: one that `lab.address` gave, IPv6 too.
+    `source`: what it says, a WAV of mono S16 at `rate`, ten minutes of 440 Hz where none is given;
+    it hangs up at the file's end. `encryption`: "srtp" has keys in RTP/AVP, "srtp-mand" is
+    RTP/SAVP. Without `auto_answer`, use `accept`. `address`: one that `lab.address` gave, IPv6 too.
     `password`: what it proves where it calls without a registrar.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -357,18 +358,23 @@ call_max_calls 4
 audio_player aubridge,speaker
 audio_source aufile,{source}
 audio_alert aubridge,alert
-ausrc_srate 8000
-auplay_srate 8000
+ausrc_srate {rate}
+auplay_srate {rate}
 ausrc_channels 1
 auplay_channels 1
 rtp_ports {first}-{last}
 rtp_stats yes
 rtcp_mux {"yes" if rtcp_mux else "no"}
+opus_inbandfec yes
+opus_packet_loss 10
 jitter_buffer_delay 5-10
 snd_path {directory}
 ctrl_tcp_listen {host}:4444
 module_path {modules}
 module g711.so
+module g722.so
+module l16.so
+module opus.so
 module aufile.so
 module aubridge.so
 module sndfile.so

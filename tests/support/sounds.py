@@ -12,27 +12,39 @@ from statistics import median
 from doorstation.media.pcm import audioop
 
 RATE = 8000
+WHISTLE = 5000
+"""Hz."""
 
 
-def write_speech(path: Path, seconds: float, seed: int) -> Path:
-    """A mono S16 WAV at 8 kHz that is like nothing else: low noise, louder and softer as speech.
+def write_speech(
+    path: Path,
+    seconds: float,
+    seed: int,
+    rate: int = RATE,
+    pole: float = 0.14,
+    gain: float = 11,
+    whistle: float = 0,
+) -> Path:
+    """A mono S16 WAV that is like nothing else: low noise, louder and softer as speech.
 
     Low as a voice, so that a sample left out now and then, as a card's own clock asks for, shifts
-    it by little.
+    it by little; higher with a `pole` nearer to 1, which wants less `gain`. `whistle`: amplitude of
+    a tone of 5 kHz in it, which no telephone of old carries.
     """
     chance = random.Random(seed)
     low = lower = 0.0
     loud = aim = 4000.0
     samples = array("h")
-    for n in range(int(seconds * RATE)):
-        if n % (RATE // 8) == 0:
+    for n in range(int(seconds * rate)):
+        if n % (rate // 8) == 0:
             aim = chance.uniform(1500, 7000)
-        loud += (aim - loud) * 8 / RATE
-        low += 0.14 * (chance.uniform(-1, 1) - low)
-        lower += 0.14 * (low - lower)
-        samples.append(max(-32000, min(32000, round(11 * loud * lower))))
+        loud += (aim - loud) * 8 / rate
+        low += pole * (chance.uniform(-1, 1) - low)
+        lower += pole * (low - lower)
+        high = whistle * math.sin(2 * math.pi * WHISTLE * n / rate) if whistle else 0
+        samples.append(max(-32000, min(32000, round(gain * loud * lower + high))))
     with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.setparams((1, 2, rate, 0, "NONE", ""))
         file.writeframes(samples.tobytes())
     return path
 
@@ -49,6 +61,20 @@ def voice(seconds: float, rate: int = 16000, pitch: float = 130) -> list[bytes]:
     pcm = samples.tobytes()
     size = 2 * rate // 50
     return [pcm[at : at + size] for at in range(0, len(pcm), size)]
+
+
+def whistle_in(pcm: bytes, rate: int) -> float:
+    """The amplitude of the tone of 5 kHz in a sound, on average over pieces of 20 ms."""
+    step = 2 * math.pi * WHISTLE / rate
+    count = rate // 50
+    samples = memoryview(pcm[: len(pcm) // (2 * count) * 2 * count]).cast("h")
+    found: list[float] = []
+    for at in range(0, len(samples), count):
+        piece = samples[at : at + count]
+        real = sum(sample * math.cos(step * n) for n, sample in enumerate(piece))
+        imaginary = sum(sample * math.sin(step * n) for n, sample in enumerate(piece))
+        found.append(2 * math.hypot(real, imaginary) / count)
+    return sum(found) / len(found)
 
 
 def read_pcm(path: Path) -> bytes:
