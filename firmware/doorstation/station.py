@@ -23,6 +23,7 @@ from doorstation.door.controller import Door
 from doorstation.errors import DoorstationError, ProtocolError, TransportError
 from doorstation.ids import Ids, SystemIds
 from doorstation.journal import Journal
+from doorstation.media import dtls
 from doorstation.media.events import Digit
 from doorstation.net import media
 from doorstation.net.agent_shell import AgentShell
@@ -153,6 +154,8 @@ class Station:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Everything up, until `stop` is set or a fault of ours rises."""
+        if self._agent.config.by_dtls:
+            dtls.load()  # tenths of a second, which no call shall wait for
         sockets: SipSockets = self._outside.sockets(
             self._listen(),
             tls=TlsFiles(

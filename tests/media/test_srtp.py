@@ -1,5 +1,8 @@
 """SRTP: the vectors of RFC 3711 and RFC 7714, and what an attacker or a bad line does to it."""
 
+import subprocess
+import sys
+
 import pytest
 from doorstation.media.srtp import MAX_SSRCS, SUITES, Keys, Srtp
 
@@ -256,3 +259,13 @@ def test_keys_are_never_printed() -> None:
 def test_a_key_of_another_length_is_our_own_mistake(suite: str) -> None:
     with pytest.raises(ValueError, match="needed"):
         Srtp(Keys(suite, bytes(29), bytes(29)))
+
+
+def test_libraries_are_loaded_for_a_call_that_needs_them_only() -> None:
+    """A door that encrypts nothing has none of them in its memory."""
+    look = (
+        "import doorstation.station, sys;"
+        "print({'pylibsrtp', 'OpenSSL', 'cryptography'} & set(sys.modules))"
+    )
+    shown = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "set()"

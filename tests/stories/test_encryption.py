@@ -1,15 +1,19 @@
 """Encrypted sound with a real phone: who offers, who answers, what is heard, what is shown."""
 
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from doorstation.media import dtls
 
 from tests.stories.conftest import USERS
 from tests.stories.sound import both_hear, door_hears
 from tests.support.lab import Lab
 from tests.support.peers import Baresip, Kamailio, baresip
 from tests.support.station import CODE, Station, account, station
+from tests.support.two_stations import CALL_BUTTON, two_stations
 
 CM = "AES_CM_128_HMAC_SHA1_80"
 
@@ -206,3 +210,91 @@ def test_a_call_whose_keys_come_by_dtls_is_heard_at_both_ends(
             door.wait_event("release")
             assert door.calls()[0]["encryption"]["keys"] == "dtls"
             assert "inline:" not in door.process.log_text()
+
+
+# Sends RTP as if it were the phone: its address, its port, its SSRC. Who sits in the same network
+# can do that.
+FORGER = """
+import socket, struct, sys
+source, source_port, to, to_port, ssrc, code = sys.argv[1:]
+link = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
+link.bind((source, 0))
+sequence = 60000
+for turn, digit in enumerate(code):
+    for n in range(5):
+        event = struct.pack("!BBH", int(digit), 0x8A if n > 1 else 0x0A, 800)
+        rtp = struct.pack("!BBHII", 0x80, 101, sequence, 5000 + 2000 * turn, int(ssrc)) + event
+        sequence += 1
+        udp = struct.pack("!HHHH", int(source_port), int(to_port), 8 + len(rtp), 0)
+        link.sendto(udp + rtp, (to, 0))
+"""
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_key_presses_forged_with_the_phones_address_open_an_unencrypted_calls_door_only(
+    town: Lab, tmp_path: Path, visitor: Path, resident: Path, encrypted: bool
+) -> None:
+    """The plain call shows that the forgery is a good one."""
+    with baresip(
+        town,
+        tmp_path / "indoor",
+        "indoor",
+        source=resident,
+        encryption="srtp-mand" if encrypted else "",
+    ) as phone:
+        settings = with_phone(phone, visitor)
+        settings["peers.indoor.srtp"] = "required" if encrypted else "off"
+        with station(town, tmp_path / "door", settings) as door:
+            door.press()
+            phone.wait_event("CALL_ESTABLISHED")
+            door.wait_call("connected")
+            both_hear(door, phone, visitor, resident)
+            statistics = door.calls()[0]["statistics"]
+            phone_port = statistics["remote"].rpartition(":")[2]
+            log = door.process.log_text()
+            [door_port] = set(re.findall(r"m=audio (\d+) ", log.partition("< UDP")[0]))
+            [ssrc] = set(re.findall(r"a=ssrc:(\d+) ", log))
+            forge = (sys.executable, "-c", FORGER, phone.address, phone_port)
+            town.run(*forge, door.address, door_port, ssrc, CODE)
+            if encrypted:
+                door.wait_status(
+                    lambda status: (
+                        status["calls"][0]["statistics"]["unauthentic"]
+                        >= statistics["unauthentic"] + 5 * len(CODE)
+                    ),
+                    "the forged packets have come, and were counted",
+                )
+                assert door.pulses() == 0
+                assert door.events("digit") == []
+                phone.send_digits(f"{CODE}#")
+            door.wait_event("release")
+            assert door.pulses() == 1
+
+
+async def test_a_call_whose_certificate_is_not_the_signalled_one_is_ended_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = "sha-256 " + ":".join(["AB"] * 32)
+    monkeypatch.setattr(dtls, "fingerprint", lambda: wrong)
+    srtp = '[audio]\nrate = 8000\nsrtp = "required"\nsrtp_keys = ["dtls"]\n'
+    async with two_stations(tmp_path, CALL_BUTTON + srtp, srtp) as (door, phone):
+        door.press()
+        await phone.until("ringing")
+        await phone.ask("answer")
+        await door.until("idle")
+        await phone.until("idle")
+        failed = await door.events("encryption_failed") + await phone.events("encryption_failed")
+        assert "not the one whose fingerprint was signalled" in str(failed[0]["why"])
+        assert await door.events("encryption") == await phone.events("encryption") == []
+
+
+async def test_two_doors_talk_with_keys_of_their_own(tmp_path: Path) -> None:
+    srtp = '[audio]\nrate = 8000\nsrtp = "required"\nsrtp_keys = ["dtls"]\n'
+    async with two_stations(tmp_path, CALL_BUTTON + srtp, srtp) as (door, phone):
+        door.press()
+        await phone.until("ringing")
+        await phone.ask("answer")
+        await door.until("talking")
+        while not (await door.events("encryption") and await phone.events("encryption")):
+            await door.listen(0.02)
+        assert (await door.events("encryption"))[0]["suite"] == "AEAD_AES_256_GCM"

@@ -6,10 +6,11 @@ from doorstation.media.srtp import Keys
 from doorstation.sdp.crypto import read_cryptos
 from doorstation.sdp.description import Media, parse_sdp
 from doorstation.sdp.negotiation import Encryption, LocalAudio, OfferAnswer
+from doorstation.settings import parse
 from doorstation.sip.message import Request
 from doorstation.sip.transport import AddressRecord, DnsAnswer, Flow, Transport
 from doorstation.sip.uri import SipUri
-from doorstation.ua.config import Account, AgentConfig, Peer, SrtpPolicy
+from doorstation.ua.config import Account, AgentConfig, Peer, SrtpPolicy, config_from
 from doorstation.ua.events import (
     CallArrived,
     CallEnded,
@@ -241,3 +242,41 @@ def test_a_re_invite_that_would_end_encryption_is_refused_and_the_call_goes_on()
     assert w.response().status == 488
     assert w.told(MediaChanged) == []
     assert w.told(CallEnded) == []
+
+
+def test_what_is_set_for_a_peer_or_the_account_wins_over_the_general_setting() -> None:
+    config = config_from(
+        parse(
+            """
+            [audio]
+            srtp = "optional"
+            srtp_keys = ["dtls", "sdes"]
+            [account]
+            user = "door"
+            domain = "pbx.test"
+            srtp = "required"
+            [peers.kitchen]
+            uri = "sip:192.0.2.5"
+            srtp = "off"
+            [peers.office]
+            uri = "sip:192.0.2.6"
+            srtp_keys = ["sdes"]
+            """
+        )
+    )
+    assert config.srtp == SrtpPolicy("optional", ("dtls", "sdes"))
+    assert config.account is not None
+    assert config.account.srtp == SrtpPolicy("required", ("dtls", "sdes"))
+    kitchen, office = config.peers
+    assert kitchen.srtp.mode == "off"
+    assert office.srtp == SrtpPolicy("optional", ("sdes",))
+    assert config.by_dtls
+    assert not AgentConfig().by_dtls
+
+
+def test_without_settings_encryption_is_taken_everywhere_and_offered_over_tls() -> None:
+    policy = config_from(parse('peers.kitchen.uri = "sip:192.0.2.5"')).srtp
+    for transport in Transport:
+        wish = policy.over(transport)
+        assert (wish.accepted, wish.required) == (True, False)
+        assert wish.offered == (transport is Transport.TLS)

@@ -104,6 +104,12 @@ class AgentConfig(msgspec.Struct, frozen=True):
     """With who is neither the account nor a peer."""
     redirect_limit: int = 5
 
+    @property
+    def by_dtls(self) -> bool:
+        """Whether anybody's call may get its keys by DTLS."""
+        known = (*self.peers, *(() if self.account is None else (self.account,)), self)
+        return any(each.srtp.mode != "off" and "dtls" in each.srtp.keys for each in known)
+
 
 def config_from(settings: Settings) -> AgentConfig:
     """The user agent's part of valid settings.
