@@ -229,6 +229,11 @@ class OfferAnswer:
         self._awaiting_answer = True
         return self._write(lines)
 
+    def check(self, offer: bytes) -> None:
+        """Raises where `answer` would for this offer; changes nothing."""
+        description = parse_sdp(offer)
+        self._find_stream(description, range(len(description.media)))
+
     def answer(self, offer: bytes, direction: str = "sendrecv") -> bytes:
         """The answer to the far end's offer; `direction` is what we would like.
 

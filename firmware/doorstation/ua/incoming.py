@@ -60,7 +60,7 @@ class IncomingCall(Call):
         self.timer.check_request(request)
         if is_sdp(request):
             # Refused now, not when the resident lifts the receiver (RFC 3261 §13.3.1.3).
-            OfferAnswer(line.ids, self._local_audio(flow, 9)).answer(request.body)
+            OfferAnswer(line.ids, self._local_audio(flow, 9)).check(request.body)
 
     @property
     def way_back(self) -> Flow | None:
