@@ -149,11 +149,23 @@ class Station:
 
     def new_events(self, kind: str) -> list[dict[str, Any]]:
         """Events of this kind since the last one waited for."""
+        self._wait_written()
         return [event for event in self.events()[self._seen :] if event["kind"] == kind]
 
     def skip_events(self) -> None:
         """Forget what has happened: the next wait is for something new."""
+        self._wait_written()
         self._seen = len(self.events())
+
+    def _wait_written(self) -> None:
+        """Wait until the disk has what happened, which it gets a moment later."""
+        try:
+            recent = self.command("recent")
+        except OSError:
+            return  # it has ended, and wrote everything before
+        if recent:
+            last = recent[-1]
+            self._ready(lambda: self.events(last["event"], at=last["at"]), "its event log", 10)
 
     def wait_status(self, holds: Callable[[dict[str, Any]], bool], what: str) -> None:
         """Wait until something holds of `status`."""
