@@ -43,6 +43,8 @@ class Setup:
     calls: int = 1
     tls: bool = False
     """Whether it listens for TLS, on port 5061."""
+    wide_band: bool = False
+    """Whether it speaks G.722 and Opus too; Doorstation always does."""
 
 
 class Running:
@@ -265,7 +267,8 @@ class Baresip:
         (folder / "config").write_text(_baresip_config(address, folder, setup))
         answer = ";answermode=auto" if setup.auto_answer else ""
         account = f"<sip:door@{far_end.address};transport=udp>;regint=3600"
-        (folder / "accounts").write_text(f"{account};audio_codecs=PCMA/8000/1{answer}\n")
+        codecs = "PCMA/8000/1" + (",G722/16000/1,opus/48000/2" if setup.wide_band else "")
+        (folder / "accounts").write_text(f"{account};audio_codecs={codecs}{answer}\n")
         (folder / "contacts").write_text(
             "".join(f"<sip:{n}@198.51.{n >> 8 & 0xFF}.{n & 0xFF}>\n" for n in range(setup.peers))
         )
@@ -334,6 +337,8 @@ jitter_buffer_delay 5-10
 ctrl_tcp_listen {address}:4444
 module_path {modules[0]}
 module g711.so
+{"module g722.so" if setup.wide_band else ""}
+{"module opus.so" if setup.wide_band else ""}
 module alsa.so
 module ctrl_tcp.so
 module uuid.so

@@ -13,13 +13,15 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from doorstation.media import codecs
 from doorstation.media.pcm import audioop
 
 from bench.card import packet_sound
+from tests.support.sounds import voice
 
 SO_TIMESTAMPNS: Final = 35
 PCMA: Final = 8
@@ -33,6 +35,31 @@ _SHORT: Final = {"v": "via", "f": "from", "t": "to", "i": "call-id", "m": "conta
 _COPIED: Final = ("via", "from", "to", "call-id", "cseq", "record-route")
 _SOUNDS: Final = [audioop.lin2alaw(packet_sound(number), 2) for number in range(350)]
 """The bursts repeat after 350 packets: 7 loudnesses, and one of 50 the loudest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What a call of the far end speaks: its number, its `a=rtpmap`, RTP ticks and payloads."""
+
+    number: int
+    rtpmap: str
+    ticks: int
+    payloads: Sequence[bytes]
+
+
+PLAIN: Final = Spoken(PCMA, "PCMA/8000", 160, _SOUNDS)
+
+
+def spoken(name: str) -> Spoken:
+    """A voice in "PCMA", "G722" or "opus"."""
+    number, rtpmap, clock = {
+        "PCMA": (PCMA, "PCMA/8000", 8000),
+        "G722": (9, "G722/8000", 8000),
+        "opus": (96, "opus/48000/2", 48000),
+    }[name]
+    codec = codecs.make(name, clock)
+    payloads = [codec.encode(period) for period in voice(4, codec.rate)]
+    return Spoken(number, rtpmap, clock // 50, payloads)
 
 
 def in_time() -> None:
@@ -137,7 +164,8 @@ class Packets:
 class Media:
     """Both directions of one call's sound; sends at an exact cadence from a thread of its own."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, speech: Spoken = PLAIN) -> None:
+        self.speech = speech
         self.link = _udp(address)
         self.port: int = self.link.getsockname()[1]
         self.packets = Packets()
@@ -176,11 +204,12 @@ class Media:
         number = 0
         source = 0x5EED0000 | self.port
         event: list[bytes] = []
+        speech = self.speech
         while not self._stop.is_set():
             wait = start + number * 0.02 - time.monotonic()
             if wait > 0:
                 time.sleep(wait)
-            stamp = number * 160 & 0xFFFFFFFF
+            stamp = number * speech.ticks & 0xFFFFFFFF
             if self._digit is not None and not event:
                 event = _event(self._digit[0], number, stamp, source)
                 first = True
@@ -189,8 +218,8 @@ class Media:
             if event:
                 data = event.pop(0)
             else:
-                head = _RTP.pack(0x80, PCMA, number & 0xFFFF, stamp, source)
-                data = head + _SOUNDS[number % len(_SOUNDS)]
+                head = _RTP.pack(0x80, speech.number, number & 0xFFFF, stamp, source)
+                data = head + speech.payloads[number % len(speech.payloads)]
             at = time.time_ns()
             try:
                 self.link.sendto(data, self._remote)
@@ -286,9 +315,9 @@ class FarEnd:
 
     # Calls from here
 
-    def call(self, peer: tuple[str, int], user: str = "door") -> Call:
+    def call(self, peer: tuple[str, int], user: str = "door", speech: Spoken = PLAIN) -> Call:
         """Send an INVITE; `call.heard` says what came back."""
-        media = self.new_media()
+        media = self.new_media(speech)
         call = self._new_call(peer, user)
         call.media = media
         self.calls[call.id] = call
@@ -347,9 +376,9 @@ class FarEnd:
 
     # The wire
 
-    def new_media(self) -> Media:
+    def new_media(self, speech: Spoken = PLAIN) -> Media:
         """A port of its own for one call's sound; `start` it when the other end is known."""
-        media = Media(self.address)
+        media = Media(self.address, speech)
         self._media[media.link.fileno()] = media
         self._poll.register(media.link, select.EPOLLIN)
         return media
@@ -378,13 +407,17 @@ class FarEnd:
         extra = (
             "Content-Type: application/sdp\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO\r\n"
         )
-        return self._request(call, "INVITE", extra, self._sdp(rtp or call.media.port))
+        speech = PLAIN if rtp else call.media.speech
+        body = self._sdp(rtp or call.media.port, speech)
+        return self._request(call, "INVITE", extra, body)
 
-    def _sdp(self, port: int) -> str:
+    def _sdp(self, port: int, speech: Spoken = PLAIN) -> str:
         return (
             f"v=0\r\no=- {self._count} 1 IN IP4 {self.address}\r\ns=-\r\n"
-            f"c=IN IP4 {self.address}\r\nt=0 0\r\nm=audio {port} RTP/AVP 8 {EVENT}\r\n"
-            f"a=rtpmap:8 PCMA/8000\r\na=rtpmap:{EVENT} telephone-event/8000\r\n"
+            f"c=IN IP4 {self.address}\r\nt=0 0\r\n"
+            f"m=audio {port} RTP/AVP {speech.number} {EVENT}\r\n"
+            f"a=rtpmap:{speech.number} {speech.rtpmap}\r\n"
+            f"a=rtpmap:{EVENT} telephone-event/8000\r\n"
             f"a=fmtp:{EVENT} 0-15\r\na=ptime:20\r\na=sendrecv\r\n"
         )
 

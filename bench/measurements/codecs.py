@@ -1,10 +1,15 @@
 """Codecs.
 
 Encoding and decoding 20 ms of speech, through the same interface as a call does: CPU time of
-the thread, the best of many batches. Opus at the complexities of
-the board profiles, in-band FEC asked for; *concealing* is what a lost packet costs.
+the thread, the best of many batches. Opus at the complexities of the board profiles, in-band FEC
+asked for; *concealing* is what a lost packet costs.
+
+*CPU in a call*: as in *In a call* with a card at 48 kHz, all programs and codecs at the same time,
+each in a call of its own in which the far end says speech; baresip as it comes, with Opus of full
+band and stereo, which the far end's offer names like everybody's.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -12,11 +17,15 @@ from typing import Any
 
 from doorstation.media import codecs
 
+from bench.agents import Setup
+from bench.far_end import spoken
+from bench.process import Watched
 from bench.run import Bench
-from bench.table import OURS, Row
+from bench.table import OURS, YARDSTICK, Row, Target, median
 from tests.support.sounds import voice
 
 _SECONDS = 2
+_SETTLING = 3.0
 _CODECS: Sequence[tuple[str, int, int]] = (
     ("PCMA", 8000, 0),
     ("L16", 16000, 0),
@@ -38,7 +47,48 @@ def measure(bench: Bench) -> tuple[list[Row], list[str]]:
         rows.append(Row(f"decode, {title}", "µs", _cost(codec.decode, payloads, batches)))
     count = codec.rate // 50
     rows.append(Row("conceal, opus", "µs", _cost(codec.conceal, [count] * len(payloads), batches)))
-    return rows, []
+    return [*rows, *_calls(bench)], []
+
+
+def _calls(bench: Bench) -> list[Row]:
+    far_end = bench.far_end
+    names = ("PCMA", "G722", "opus")
+    with contextlib.ExitStack() as stack:
+        running = {
+            (name, agent.name): stack.enter_context(
+                bench.start(agent, Setup(rate=48000, record=False, wide_band=name != "PCMA"))
+            )
+            for name in names
+            for agent in bench.agents
+        }
+        calls = [
+            far_end.connected(far_end.call(program.peer, speech=spoken(name)))
+            for (name, _), program in running.items()
+        ]
+        time.sleep(_SETTLING)
+        watched = {which: Watched(program.pid) for which, program in running.items()}
+        costs: dict[tuple[str, str], list[float]] = {which: [] for which in watched}
+        for _ in range(3):
+            time.sleep(bench.seconds(60, 5))
+            for which, program in watched.items():
+                cost = program.cost()
+                costs[which].append(cost.cpu / cost.seconds * 60)
+        for call in calls:
+            far_end.hang_up(call)
+    found = {which: median(each) for which, each in costs.items()}
+    rows = [
+        Row(
+            f"CPU in a call by {name}",
+            "s a minute",
+            {agent.name: found[name, agent.name] for agent in bench.agents},
+        )
+        for name in names
+    ]
+    beside = {OURS: found["G722", OURS], YARDSTICK: found["PCMA", YARDSTICK]}
+    rows.append(
+        Row("CPU in a call by G722, baresip's by PCMA", "s a minute", beside, Target(times=2.0))
+    )
+    return rows
 
 
 def _cost(work: Callable[[Any], object], pieces: Sequence[object], batches: int) -> dict[str, Any]:
