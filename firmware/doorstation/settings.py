@@ -565,8 +565,9 @@ class Audio(Section, frozen=True, kw_only=True):
     announcements: Annotated[
         str,
         Option(
-            help="Folder of WAV files heard in place of the tones: `ringback.wav`, `busy.wav`, "
-            "`error.wav`, `refused.wav`, `opened.wav`, `warning.wav`, `ring.wav`.",
+            help="Folder of WAV files heard in place of tones and spoken prompts: `calling.wav`, "
+            "`ringback.wav`, `busy.wav`, `nobody_answers.wav`, `no_connection.wav`, `error.wav`, "
+            "`opened.wav`, `refused.wav`, `warning.wav`, `ring.wav`.",
             absent="tones",
         ),
     ] = ""
@@ -640,6 +641,33 @@ class Audio(Section, frozen=True, kw_only=True):
     microphone: Annotated[
         str, Option(help="WAV file heard as the fake board's microphone.", absent="silence")
     ] = ""
+
+
+class Prompts(Section, frozen=True, kw_only=True):
+    """Words in place of tones. Other words or another language: `audio.announcements`."""
+
+    language: Annotated[
+        Literal["off", "de", "en"], Option(help="What is spoken; `off`: tones only.")
+    ] = "off"
+    visitor: Annotated[
+        tuple[
+            Literal[
+                "calling",
+                "busy",
+                "nobody_answers",
+                "no_connection",
+                "opened",
+                "refused",
+                "warning",
+            ],
+            ...,
+        ],
+        Option(help="Moments at which the visitor hears words; at the others the tone."),
+    ] = ("calling", "busy", "nobody_answers", "no_connection", "opened")
+    resident: Annotated[
+        tuple[Literal["opened", "refused", "warning"], ...],
+        Option(help="Moments of a call at which the far end hears words."),
+    ] = ()
 
 
 class Door(Section, frozen=True, kw_only=True):
@@ -726,6 +754,7 @@ class Settings(Section, frozen=True, kw_only=True):
     contacts: Mapping[str, Contact] = msgspec.field(default_factory=dict)
     readers: Mapping[str, Reader] = msgspec.field(default_factory=dict)
     audio: Audio = msgspec.field(default_factory=Audio)
+    prompts: Prompts = msgspec.field(default_factory=Prompts)
     door: Door = msgspec.field(default_factory=Door)
     log: Log = msgspec.field(default_factory=Log)
     control: Control = msgspec.field(default_factory=Control)

@@ -1,9 +1,9 @@
 """The door's sound: what the visitor hears, and the one call that has microphone and speaker."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from doorstation.door.events import Field, Play
 from doorstation.errors import DoorstationError, TransportError
@@ -13,10 +13,13 @@ from doorstation.media.events import STRAY, Digit, DigitMerger
 from doorstation.media.srtp import Keys
 from doorstation.net.media import MediaSession, MediaThread
 from doorstation.sdp.negotiation import AudioSession
-from doorstation.settings import Audio
+from doorstation.settings import Audio, Prompts
 from doorstation.sip.transport import Transport
 
 log = logging.getLogger(__name__)
+
+PROMPTS: Final = Path(__file__).parent / "prompts"
+"""Made by deploy/make-prompts.sh: LANGUAGE/MOMENT.wav."""
 
 Record: TypeAlias = Callable[[str, Mapping[str, Field]], None]
 
@@ -27,10 +30,10 @@ class Sound:
     A session's ports are opened when a call is placed or answered, and closed with the last use.
     """
 
-    def __init__(self, media: MediaThread, audio: Audio, record: Record) -> None:
+    def __init__(self, media: MediaThread, audio: Audio, prompts: Prompts, record: Record) -> None:
         self._media = media
         self._record = record
-        self._sounds = read_sounds(audio)
+        self._visitor_hears, self._far_end_hears = read_sounds(audio, prompts)
         self._sessions = 0
         self._calls: dict[str, str] = {}  # of each session, until it has ended
         self._digits = DigitMerger()
@@ -49,10 +52,11 @@ class Sound:
 
     def play(self, wish: Play) -> None:
         """Play to the visitor and, if the door wants so, to the far end."""
-        sound = self._sounds[wish.sound]
-        self._media.play(sound, wish.loop, self._sounds[wish.then] if wish.then else None)
+        heard = self._visitor_hears
+        then = heard[wish.then] if wish.then else None
+        self._media.play(heard[wish.sound], wish.loop, then)
         if wish.far_end and self.session is not None:
-            self.session.play(sound)
+            self.session.play(self._far_end_hears[wish.sound])
 
     def stop(self) -> None:
         """End what is played to the visitor."""
@@ -161,28 +165,40 @@ class Sound:
         return self.session.statistics()
 
 
-def read_sounds(audio: Audio) -> dict[str, tones.Sound]:
-    """Every sound of the door: the announcement of its name, or the country's tone.
+Sounds: TypeAlias = Mapping[str, tones.Sound]
+
+
+def read_sounds(audio: Audio, prompts: Prompts) -> tuple[Sounds, Sounds]:
+    """What the visitor and what the far end hears at each moment: the owner's announcement, else
+    the words in the language of the settings, else the country's tone.
 
     Read once, at the start: no press waits for a disk, and what is wrong is said at once.
     """
-    sounds: dict[str, tones.Sound] = {
-        name: tones.named(name, audio.country) for name in tones.NAMES
-    }
-    if not audio.announcements:
-        return sounds
-    folder = Path(audio.announcements)
-    found = False
+    own = _announcements(audio.announcements) if audio.announcements else {}
+    spoken: dict[str, tones.Sound] = {}
+    if prompts.language != "off":
+        for name in {*prompts.visitor, *prompts.resident} - own.keys():
+            spoken[name] = wav.parse_wav((PROMPTS / prompts.language / f"{name}.wav").read_bytes())
+    usual = {name: own.get(name) or tones.named(name, audio.country) for name in tones.NAMES}
+
+    def heard(moments: Collection[str]) -> Sounds:
+        return usual | {name: sound for name, sound in spoken.items() if name in moments}
+
+    return heard(prompts.visitor), heard(prompts.resident)
+
+
+def _announcements(path: str) -> dict[str, tones.Sound]:
+    """The WAV files of the owner's folder that can be played, by their moments."""
+    folder = Path(path)
+    found: dict[str, tones.Sound] = {}
     for name in tones.NAMES:
-        path = folder / f"{name}.wav"
         try:
-            sounds[name] = wav.parse_wav(path.read_bytes())
-            found = True
+            found[name] = wav.parse_wav((folder / f"{name}.wav").read_bytes())
         except FileNotFoundError:
             continue
         except (OSError, DoorstationError) as error:
-            log.warning("announcement %s: %s; the tone is played", path, error)
+            log.warning("announcement %s/%s.wav: %s; it is not played", folder, name, error)
     if not found:
         names = ", ".join(f"{name}.wav" for name in tones.NAMES)
         log.warning("announcements: nothing to play in %s; it may hold %s", folder, names)
-    return sounds
+    return found

@@ -143,7 +143,7 @@ class Station:
             opus_complexity=board.opus_complexity,
         )
         self._card = CardWatch(board.check_audio, lambda: self._media.card, self._card_changed)
-        self._sound = Sound(self._media, settings.audio, self._journal.record)
+        self._sound = Sound(self._media, settings.audio, settings.prompts, self._journal.record)
         self._relays = Relays(board.relays, self._later, self._state_changed, self._relay_fault)
         self._fault: asyncio.Future[None] = self._loop.create_future()
         self._names = outside.names()

@@ -164,7 +164,7 @@ def test_visitor_rings_resident_presses_the_code_door_opens() -> None:
     house = House()
     assert house.tell(Pressed("call")) == [
         PlaceCall("step-1", (GROUP,), 30.0),
-        Play("ringback", loop=True),
+        Play("calling", then="ringback"),
         Show("ringing"),
     ]
     assert house.tell(StepRinging("step-1")) == []
@@ -214,12 +214,14 @@ def test_step_that_fails_is_followed_by_the_next_at_once() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", ["busy", "declined", "no_answer"])
-def test_nobody_who_answers_sounds_busy(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "sound"), [("busy", "busy"), ("declined", "busy"), ("no_answer", "nobody_answers")]
+)
+def test_the_visitor_hears_whether_it_is_busy_or_nobody_answers(kind: str, sound: str) -> None:
     house = House()
     house.tell(Pressed("upstairs"))
     outputs = house.tell(StepFailed("step-1", (Outcome(UP, kind, 480),)))
-    assert outputs == [StopSound(), Play("busy"), Show("idle")]
+    assert outputs == [StopSound(), Play(sound), Show("idle")]
     assert house.wait(30.0) == []
     assert house.last("call_failed") == {"button": "upstairs", "rule": kind}
 
@@ -229,7 +231,7 @@ def test_nobody_who_can_be_reached_sounds_and_shows_a_fault(kind: str) -> None:
     house = House()
     house.tell(Pressed("upstairs"))
     outputs = house.tell(StepFailed("step-1", (Outcome(UP, kind, 503),)))
-    assert outputs == [StopSound(), Play("error"), Show("fault")]
+    assert outputs == [StopSound(), Play("no_connection"), Show("fault")]
     assert house.last("call_failed")["rule"] == kind
     assert house.wait(5.0) == [Show("idle")]
 
@@ -239,13 +241,13 @@ def test_new_press_while_the_busy_tone_plays_rings_in_its_place() -> None:
     house.tell(Pressed("upstairs"))
     house.tell(StepFailed("step-1", (Outcome(UP, "busy", 486),)))
     house.wait(1.0)
-    assert Play("ringback", loop=True) in house.tell(Pressed("upstairs"))
+    assert Play("calling", then="ringback") in house.tell(Pressed("upstairs"))
 
 
 def test_failure_without_any_outcome_is_a_fault() -> None:
     house = House()
     house.tell(Pressed("upstairs"))
-    assert Play("error") in house.tell(StepFailed("step-1"))
+    assert Play("no_connection") in house.tell(StepFailed("step-1"))
     assert house.last("call_failed")["rule"] == "failed"
 
 
@@ -268,7 +270,7 @@ def test_plan_that_rings_out_ends_idle() -> None:
     assert outputs == [
         CancelCall("step-2"),
         StopSound(),
-        Play("busy"),
+        Play("nobody_answers"),
         Show("idle"),
     ]
     assert house.last("call_failed")["rule"] == "no_answer"
@@ -409,10 +411,10 @@ def test_without_registration_a_step_rings_its_direct_targets() -> None:
     assert house.last("targets_skipped")["targets"] == 1
 
 
-def test_without_registration_and_direct_targets_the_visitor_hears_an_error() -> None:
+def test_without_registration_and_direct_targets_the_visitor_hears_of_no_connection() -> None:
     house = House(HOUSE.replace('"sip:up@10.0.0.7"', '"**7"'), registered=False)
     outputs = house.tell(Pressed("upstairs"))
-    assert outputs == [Play("error")]
+    assert outputs == [Play("no_connection")]
     assert house.door.pattern == "fault"
     assert house.last("call_failed") == {"button": "upstairs", "rule": "not_registered"}
     assert house.door.phase is Phase.IDLE

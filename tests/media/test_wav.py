@@ -1,8 +1,10 @@
 """WAV announcements, in the forms that editors write."""
 
 from array import array
+from collections.abc import Callable
 
 import pytest
+from doorstation.media.pcm import audioop
 from doorstation.media.wav import Wav, WavError, parse_wav
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +30,14 @@ def test_eight_bits_are_unsigned() -> None:
     assert sound == Wav(16000, array("h", [0, 127 * 256, -32768]).tobytes())
 
 
+@pytest.mark.parametrize(("code", "encode"), [(6, audioop.lin2alaw), (7, audioop.lin2ulaw)])
+def test_both_laws_of_g711_are_read(code: int, encode: Callable[[bytes, int], bytes]) -> None:
+    data = wav_bytes(encode(MONO, 2), 16000, bits=8, code=code)
+    heard = array("h", parse_wav(data).pcm)
+    for sample, original in zip(heard, array("h", MONO), strict=True):
+        assert abs(sample - original) <= max(8, abs(original) / 16)
+
+
 def test_the_extensible_format_is_read() -> None:
     assert parse_wav(wav_bytes(MONO, 48000, extensible=True)) == Wav(48000, MONO)
 
@@ -47,7 +57,8 @@ def test_a_stream_of_unknown_length_goes_to_the_end_of_the_file() -> None:
         (wav_bytes(MONO, 8000, channels=6), "6 channels: 1 or 2"),
         (wav_bytes(MONO, 8000, bits=24), "24 bits a sample: 8 or 16"),
         (wav_bytes(MONO, 96000), "96000 Hz: 8000 to 48000"),
-        (wav_bytes(MONO, 8000).replace(b"\x01\0\x01\0", b"\x07\0\x01\0", 1), "encoding 7"),
+        (wav_bytes(MONO, 8000).replace(b"\x01\0\x01\0", b"\x55\0\x01\0", 1), "encoding 85"),
+        (wav_bytes(MONO, 8000, code=6), "16 bits a sample: 8 or 16 are played, of G.711 8"),
         (wav_bytes(bytes(2 * 8000 * 61), 8000), "61 s: 60 are played"),
     ],
 )

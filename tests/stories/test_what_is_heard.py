@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 from doorboard.fake import FakeRelay
 from doorboard.interfaces import BoardError
+from doorstation.media.tones import player
+from doorstation.media.wav import parse_wav
+from doorstation.sound import PROMPTS
 
+from tests.support.sounds import likeness
 from tests.support.two_stations import CALL_BUTTON, Side, seconds_of, silent, two_stations
 from tests.support.wav import wav_bytes
 
@@ -328,3 +332,52 @@ async def test_a_folder_without_announcements_is_said_with_the_names_it_may_hold
     async with two_stations(tmp_path, settings):
         assert "nothing to play" in caplog.text
         assert "ringback.wav" in caplog.text
+
+
+def prompt(moment: str, language: str = "en") -> bytes:
+    """What the door says at a moment, at 8 kHz."""
+    wav = parse_wav((PROMPTS / language / f"{moment}.wav").read_bytes())
+    source = player(wav, 8000)
+    return source.read(round(8000 * (wav.seconds + 0.1)))
+
+
+def said(heard: bytes, *moments: str) -> str:
+    """Which of the door's words were heard, or "" for none of them."""
+    like = {each: likeness(prompt(each), heard, piece_seconds=0.3) for each in moments}
+    best = max(like, key=lambda each: like[each])
+    return best if like[best] > 0.85 else ""
+
+
+MOMENTS = ("calling", "busy", "nobody_answers", "no_connection", "opened")
+
+
+async def test_the_visitor_hears_that_it_rings_and_then_that_nobody_answers(
+    tmp_path: Path,
+) -> None:
+    button = '[buttons.call]\nsteps = [{ ring = ["indoor"], seconds = 5 }]\n'
+    async with two_stations(tmp_path, button + '[prompts]\nlanguage = "en"\n') as (door, _):
+        door.press()
+        heard = await door.listen(1.9)
+        await door.until("idle", 10)
+        end = await door.listen(2.0)
+        assert said(heard[:14400], *MOMENTS) == "calling"
+        assert seconds_of(heard, RINGBACK) > 0.4, "then it rings"
+        assert said(end, *MOMENTS) == "nobody_answers"
+        assert (await door.events("call_failed"))[-1]["rule"] == "no_answer"
+
+
+@pytest.mark.parametrize("spoken", ["", "opened"])
+async def test_the_resident_hears_that_the_door_is_open_where_the_settings_say_so(
+    tmp_path: Path, spoken: str
+) -> None:
+    words = f'[prompts]\nlanguage = "en"\nresident = {[spoken] if spoken else []}\n'
+    async with two_stations(tmp_path, CALL_BUTTON + RELAY + words) as (door, phone):
+        await talk(door, phone)
+        await phone.ask("dtmf", digits="4711")
+        while not await door.events("release"):
+            await asyncio.sleep(0.01)
+        heard, far = await both_listen(door, phone, 1.4)
+        assert said(heard, *MOMENTS) == "opened"
+        assert said(far, *MOMENTS) == spoken
+        if not spoken:
+            assert seconds_of(far, OPENED[1]) > 0.05, "the tone"

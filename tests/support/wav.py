@@ -4,11 +4,17 @@ import struct
 
 
 def wav_bytes(
-    pcm: bytes, rate: int, *, channels: int = 1, bits: int = 16, extensible: bool = False
+    pcm: bytes,
+    rate: int,
+    *,
+    channels: int = 1,
+    bits: int = 16,
+    code: int = 1,
+    extensible: bool = False,
 ) -> bytes:
     """A RIFF WAVE file around raw sample data."""
     frame = channels * bits // 8
-    layout = struct.pack("<HHIIHH", 1, channels, rate, rate * frame, frame, bits)
+    layout = struct.pack("<HHIIHH", code, channels, rate, rate * frame, frame, bits)
     if extensible:
         layout = b"\xfe\xff" + layout[2:]
         layout += struct.pack("<HHI", 22, bits, 0) + b"\x01\x00" + bytes(14)

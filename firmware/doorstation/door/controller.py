@@ -744,6 +744,9 @@ class Door:
                 self._show_fault(SKIPPED_SECONDS, now)
                 self._loop = "ringback"
                 self._play_once("error")
+            elif attempt.next_step == 1 and not self._loop:
+                self._loop = "ringback"
+                self._play_once("calling")
             else:
                 self._play_loop("ringback")
             return
@@ -773,11 +776,11 @@ class Door:
         result = next((r for r in (*RESULTS, *FAULTS) if r in results), "failed")
         self._record("call_failed", button=attempt.plan.name if attempt else "", rule=result)
         self._end(result, now)
-        if result in RESULTS:
-            self._play_once("busy")
-        else:
+        if result in FAULTS:
             self._show_fault(FAULT_SECONDS, now)
-            self._play_once("error")
+            self._play_once("no_connection")
+        else:
+            self._play_once("nobody_answers" if result == "no_answer" else "busy")
 
     def _accept(self, cause: _Cause, now: float) -> None:
         self._talk = cause.talk or self._talk

@@ -233,8 +233,9 @@ class PulseRelay(msgspec.Struct, frozen=True):
 class Play(msgspec.Struct, frozen=True):
     """Replace the present sound. `far_end`: the other side of the call hears it too.
 
-    `sound`: "ringback", "ring" (a call rings at the door), "busy", "error", "refused", "opened"
-    or "warning"; `then` is one that repeats afterwards.
+    `sound`: "calling", "ringback", "ring" (a call rings at the door), "busy", "nobody_answers",
+    "no_connection", "error", "refused", "opened" or "warning"; `then` is one that repeats
+    afterwards.
     """
 
     sound: str

@@ -106,7 +106,8 @@ _SIGNALS: Final[dict[str, Tone]] = {
     "ring": Tone((Segment(0.5, (660,)), Segment(0.7, (528,)), Segment(1.8))),
 }
 
-NAMES: Final = ("ringback", "busy", *_SIGNALS)
+NAMES: Final = ("ringback", "busy", "nobody_answers", "no_connection", "calling", *_SIGNALS)
+"""The moments at which the door sounds."""
 
 
 _BUSY_SECONDS: Final = 3.0
@@ -118,9 +119,13 @@ def named(name: str, country: str = "de") -> Tone:
     match name:
         case "ringback":
             return RINGBACK[country]
-        case "busy":
+        case "busy" | "nobody_answers":
             beep = BUSY[country].segments
             return Tone(beep * round(_BUSY_SECONDS / sum(segment.seconds for segment in beep)))
+        case "no_connection":
+            return _SIGNALS["error"]
+        case "calling":
+            return Tone(())  # for words only: the ring-back says it as well
         case _:
             return _SIGNALS[name]
 
