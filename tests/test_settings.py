@@ -443,3 +443,55 @@ def test_a_peers_name_alone_lets_nobody_in() -> None:
 def test_every_board_profile_can_be_chosen() -> None:
     known = tree.Board.__annotations__["profile"]
     assert set(get_args(get_args(known)[0])) == {"", *profile_names()}
+
+
+KEY = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+
+
+def commands(**tables: str) -> str:
+    text = '[board]\nkind = "fake"\n[peers.indoor]\nuri = "sip:10.0.0.7"\n[relays.door]\n'
+    return text + "".join(f"[{name.replace('_', '.')}]\n{body}\n" for name, body in tables.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (commands(keys_office='public = "abc"\nrole = "admin"'), "not an Ed25519 key"),
+        (
+            commands(keys_porter=f'public = "{KEY}"\nrole = "opener"\nopens = ["dor"]'),
+            'no relay "dor"; did you mean "door"?',
+        ),
+        (
+            commands(keys_office=f'public = "{KEY}"\nrole = "admin"\nopens = ["door"]'),
+            "a key of role admin opens nothing",
+        ),
+        (
+            commands(keys_office=f'public = "{KEY}"\nrole = "admin"\nscope = ["audio.contry"]'),
+            'did you mean "country"?',
+        ),
+        (commands(commanders_office='password = "short"'), "5 characters; at least 12"),
+        (commands(words_undo='sets = "audio.country"'), "a word of the door's own"),
+        (commands(words_volume='sets = "audio.nothing"'), "no option 'nothing' in audio"),
+        (commands(words_pass='sets = "account.password"'), "not by a typed word"),
+        (commands(words_owner='sets = "provisioning.url"'), "not by a typed word"),
+    ],
+)
+def test_who_may_order_what_is_checked(text: str, problem: str) -> None:
+    assert problem in only(text)
+
+
+def test_orders_are_off_until_somebody_sets_them_up() -> None:
+    settings = parse(commands())
+    assert (dict(settings.keys), dict(settings.commanders), settings.provisioning.first_use) == (
+        {},
+        {},
+        False,
+    )
+    assert not problems(
+        commands(
+            keys_office=f'public = "{KEY}"\nrole = "admin"\nscope = ["audio", "door.max_call"]',
+            keys_porter=f'public = "{KEY}"\nrole = "opener"\nopens = ["door"]',
+            commanders_office='password = "long enough word"',
+            words_volume='sets = "audio.country"',
+        )
+    )

@@ -741,6 +741,71 @@ class Board(Section, frozen=True, kw_only=True):
     ] = ""
 
 
+class Provisioning(Section, frozen=True, kw_only=True):
+    """Configuration without a visit to the door."""
+
+    state: Annotated[
+        str,
+        Option(
+            help="Folder for changes, their history and the audit log.",
+            absent="the folder that systemd gives (`STATE_DIRECTORY`), else nothing is kept",
+        ),
+    ] = ""
+    url: Annotated[
+        str, Option(help="Where a configuration file lies, typed by hand.", absent="discovered")
+    ] = ""
+    discovery: Annotated[
+        Literal["once", "always", "off"],
+        Option(help="Whether the network is asked for a file: `once`: until there is an owner."),
+    ] = "once"
+    first_use: Annotated[
+        bool,
+        Option(help="The first key seen in the first half hour becomes the owner's."),
+    ] = False
+    fingerprint: Annotated[
+        str, Option(help="Kid of the key that may become the owner's.", absent="none")
+    ] = ""
+    ca_file: Annotated[
+        str, Option(help="Authorities to trust for files, a PEM file.", absent="the system's")
+    ] = ""
+    confirm_within: Annotated[
+        float,
+        Option(
+            help="A change that is not confirmed by then goes back.", unit="s", low=5, high=3600
+        ),
+    ] = 120.0
+
+
+class Key(Section, frozen=True, kw_only=True):
+    """A key that orders and files are signed with."""
+
+    public: Annotated[str, Option(help="The Ed25519 key, as `doorstation keys` writes it.")]
+    role: Annotated[
+        Literal["viewer", "admin", "owner", "opener"],
+        Option(
+            help="`viewer` looks; `admin` changes settings; `owner` also keys and commanders, and "
+            "signs files; `opener` opens relays and changes nothing."
+        ),
+    ]
+    opens: Annotated[tuple[str, ...], Option(help="Relays that an opener's key opens.")] = ()
+    scope: Annotated[
+        tuple[str, ...], Option(help="Sections or options that an admin's key is kept to.")
+    ] = ()
+
+
+class Commander(Section, frozen=True, kw_only=True):
+    """Somebody who may send orders by SIP MESSAGE; the name is the user that he proves."""
+
+    password: Annotated[Secret, Option(help="Password of the digest that the door asks for.")]
+    types: Annotated[bool, Option(help="He may type lines of text, without a signature.")] = False
+
+
+class Word(Section, frozen=True, kw_only=True):
+    """A word that a commander may type, with a value behind it: `volume -6`."""
+
+    sets: Annotated[str, Option(help="The option that it sets, by its key.")]
+
+
 class Settings(Section, frozen=True, kw_only=True):
     """Every option of a door station."""
 
@@ -759,6 +824,10 @@ class Settings(Section, frozen=True, kw_only=True):
     log: Log = msgspec.field(default_factory=Log)
     control: Control = msgspec.field(default_factory=Control)
     board: Board = msgspec.field(default_factory=Board)
+    provisioning: Provisioning = msgspec.field(default_factory=Provisioning)
+    keys: Mapping[str, Key] = msgspec.field(default_factory=dict)
+    commanders: Mapping[str, Commander] = msgspec.field(default_factory=dict)
+    words: Mapping[str, Word] = msgspec.field(default_factory=dict)
 
     def target_uri(self, target: str) -> str:
         """The SIP URI that a step's `ring` entry means; `#` escaped (RFC 3261 §19.1.2)."""
@@ -1073,6 +1142,7 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _pin_faults(settings)
     yield from _code_faults(settings)
     yield from _tls_faults(settings)
+    yield from _command_faults(settings)
     for name, button in settings.buttons.items():
         for i, step in enumerate(button.steps):
             for j, target in enumerate(step.ring):
@@ -1172,6 +1242,62 @@ def _tls_faults(settings: Settings) -> Iterator[tuple[str, str]]:
             yield "tls.certificate", 'missing; a PEM file, because sip.transports holds "tls"'
         if not settings.tls.key:
             yield "tls.key", 'missing; a PEM file, because sip.transports holds "tls"'
+
+
+OWNERS_ONLY: Final = ("keys", "commanders", "words", "provisioning")
+"""Sections that say who may do what: only an owner's key changes them."""
+
+_KEY_LENGTH: Final = 43  # 32 bytes in base64url without padding
+MIN_COMMANDER_PASSWORD: Final = 12
+"""Characters: a captured digest can be guessed at as fast as a machine hashes."""
+
+
+def _command_faults(settings: Settings) -> Iterator[tuple[str, str]]:
+    for name, key in settings.keys.items():
+        plain = key.public.replace("-", "a").replace("_", "a")
+        if len(plain) != _KEY_LENGTH or not (plain.isascii() and plain.isalnum()):
+            yield f"keys.{name}.public", "not an Ed25519 key; what `doorstation keys new` printed"
+        for i, relay in enumerate(key.opens):
+            if relay not in settings.relays:
+                known = _nearest(relay, list(settings.relays))
+                yield f"keys.{name}.opens[{i}]", f'no relay "{relay}"; {known}'
+        if key.opens and key.role != "opener":
+            yield f"keys.{name}.opens", f'a key of role {key.role} opens nothing; role = "opener"'
+        for i, scope in enumerate(key.scope):
+            if fault := _key_fault(scope):
+                yield f"keys.{name}.scope[{i}]", fault
+    for name, commander in settings.commanders.items():
+        if len(commander.password) < MIN_COMMANDER_PASSWORD:
+            yield (
+                f"commanders.{name}.password",
+                f"{len(commander.password)} characters; at least {MIN_COMMANDER_PASSWORD}",
+            )
+    for name, word in settings.words.items():
+        if name in RESERVED_WORDS:
+            yield f"words.{name}", "a word of the door's own; another one"
+        elif fault := _key_fault(word.sets):
+            yield f"words.{name}.sets", fault
+        elif holds_secret(word.sets) or word.sets.partition(".")[0] in OWNERS_ONLY:
+            yield f"words.{name}.sets", "not by a typed word; a signed order"
+
+
+RESERVED_WORDS: Final = ("status", "undo", "help")
+
+
+def _key_fault(key: str) -> str:
+    """ "" if there is such an option or section, else what would be valid."""
+    kind: Any = Settings
+    for place, name in enumerate(key.split(".")):
+        if get_origin(kind) is Mapping:
+            kind = get_args(kind)[1]
+            continue
+        fields = msgspec.structs.fields(kind) if _is_section(kind) else ()
+        known = {field.name: field.type for field in fields}
+        if name not in known:
+            above = ".".join(key.split(".")[:place])
+            return f"no option {name!r} in {above or 'the settings'}; {_nearest(name, list(known))}"
+        kind = _without_none(_unwrap(known[name])[0])
+    return ""
 
 
 def _secure_address(uri: str) -> bool:

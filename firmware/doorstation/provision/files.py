@@ -17,6 +17,7 @@ import msgspec
 from doorstation.errors import ProtocolError
 from doorstation.provision.jws import NotSigned, PublicKey, parse_token
 from doorstation.provision.layers import Raw, leaves, merged
+from doorstation.settings import OWNERS_ONLY
 
 MAX_FILE: Final = 256 * 1024
 """Bytes of one file: a door's whole configuration is a few thousand."""
@@ -28,7 +29,7 @@ FIRST_USE_SECONDS: Final = 1800.0
 FIRST_USE: Final = "first use"
 """The rule by which such a key was taken."""
 
-NOT_BY_FIRST_USE: Final = ("keys", "commanders", "provisioning", "tls", "control", "board")
+NOT_BY_FIRST_USE: Final = (*OWNERS_ONLY, "tls", "control", "board")
 """Sections that a file of a key nobody has confirmed may not hold. Nor may it hold a pin."""
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from doorstation.errors import ProtocolError
+from doorstation.settings import OWNERS_ONLY
 
 Op = Literal[
     "set", "get", "check", "confirm", "rollback", "history", "status", "fetch", "reboot", "open"
@@ -22,9 +23,6 @@ MAY: Final[Mapping[Role, frozenset[str]]] = {
     # Opening is no setting: a key that opens changes nothing, one that changes opens nothing.
     "opener": frozenset({"open", "status"}),
 }
-
-OWNERS_ONLY: Final = ("keys", "commanders", "provisioning")
-"""Sections that say who may do what: only an owner's key changes them."""
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
