@@ -270,5 +270,5 @@ def test_a_full_disk_does_not_keep_the_door_shut(town: Lab, tmp_path: Path) -> N
     with station(town, tmp_path, settings) as door:
         door.command("reader", name="gate", value="0A00F8D3C5")
         door.wait_status(lambda status: status["relays"]["door"]["pulses"] == 1, "it opens")
-        assert "No space" in door.status()["log"]["fault"]
+        door.wait_status(lambda status: "No space" in status["log"]["fault"], "it is told")
         assert door.status()["log"]["lost"] >= 1

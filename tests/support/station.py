@@ -115,7 +115,11 @@ class Station:
         return count
 
     def events(self, kind: str = "", **fields: object) -> list[dict[str, Any]]:
-        """What the event log holds of this kind and with these fields."""
+        """What has happened of this kind and with these fields."""
+        self._wait_written()
+        return self._in_log(kind, **fields)
+
+    def _in_log(self, kind: str = "", **fields: object) -> list[dict[str, Any]]:
         if not self.events_file.exists():
             return []
         text = self.events_file.read_text()
@@ -131,7 +135,7 @@ class Station:
         """Wait for the next such event after the last one waited for."""
 
         def found() -> dict[str, Any] | None:
-            for index, event in enumerate(self.events()):
+            for index, event in enumerate(self._in_log()):
                 if index < self._seen or event["kind"] != kind:
                     continue
                 if fields.items() <= event.items():
@@ -142,19 +146,17 @@ class Station:
         try:
             event = self._ready(found, f"the event {kind} {fields or ''}", seconds)
         except AssertionError as fault:
-            kinds = "\n".join(json.dumps(each) for each in self.events()[self._seen :])
+            kinds = "\n".join(json.dumps(each) for each in self._in_log()[self._seen :])
             raise AssertionError(f"{fault}\nevents since the last wait:\n{kinds}") from None
         assert event is not None
         return event
 
     def new_events(self, kind: str) -> list[dict[str, Any]]:
         """Events of this kind since the last one waited for."""
-        self._wait_written()
         return [event for event in self.events()[self._seen :] if event["kind"] == kind]
 
     def skip_events(self) -> None:
         """Forget what has happened: the next wait is for something new."""
-        self._wait_written()
         self._seen = len(self.events())
 
     def _wait_written(self) -> None:
@@ -165,7 +167,7 @@ class Station:
             return  # it has ended, and wrote everything before
         if recent:
             last = recent[-1]
-            self._ready(lambda: self.events(last["event"], at=last["at"]), "its event log", 10)
+            self._ready(lambda: self._in_log(last["event"], at=last["at"]), "its event log", 10)
 
     def wait_status(self, holds: Callable[[dict[str, Any]], bool], what: str) -> None:
         """Wait until something holds of `status`."""
