@@ -1,5 +1,8 @@
 """Encrypted sound with a real phone: who offers, who answers, what is heard, what is shown."""
 
+import asyncio
+import base64
+import json
 import re
 import sys
 from pathlib import Path
@@ -7,6 +10,7 @@ from typing import Any
 
 import pytest
 from doorstation.media import dtls
+from doorstation.media.srtp import Keys
 
 from tests.stories.conftest import USERS
 from tests.stories.sound import both_hear, door_hears
@@ -298,3 +302,35 @@ async def test_two_doors_talk_with_keys_of_their_own(tmp_path: Path) -> None:
         while not (await door.events("encryption") and await phone.events("encryption")):
             await door.listen(0.02)
         assert (await door.events("encryption"))[0]["suite"] == "AEAD_AES_256_GCM"
+
+
+async def test_no_key_is_shown_to_who_follows_the_door_or_asks_for_its_status(
+    tmp_path: Path,
+) -> None:
+    srtp = '[audio]\nrate = 8000\nsrtp = "required"\n'
+    async with two_stations(tmp_path, CALL_BUTTON + srtp, srtp) as (door, phone):
+        shown: list[str] = []
+
+        async def follow() -> None:
+            async for event in door.control.events(["sip", "record", "state"]):
+                shown.append(json.dumps(event))
+
+        following = asyncio.create_task(follow())
+        await door.listen(0.1)
+        door.press()
+        await phone.until("ringing")
+        await phone.ask("answer")
+        await door.until("talking")
+        session = door.station._sound.session
+        assert session is not None
+        assert session._agreed is not None
+        keys = session._agreed.protection
+        assert isinstance(keys, Keys)
+        shown.append(json.dumps(await door.ask("status")))
+        await door.ask("hangup")
+        await door.until("idle")
+        following.cancel()
+        everything = "".join([*shown, json.dumps(await door.ask("recent"))])
+        assert "inline:***" in everything
+        for key in (keys.send, keys.receive):
+            assert base64.b64encode(key).decode() not in everything
