@@ -22,11 +22,11 @@ CM = "AES_CM_128_HMAC_SHA1_80"
 GCM = "AEAD_AES_256_GCM"
 OFF = Encryption()
 TAKEN = Encryption(accepted=True)
-OPTIONAL = Encryption(offered=True, accepted=True)
-REQUIRED = Encryption(offered=True, accepted=True, required=True)
-BY_DTLS = Encryption(offered=True, accepted=True, keys=("dtls",))
-DTLS_REQUIRED = Encryption(offered=True, accepted=True, required=True, keys=("dtls",))
-EITHER = Encryption(offered=True, accepted=True, keys=("dtls", "sdes"))
+OPTIONAL = Encryption(offered="beside", accepted=True)
+REQUIRED = Encryption(offered="alone", accepted=True, required=True)
+BY_DTLS = Encryption(offered="beside", accepted=True, keys=("dtls",))
+DTLS_REQUIRED = Encryption(offered="alone", accepted=True, required=True, keys=("dtls",))
+EITHER = Encryption(offered="beside", accepted=True, keys=("dtls", "sdes"))
 
 KEY = "d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj"
 OTHER_KEY = "WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz"

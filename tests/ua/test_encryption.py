@@ -103,30 +103,43 @@ def test_early_media_without_keys_is_not_heard_where_they_are_required() -> None
     assert agreed(w) is not None
 
 
-def test_a_refusal_of_keys_in_the_plain_protocol_is_asked_again_without() -> None:
-    """FreeSWITCH answers 488 (signalwire/freeswitch#1254)."""
+def test_a_refusal_of_keys_in_the_plain_protocol_is_asked_again_in_the_encrypted_one() -> None:
+    """FreeSWITCH answers 488 (signalwire/freeswitch#1254), and takes RTP/SAVP."""
     w = wire(OPTIONAL)
-    [invite] = calling(w)
-    assert line(invite).has("crypto")
-    w.answer(invite, 488)
+    [first] = calling(w)
+    assert (line(first).proto, line(first).has("crypto")) == ("RTP/AVP", True)
+    w.answer(first, 488)
     [second] = invites(w)
-    assert not line(second).has("crypto")
-    assert second.cseq.number > invite.cseq.number
-    w.answer(second, 200, body=SDP)
+    assert (line(second).proto, line(second).has("crypto")) == ("RTP/SAVP", True)
+    assert second.cseq.number > first.cseq.number
+    w.answer(second, 200, body=ENCRYPTED)
+    assert w.told(GroupAnswered)
+    assert agreed(w) is not None
+
+
+def test_who_has_no_encryption_at_all_is_asked_a_third_time_without() -> None:
+    w = wire(OPTIONAL)
+    w.answer(calling(w)[0], 488)
+    w.answer(invites(w)[0], 488)
+    [third] = invites(w)
+    assert (line(third).proto, line(third).has("crypto")) == ("RTP/AVP", False)
+    w.answer(third, 200, body=SDP)
     assert w.told(GroupAnswered)
     assert agreed(w) is None
 
 
-def test_it_is_asked_again_once_and_never_where_encryption_is_required() -> None:
+def test_it_is_not_asked_for_ever_and_never_otherwise_where_encryption_is_required() -> None:
     w = wire(OPTIONAL)
     w.answer(calling(w)[0], 488)
-    [second] = invites(w)
-    w.answer(second, 488)
-    assert w.told(GroupFailed)[0].outcomes[0].status == 488
-    w = wire(REQUIRED)
-    w.answer(calling(w)[0], 488)
+    w.answer(invites(w)[0], 488)
+    w.answer(invites(w)[0], 488)
     assert invites(w) == []
     assert w.told(GroupFailed)[0].outcomes[0].status == 488
+    for srtp in (REQUIRED, SrtpPolicy("off"), SrtpPolicy()):
+        w = wire(srtp)
+        w.answer(calling(w)[0], 488)
+        assert invites(w) == []
+        assert w.told(GroupFailed)[0].outcomes[0].status == 488
 
 
 def test_phones_called_at_once_get_a_key_each() -> None:
@@ -279,4 +292,4 @@ def test_without_settings_encryption_is_taken_everywhere_and_offered_over_tls() 
     for transport in Transport:
         wish = policy.over(transport)
         assert (wish.accepted, wish.required) == (True, False)
-        assert wish.offered == (transport is Transport.TLS)
+        assert wish.offered == ("beside" if transport is Transport.TLS else "")

@@ -89,12 +89,14 @@ class NothingInCommon(ProtocolError):
 
 
 class Encryption(msgspec.Struct, frozen=True):
-    """What this side wants of SRTP: whether it offers it, takes it, goes without.
+    """What this side wants of SRTP.
 
-    `keys`: ways to agree on keys, best first: "sdes" (RFC 4568), "dtls" (RFC 5763).
+    `offered`: "" not at all, "beside" as keys in RTP/AVP, "alone" as RTP/SAVP; `accepted`: taken
+    where it is offered; `required`: nothing plain is taken. `keys`: ways to agree on keys, best
+    first: "sdes" (RFC 4568), "dtls" (RFC 5763).
     """
 
-    offered: bool = False
+    offered: str = ""
     accepted: bool = False
     required: bool = False
     keys: tuple[str, ...] = ("sdes",)
@@ -375,7 +377,7 @@ class OfferAnswer:
             # As it was agreed: who declined encryption once, or the call is refused for it.
             agreed = self.session.protection
             ways = ("sdes",) if isinstance(agreed, Keys) else ("dtls",) if agreed else ()
-        elif wish.required:
+        elif wish.offered == "alone":
             ways = wish.keys[:1]
             slot = replace(slot, proto=_REQUIRED_AS[wish.keys[0]])
         elif wish.offered:

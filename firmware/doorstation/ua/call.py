@@ -15,12 +15,12 @@ import msgspec
 from doorstation.errors import ProtocolError
 from doorstation.ids import Ids
 from doorstation.media import events as dtmf
-from doorstation.sdp.negotiation import LocalAudio, OfferAnswer
+from doorstation.sdp.negotiation import Encryption, LocalAudio, OfferAnswer
 from doorstation.sip.dialog import Dialog
 from doorstation.sip.endpoint import Endpoint, Output
 from doorstation.sip.headers import Headers, NameAddr, format_name_addr
 from doorstation.sip.message import Message, Request, Response, make_response
-from doorstation.sip.transport import Flow
+from doorstation.sip.transport import Flow, Transport
 from doorstation.sip.uri import SipUri
 from doorstation.ua.config import AgentConfig, SrtpPolicy
 from doorstation.ua.events import (
@@ -519,8 +519,11 @@ class Call:
             answer_order=config.answer_order,
             signalled_by=flow.remote[0] if flow is not None else "",
             signalled_over=flow.transport.value if flow is not None else "",
-            encryption=self._srtp.over(flow.transport if flow is not None else None),
+            encryption=self._encryption(flow.transport if flow is not None else None),
         )
+
+    def _encryption(self, transport: Transport | None) -> Encryption:
+        return self._srtp.over(transport)
 
     def _local_from(self, flow: Flow) -> None:
         """The address that this flow really leaves from is where sound can come back to."""

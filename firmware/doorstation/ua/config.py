@@ -29,11 +29,12 @@ class SrtpPolicy(msgspec.Struct, frozen=True):
 
     def over(self, transport: Transport | None) -> Encryption:
         """What that means for a call that is signalled over `transport`."""
-        offered = self.mode in ("optional", "required")
+        required = self.mode == "required"
+        wished = self.mode == "optional" or (self.mode == "" and transport is Transport.TLS)
         return Encryption(
-            offered=offered or (self.mode == "" and transport is Transport.TLS),
+            offered="alone" if required else "beside" if wished else "",
             accepted=self.mode != "off",
-            required=self.mode == "required",
+            required=required,
             keys=self.keys,
         )
 

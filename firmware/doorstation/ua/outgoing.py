@@ -5,14 +5,15 @@ from copy import deepcopy
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from doorstation.errors import ProtocolError
-from doorstation.sdp.negotiation import OfferAnswer
+from doorstation.sdp.negotiation import Encryption, OfferAnswer
 from doorstation.sip.dialog import Dialog
 from doorstation.sip.grammar import is_digits
 from doorstation.sip.headers import NameAddr, format_name_addr
 from doorstation.sip.message import Request, Response, make_response
-from doorstation.sip.transport import Flow
+from doorstation.sip.transport import Flow, Transport
 from doorstation.sip.uri import SipUri
 from doorstation.ua.call import (
     Call,
@@ -83,6 +84,8 @@ Way = Callable[[SipUri], Destination]
 
 class OutgoingCall(Call):
     direction = "out"
+    _refused = 0
+    """How often an offer of encryption was answered by 488."""
 
     def __init__(
         self,
@@ -402,7 +405,7 @@ class OutgoingCall(Call):
             if status == 422 and self.timer.interval_too_small(response):
                 self._send_invite(now)
                 return
-            if status == 488 and self._goes_without_encryption():
+            if status == 488 and self._offers_otherwise():
                 self._send_invite(now)
                 return
         why = response.reason
@@ -412,13 +415,23 @@ class OutgoingCall(Call):
         self._end(kind, status, why, now=now, by_peer=True)
         self._over()
 
-    def _goes_without_encryption(self) -> bool:
-        """Some refuse the call for keys in RTP/AVP, FreeSWITCH for one: where encryption was only
-        wished for, it is asked again without."""
-        wish = self._offers.local.encryption
-        if not wish.offered or wish.required or self._offers.session is not None:
+    def _encryption(self, transport: Transport | None) -> Encryption:
+        wish = super()._encryption(transport)
+        if not wish.offered or wish.required or not self._refused:
+            return wish
+        return replace(wish, offered="alone" if self._refused == 1 else "")
+
+    def _offers_otherwise(self) -> bool:
+        """Encryption that is only wished for may be asked for in another way, then not at all.
+
+        FreeSWITCH refuses keys in RTP/AVP and takes RTP/SAVP; so does Asterisk where its settings
+        require encryption; others have none.
+        """
+        if not self._offers.local.encryption.offered or self._srtp.mode == "required":
             return False
-        self._srtp = SrtpPolicy("off")
+        if self._offers.session is not None:
+            return False
+        self._refused += 1
         return True
 
     def _redirect(self, response: Response, now: float) -> bool:
