@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from doorstation.errors import TransportError
 from doorstation.net import control_client
 
 from bench.card import Card
@@ -157,7 +158,10 @@ class RunningDoorstation(Running):
     control: Path
 
     def registered(self) -> bool:
-        status = control_client.call(str(self.control), "status")
+        try:
+            status = control_client.call(str(self.control), "status")
+        except TransportError:
+            return False  # the REGISTER that was seen was another program's, again
         assert isinstance(status, dict)
         return bool(status["registration"]["state"] == "registered")
 
