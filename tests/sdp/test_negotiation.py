@@ -79,6 +79,14 @@ def test_wide_band_offer_has_events_for_the_clock_of_each_codec() -> None:
     assert "useinbandfec=1" in next(v for v in media.values("fmtp") if v.startswith("96 "))
 
 
+def test_wide_band_offer_leaves_room_in_a_datagram() -> None:
+    """Of the 1300 octets of an INVITE by UDP (RFC 3261 §18.1.1): headers with credentials."""
+    longest = LocalAudio(
+        "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", 65535, codecs=tuple(codecs.OFFERED.values())
+    )
+    assert len(side(longest).offer()) < 600
+
+
 def test_g722_without_rtpmap_is_agreed_by_its_number() -> None:
     party = side(WIDE)
     party.offer()

@@ -15,8 +15,8 @@ from typing import Final
 from doorstation.errors import DoorstationError, MalformedPacket
 from doorstation.media.codec import Codec
 
-FMTP: Final = "maxplaybackrate=16000;sprop-maxcapturerate=16000;useinbandfec=1"
-"""What we would like to receive, and that we send no more than 8 kHz of bandwidth."""
+FMTP: Final = "maxplaybackrate=16000;useinbandfec=1"
+"""What we would like to receive; short, since an INVITE has to fit into a datagram."""
 
 _RATE: Final = 16000
 _LONGEST: Final = _RATE * 120 // 1000
