@@ -1,0 +1,28 @@
+"""A real DHCP server in a lab: Debian's dnsmasq, with the options that a test hands in."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.lab import Lab, Process
+
+
+@contextmanager
+def dhcp_server(lab: Lab, folder: Path, *options: str) -> Iterator[Process]:
+    """dnsmasq with `options` in its own words, e.g. "dhcp-option-force=120,10.0.0.1"."""
+    program = shutil.which("dnsmasq", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+    assert program is not None, "dnsmasq is needed: apt-get install dnsmasq-base"
+    address, address6 = lab.address(), lab.address(ipv6=True)
+    network, network6 = address.rpartition(".")[0], address6.rpartition(":")[0]
+    lines = [
+        "no-daemon", "port=0", "no-ping", "log-dhcp", "interface=eth0", "bind-interfaces",
+        "user=root", f"dhcp-leasefile={folder}/leases", "dhcp-authoritative",
+        f"dhcp-range={network}.200,{network}.240,255.255.255.0,2m",
+        f"dhcp-range={network6}:f00,{network6}:fff,64,2m", *options,
+    ]  # fmt: skip
+    (folder / "dnsmasq.conf").write_text("\n".join(lines) + "\n")
+    command = (program, "-C", str(folder / "dnsmasq.conf"))
+    with lab.program(*command, directory=folder, log="dnsmasq.log") as server:
+        server.ready(lambda: "started, version" in server.log_text(), "has started")
+        yield server
