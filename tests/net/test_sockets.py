@@ -7,13 +7,13 @@ import socket
 from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from doorstation.errors import TransportError
 from doorstation.net.sockets import CS3, Limits, Listen, SipSockets, TlsFiles, wrong_name
 from doorstation.sip.transport import Flow, Target, Transport
+from msgspec.structs import replace
 
 from tests.support.tls import Authority
 
