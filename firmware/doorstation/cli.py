@@ -160,14 +160,23 @@ def _print_status(status: object) -> None:
     registration = status["registration"]
     print(f"registration  {registration['state']}  {registration.get('why', '')}".rstrip())
     for call in status["calls"]:
-        line = f"call {call['id']}  {call['state']}  {call['peer']}  {call['codec'] or ''}"
-        print(printable(line).rstrip())
+        line = f"call {call['id']}  {call['state']}  {call['peer']}"
+        if call["codec"]:
+            line += f"  {call['codec']}  {_encryption(call['encryption'])}"
+        print(printable(line))
     for name, relay in status["relays"].items():
         print(f"relay {name}  {'on' if relay['on'] else 'off'}  {relay['pulses']} pulses")
     for name, led in status["leds"].items():
         print(f"led {name}  {led['pattern']}")
     for name, version in status["versions"].items():
         print(f"{name}  {version}")
+
+
+def _encryption(found: dict[str, object] | None) -> str:
+    if found is None:
+        return "not encrypted"
+    readable = " in readable SIP" if found["keys_readable"] else ""
+    return f"encrypted by {found['suite']}, keys by {str(found['keys']).upper()}{readable}"
 
 
 def _events(options: argparse.Namespace) -> int:

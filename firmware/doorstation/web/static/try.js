@@ -173,7 +173,8 @@ function renderDetail() {
   if (connectedSince) {
     const seconds = Math.floor((performance.now() - connectedSince) / 1000);
     const clock = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
-    text = [call.state === "held" ? "on hold" : clock, call.codec].filter(Boolean).join(" · ");
+    const encrypted = call.encryption && "encrypted";
+    text = [call.state === "held" ? "on hold" : clock, call.codec, encrypted].filter(Boolean).join(" · ");
   } else if (call) {
     text = call.direction === "in" ? "Answer to speak with the visitor" : "";
   }
