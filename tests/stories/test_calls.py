@@ -96,6 +96,26 @@ def test_visitor_rings_resident_answers_both_talk_and_the_code_opens(
         assert ended["lost"] == 0
 
 
+def test_a_door_registered_by_udp_calls_by_tcp_when_its_offer_is_too_large_for_a_datagram(
+    town: Lab, proxy: Kamailio, tmp_path: Path
+) -> None:
+    """With a name of 300 letters; encryption in the offer has the same effect."""
+    settings = {"sip.display_name": "x" * 300}
+    with house(town, proxy, tmp_path, settings=settings) as (door, phone):
+        for hang_up in (phone.hangup, lambda: door.command("hangup")):
+            door.press()
+            phone.wait_event("CALL_ESTABLISHED")
+            phone.send_digits(CODE)
+            door.wait_event("release")
+            hang_up()
+            phone.wait_event("CALL_CLOSED")
+            door.wait_idle()
+        wire = door.process.log_text()
+        assert f"> TCP {proxy.address}:5060\nINVITE " in wire
+        assert f"> UDP {proxy.address}:5060\nREGISTER " in wire
+        assert f"> UDP {proxy.address}:5060\nINVITE " not in wire
+
+
 def test_a_wrong_code_is_refused_and_recorded_and_the_right_one_still_opens(
     town: Lab, proxy: Kamailio, tmp_path: Path
 ) -> None:
