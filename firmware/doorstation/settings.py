@@ -547,7 +547,7 @@ class Audio(Section, frozen=True, kw_only=True):
         Option(
             help="Encryption of sound. `optional`: offered and taken, plain sound where the other "
             "side has none. `required`: no call without. `off`: never.",
-            absent="`optional`, but offered over TLS only",
+            absent="`optional`, but `sdes` is offered over TLS only",
         ),
     ] = None
     srtp_keys: Annotated[

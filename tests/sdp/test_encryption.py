@@ -269,6 +269,45 @@ def test_two_doors_agree(wish: Encryption) -> None:
         assert opposite(one, other)
 
 
+WISHES = [
+    Encryption(offered, accepted, required, keys)
+    for keys in (("sdes",), ("dtls",), ("dtls", "sdes"), ("sdes", "dtls"))
+    for offered, accepted, required in (
+        ("", False, False),
+        ("", True, False),
+        ("beside", True, False),
+        ("alone", True, False),
+        ("alone", True, True),
+    )
+]
+
+
+@pytest.mark.parametrize("theirs", WISHES, ids=str)
+def test_whatever_two_sides_wish_they_agree_on_the_same_or_refuse(theirs: Encryption) -> None:
+    for ours in WISHES:
+        one, other = side(ours, seed=1), side(theirs, "192.0.2.2", seed=2)
+        try:
+            talking(one, other)
+        except NothingInCommon:
+            refusable = ours.offered == "alone" or theirs.required
+            assert refusable, (ours, theirs)
+            continue
+        a, b = agreed(one).protection, agreed(other).protection
+        assert type(a) is type(b)
+        if isinstance(a, Keys):
+            assert opposite(one, other)
+            assert "sdes" in ours.keys
+            assert "sdes" in theirs.keys
+        elif isinstance(a, DtlsPeer):
+            assert peer(one).active is not peer(other).active
+        else:
+            assert not ours.required
+            assert not theirs.required
+        for first, second in ((one, other), (other, one)):
+            first.answer_received(second.answer(first.offer("sendonly")))
+            assert (agreed(one).protection, agreed(other).protection) == (a, b)
+
+
 def test_the_answer_decides_the_suite() -> None:
     party = side(REQUIRED)
     offered = {each.suite: each for each in read_cryptos(media(party.offer()))}

@@ -293,3 +293,4 @@ def test_without_settings_encryption_is_taken_everywhere_and_offered_over_tls() 
         wish = policy.over(transport)
         assert (wish.accepted, wish.required) == (True, False)
         assert wish.offered == ("beside" if transport is Transport.TLS else "")
+        assert SrtpPolicy("", ("dtls",)).over(transport).offered == "beside", "none can be read"

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 class SrtpPolicy(msgspec.Struct, frozen=True):
     """Encryption of sound with somebody. `mode`: "off", "optional" or "required"; "" is optional,
-    and offers nothing where the signalling that carries the keys can be read."""
+    and offers no keys where the signalling that would carry them can be read."""
 
     mode: str = ""
     keys: tuple[str, ...] = ("sdes",)
@@ -30,7 +30,8 @@ class SrtpPolicy(msgspec.Struct, frozen=True):
     def over(self, transport: Transport | None) -> Encryption:
         """What that means for a call that is signalled over `transport`."""
         required = self.mode == "required"
-        wished = self.mode == "optional" or (self.mode == "" and transport is Transport.TLS)
+        secret = transport is Transport.TLS or "sdes" not in self.keys
+        wished = self.mode == "optional" or (self.mode == "" and secret)
         return Encryption(
             offered="alone" if required else "beside" if wished else "",
             accepted=self.mode != "off",
