@@ -382,6 +382,9 @@ def test_every_country_has_its_tones() -> None:
 @example("a@c;;", "sip:")
 @example("a@c;=x", "sip:")
 @example("a@[::1]:5;lr", "sip:")
+@example("@@c", "sip:")
+@example("@@c", "sip:fritz.box;")
+@example("[a0]", "sip:")
 def test_uri_that_settings_accept_is_one_that_sip_can_use(rest: str, start: str) -> None:
     if not tree._sip_uri(start + rest):
         assert isinstance(parse_uri(start + rest), SipUri)

@@ -90,7 +90,7 @@ def parse_host_port(text: str) -> tuple[str, int | None]:
     """
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
+        if not bracket or (rest and not rest.startswith(":")) or ":" not in host:
             raise ValueError(f"{text!r} is not an address; write [IPv6] or [IPv6]:port")
         port = rest[1:] if rest else None
     elif text.count(":") > 1:
@@ -165,6 +165,8 @@ def _sip_uri(text: str) -> str:
         return f"{text!r} is not a SIP URI; write sip:user@host or sip:host"
     if ":" in user:
         return "a URI must not hold a password; write sip:user@host"
+    if "@" in user:
+        return "a URI has one @; write sip:user@host"
     for character in text:
         if not "!" <= character <= "~" or character in '<>"#\\^`{|}':
             valid = "write %23 for #" if character == "#" else "escape it as %XX"
