@@ -108,7 +108,6 @@ def test_every_problem_is_reported_together() -> None:
     assert keys == [
         "acount",
         "account.domian",
-        "account.domain",
         "account.password",
         "account.transport",
         "account.expires",
@@ -311,6 +310,16 @@ def test_target_at_the_accounts_domain_needs_the_account() -> None:
     assert settings.through_account("sip:alice@FRITZ.BOX:5060;transport=tcp")
     assert not settings.through_account("sip:192.168.1.20")
     assert not parse(FAKE).through_account("sip:192.168.1.20")
+
+
+def test_domain_is_the_registrars_or_what_the_network_offers_where_none_is_set() -> None:
+    bare = FAKE + "[account]\nuser = 'door'\npassword = 'hunter22'\n"
+    assert parse(bare).domain == ""
+    assert parse(bare).target_uri("**9") == "**9"
+    assert parse(bare).through_account("**9")
+    assert parse(bare + "registrar = 'pbx:5070'").domain == "pbx"
+    assert parse(bare + "[sip]\nservers = ['10.0.0.5', 'b.test']").domain == "10.0.0.5"
+    assert parse(bare + "domain = 'a.test'\n[sip]\nservers = ['10.0.0.5']").domain == "a.test"
 
 
 @pytest.mark.parametrize(

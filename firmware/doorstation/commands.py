@@ -264,6 +264,8 @@ class Commands:
     async def _register(self, command: str) -> None:
         if self._reach.settings.account is None:
             raise DoorstationError("there is no account in the settings")
+        if self._reach.agent.registration is None:
+            raise DoorstationError("nothing says where to register: no setting, and no network")
         if command == "unregister" and self._registration.state is ua.RegistrationState.OFF:
             return  # as it was asked for
         agent, shell = self._reach.agent, self._reach.shell

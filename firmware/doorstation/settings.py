@@ -293,8 +293,13 @@ class Account(Section, frozen=True, kw_only=True):
 
     user: Annotated[str, Option(help="User part of the account, its number.", check=_user)]
     domain: Annotated[
-        str, Option(help="Domain of the account, the part after the @.", check=_host_only)
-    ]
+        str,
+        Option(
+            help="Domain of the account, the part after the @.",
+            check=_host_only,
+            absent="the registrar's host, or `sip.servers`",
+        ),
+    ] = ""
     password: Annotated[Secret, Option(help="Password of the account.")] = Secret("")
     auth_user: Annotated[
         str, Option(help="Name to log in with, when it is not `user`.", absent="`user`")
@@ -373,6 +378,16 @@ class Sip(Section, frozen=True, kw_only=True):
     user_agent: Annotated[
         str, Option(help="Name in User-Agent and Server.", absent="no such header")
     ] = "Doorstation"
+    servers: Annotated[
+        tuple[str, ...],
+        Option(
+            help="SIP servers, the preferred first, of an account that names neither domain nor "
+            "registrar nor proxy: host or host:port.",
+            most=8,
+            check=_host_port,
+            absent="what the network offers (DHCP)",
+        ),
+    ] = ()
 
 
 class Tls(Section, frozen=True, kw_only=True):
@@ -831,11 +846,22 @@ class Settings(Section, frozen=True, kw_only=True):
     commanders: Mapping[str, Commander] = msgspec.field(default_factory=dict)
     words: Mapping[str, Word] = msgspec.field(default_factory=dict)
 
+    @property
+    def domain(self) -> str:
+        """The account's domain; "" without an account, or while nothing names one."""
+        account = self.account
+        if account is None:
+            return ""
+        servers = (account.registrar, account.outbound_proxy, *self.sip.servers)
+        return account.domain or next((_bare_host(server) for server in servers if server), "")
+
     def target_uri(self, target: str) -> str:
-        """The SIP URI that a step's `ring` entry means; `#` escaped (RFC 3261 §19.1.2)."""
-        if is_dial_string(target) and self.account is not None:
-            domain = self.account.domain
-            host = f"[{domain}]" if ":" in domain else domain
+        """The SIP URI that a step's `ring` entry means; `#` escaped (RFC 3261 §19.1.2).
+
+        What is dialled stays as it is while the account has no domain.
+        """
+        if is_dial_string(target) and self.domain:
+            host = f"[{self.domain}]" if ":" in self.domain else self.domain
             return f"sip:{target.replace('#', '%23')}@{host}"
         if target in self.peers:
             return self.peers[target].uri
@@ -857,7 +883,7 @@ class Settings(Section, frozen=True, kw_only=True):
         """Whether a call to `uri` needs the account: its host is the account's domain."""
         if self.account is None:
             return False
-        return _bare_host(split_uri(uri)[2]) == self.account.domain.lower()
+        return is_dial_string(uri) or _bare_host(split_uri(uri)[2]) == self.domain.lower()
 
 
 # --- Loading ------------------------------------------------------------------------------------
@@ -1234,7 +1260,7 @@ def _code_faults(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def _tls_faults(settings: Settings) -> Iterator[tuple[str, str]]:
     account = settings.account
-    if account is not None and account.transport == "tls" and is_address(account.domain):
+    if account is not None and account.transport == "tls" and is_address(settings.domain):
         yield "account.domain", _TLS_NEEDS_NAME
     for name, peer in settings.peers.items():
         if _secure_address(peer.uri):

@@ -67,7 +67,7 @@ class FarEnd:
             domain="pbx.test",
             registrar=SipUri(host=REMOTE, params=self.random.choice(((), (("transport", "tcp"),)))),
             password="secret",
-            backup_registrar=self.random.choice((None, SipUri(host="192.0.2.3"))),
+            backup_registrars=self.random.choice(((), (SipUri(host="192.0.2.3"),))),
         )
         peers = (Peer("indoor", SipUri(host=REMOTE)), Peer("far", SipUri(host="x"), password="p"))
         self.wire = Wire(AgentConfig(account=account, peers=peers, session_expires=90), seed=seed)

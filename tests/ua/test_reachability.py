@@ -121,7 +121,9 @@ def test_call_that_is_cancelled_goes_to_no_further_server() -> None:
 
 
 def test_call_while_registered_at_the_back_up_goes_through_it() -> None:
-    account = replace(ACCOUNT, registrar=SipUri(host=REMOTE), backup_registrar=SipUri(host=SECOND))
+    account = replace(
+        ACCOUNT, registrar=SipUri(host=REMOTE), backup_registrars=(SipUri(host=SECOND),)
+    )
     w = Wire(AgentConfig(account=account))
     w.refused.add(REMOTE)
     w.do(w.agent.start(w.now))

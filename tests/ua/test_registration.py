@@ -370,7 +370,7 @@ def test_any_answer_to_the_keep_alive_proves_the_registrar() -> None:
 
 
 def test_back_up_registrar_takes_over_and_the_first_is_asked_again() -> None:
-    w = wire(replace(ACCOUNT, backup_registrar=SipUri(host="192.0.2.2")))
+    w = wire(replace(ACCOUNT, backup_registrars=(SipUri(host="192.0.2.2"),)))
     w.refused.add(REMOTE)
     w.do(w.agent.start(w.now))
     [(flow, request)] = w.sent_with_flows()
@@ -381,6 +381,17 @@ def test_back_up_registrar_takes_over_and_the_first_is_asked_again() -> None:
     w.until_sent(290)
     [(flow, request)] = w.sent_with_flows()
     assert flow.remote[0] == REMOTE
+
+
+def test_servers_that_the_network_offers_are_tried_in_their_order() -> None:
+    servers = tuple(SipUri(host=host) for host in ("192.0.2.2", "192.0.2.3"))
+    w = wire(replace(ACCOUNT, backup_registrars=servers))
+    w.refused |= {REMOTE, "192.0.2.2"}
+    w.do(w.agent.start(w.now))
+    [(flow, request)] = w.sent_with_flows()
+    assert flow.remote[0] == "192.0.2.3"
+    w.answer(request, 200, flow=flow)
+    assert states(w)[-1] is RegistrationState.REGISTERED
 
 
 def test_stop_takes_the_binding_back() -> None:

@@ -53,7 +53,8 @@ class Account:
     password: str = field(default="", repr=False)
     auth_user: str = ""
     display_name: str = ""
-    backup_registrar: SipUri | None = None
+    backup_registrars: tuple[SipUri, ...] = ()
+    """Asked in this order while the registrar does not answer."""
     outbound_proxy: SipUri | None = None
     expires: int = 300
     may_call: bool = True
@@ -65,7 +66,7 @@ class Account:
     @property
     def servers(self) -> frozenset[str]:
         """Hosts that the settings name for this account."""
-        known = (self.aor, self.registrar, self.backup_registrar, self.outbound_proxy)
+        known = (self.aor, self.registrar, *self.backup_registrars, self.outbound_proxy)
         return frozenset(uri.host for uri in known if uri is not None)
 
     @property
@@ -131,9 +132,7 @@ def config_from(settings: Settings) -> AgentConfig:
         for name, peer in settings.peers.items()
     )
     return AgentConfig(
-        account=None
-        if settings.account is None
-        else _account(settings.account, sip, _srtp(settings.account, settings.audio)),
+        account=_account(settings),
         peers=peers,
         local_user=sip.user,
         display_name=sip.display_name,
@@ -167,29 +166,34 @@ def _srtp(
     return SrtpPolicy(own.srtp or audio.srtp or "", own.srtp_keys or audio.srtp_keys)
 
 
-def _account(account: settings_.Account, sip: settings_.Sip, srtp: SrtpPolicy) -> Account:
-    def server(text: str) -> SipUri | None:
-        if not text:
-            return None
+def _account(settings: Settings) -> Account | None:
+    """None also for an account of which nothing says yet where to register."""
+    account, sip = settings.account, settings.sip
+    if account is None or not settings.domain:
+        return None
+
+    def server(text: str) -> SipUri:
         host, port = parse_host_port(text)
         params = () if account.transport == "auto" else (("transport", account.transport),)
         return SipUri(host=host.lower(), port=port, params=params)
 
-    registrar = server(account.registrar or account.domain)
-    assert registrar is not None
+    named = account.registrar or account.domain or account.outbound_proxy
+    registrar, *others = map(server, [named] if named else sip.servers)
+    if account.backup_registrar:
+        others.append(server(account.backup_registrar))
     return Account(
         user=account.user,
-        domain=account.domain,
+        domain=settings.domain,
         registrar=registrar,
         password=account.password.reveal(),
         auth_user=account.auth_user,
         display_name=sip.display_name,
-        backup_registrar=server(account.backup_registrar),
-        outbound_proxy=server(account.outbound_proxy),
+        backup_registrars=tuple(others),
+        outbound_proxy=server(account.outbound_proxy) if account.outbound_proxy else None,
         expires=int(account.expires),
         may_call=account.may_call,
         keep_alive=sip.keep_alive,
-        srtp=srtp,
+        srtp=_srtp(account, settings.audio),
     )
 
 

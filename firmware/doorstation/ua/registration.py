@@ -58,9 +58,7 @@ class Registration:
         self._ids = ids
         self._requester = requester
         self._report = report
-        self._registrars = [account.registrar]
-        if account.backup_registrar is not None:
-            self._registrars.append(account.backup_registrar)
+        self._registrars = (account.registrar, *account.backup_registrars)
         self._at = 0
         self._call_id = f"{ids.token()}@{account.domain}"
         self._from_tag = ids.token()
@@ -135,7 +133,7 @@ class Registration:
     def timer_fired(self, now: float) -> None:
         if self._next is not None and now >= self._next:
             self._next = None
-            # On the back-up, each refresh asks the first registrar again.
+            # On a back-up, each refresh asks the first registrar again.
             self._at = 0
             self._register(now)
         if self._next_probe is not None and now >= self._next_probe:
