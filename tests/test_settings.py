@@ -211,8 +211,33 @@ def test_problem_names_key_fault_and_what_would_be_valid(text: str, problem: str
     assert only(f"{base}{peers}{text}").startswith(problem)
 
 
-def test_no_plan_is_a_problem() -> None:
-    assert only('[board]\nkind = "fake"').startswith("buttons: nothing to do")
+def test_door_that_nothing_could_ever_configure_is_remarked() -> None:
+    blank = parse('[provisioning]\ndiscovery = "off"')
+    assert tree.remarks(blank)[0].startswith("nothing to do, ever")
+    assert tree.remarks(parse("")) == [], "the network is asked"
+    peer = '[peers.kitchen]\nuri = "sip:192.0.2.7"'
+    assert tree.remarks(parse(f'[provisioning]\ndiscovery = "off"\n{peer}')) == []
+
+
+def test_what_needs_another_pin_or_connection_is_told_from_what_does_not() -> None:
+    usual = parse(SMALLEST)
+
+    def same(more: str) -> bool:
+        return tree.same_parts(usual, parse(SMALLEST + more))
+
+    assert same("[audio]\nspeaker_gain = -6")
+    assert same('[peers.kitchen]\nuri = "sip:192.0.2.7"')
+    assert same('[log]\nlevel = "debug"')
+    assert not same('[log]\nevents = "/tmp/other"')
+    assert not same("[sip]\nport = 5070")
+    assert not same("[audio]\nrate = 16000")
+    assert not same("[relays.gate]\npin = 5")
+
+
+def test_reset_button_is_one_of_the_buttons() -> None:
+    assert only(SMALLEST + '[provisioning]\nreset_button = "call2"').startswith(
+        'provisioning.reset_button: no button "call2"; did you mean'
+    )
 
 
 def test_pin_is_needed_on_a_pi_only() -> None:

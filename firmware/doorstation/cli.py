@@ -14,6 +14,7 @@ from doorstation import __version__
 from doorstation.errors import DoorstationError, SettingsError
 from doorstation.printable import printable
 
+DEFAULT_CONFIG = Path("/etc/doorstation/doorstation.toml")
 DEFAULT_SOCKET = "/run/doorstation/control.sock"
 REPLY_WITHIN = 45.0
 """Seconds a command may take: longer than a request that nobody answers (32 s)."""
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run the door station")
-    run.add_argument("--config", type=Path, default=Path("/etc/doorstation/doorstation.toml"))
+    run.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
     run.set_defaults(run=_run)
 
     check = commands.add_parser("check", help="report every problem of a configuration")
@@ -111,27 +112,31 @@ def _add_ctl_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 
 
 def _run(options: argparse.Namespace) -> int:
-    from doorstation.settings import load
+    from doorstation.settings import read
 
-    settings = load(options.config)
-    if options.config.stat().st_mode & stat.S_IROTH:
+    # A device that comes out of its box has no file, and waits for somebody to configure it.
+    blank = options.config == DEFAULT_CONFIG and not options.config.exists()
+    local = {} if blank else read(options.config)
+    if not blank and options.config.stat().st_mode & stat.S_IROTH:
         _complain(
             [f"{options.config}: codes and passwords that everybody here can read; chmod 600"]
         )
     from doorstation.station import run
 
-    return run(settings)
+    return run({"local": local})
 
 
 def _check(options: argparse.Namespace) -> int:
-    from doorstation.settings import load
+    from doorstation.settings import load, remarks
 
     try:
-        load(options.file)
+        settings = load(options.file)
     except SettingsError as error:
         for problem in error.problems:
             print(problem)
         return 1
+    for remark in remarks(settings):
+        print(f"remark: {remark}")
     print(f"{options.file}: no problems")
     return 0
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from doorstation import __version__
+from doorstation.configurator import Configurator
 from doorstation.door.controller import Door
 from doorstation.door.events import (
     AnswerRequested,
@@ -55,6 +56,7 @@ class Reach(msgspec.Struct, frozen=True):
     sound: Sound
     relays: Relays
     journal: Journal
+    configurator: Configurator | None
 
 
 class Commands:
@@ -77,6 +79,10 @@ class Commands:
                 wanted_changed=self._followers_changed,
             )
             reach.journal.follower = partial(self.server.publish, "record")
+
+    def take(self, settings: Settings) -> None:
+        """The station goes on with other settings."""
+        self._reach = msgspec.structs.replace(self._reach, settings=settings)
 
     @property
     def pending(self) -> bool:

@@ -13,7 +13,7 @@ from doorboard.interfaces import AudioPort, Button, Contact, Indicator, Reader, 
 
 from doorstation.errors import DoorstationError
 from doorstation.media import codecs
-from doorstation.settings import Settings
+from doorstation.settings import Audio, Settings
 
 
 class FakeInputs:
@@ -52,7 +52,8 @@ class Parts(msgspec.Struct, frozen=True):
     leds: Mapping[str, Indicator]
     contacts: Mapping[str, Contact]
     readers: Mapping[str, Reader]
-    open_audio: Callable[[], AudioPort]
+    open_audio: Callable[[Audio], AudioPort]
+    """With the volumes of these settings."""
     check_audio: tuple[str, ...] = ()
     """A command that says whether the sound card can be opened; empty: it always can."""
     inputs: FakeInputs | None = None
@@ -88,7 +89,7 @@ def _fake(settings: Settings) -> Parts:
         leds={name: board.indicator(name) for name in settings.leds},
         contacts=contacts,
         readers=readers,
-        open_audio=board.audio,
+        open_audio=lambda _: board.audio(),
         inputs=FakeInputs(
             {name: contact.set for name, contact in contacts.items()},
             {name: presenting(name) for name in readers},
@@ -97,6 +98,23 @@ def _fake(settings: Settings) -> Parts:
 
 
 def _real(settings: Settings, stack: contextlib.ExitStack) -> Parts:
+    from doorboard.profile import detect_profile, load_profile
+
+    name = settings.board.profile
+    profile = load_profile(name) if name else detect_profile()
+    complexity = codecs.COMPLEXITY if profile is None else profile.opus_complexity
+    if not (settings.relays or settings.buttons or settings.leds or settings.contacts):
+        # A device that nobody has configured yet: it may have no pins at all.
+        return Parts(
+            buttons={},
+            relays={},
+            leds={},
+            contacts={},
+            readers=_serial_readers(settings, stack),
+            open_audio=_alsa,
+            check_audio=_alsa_check(settings),
+            opus_complexity=complexity,
+        )
     from doorboard.gpio import (
         GpioButton,
         GpioContact,
@@ -104,10 +122,7 @@ def _real(settings: Settings, stack: contextlib.ExitStack) -> Parts:
         GpioRelay,
         ensure_pin_factory,
     )
-    from doorboard.profile import detect_profile, load_profile
 
-    name = settings.board.profile
-    profile = load_profile(name) if name else detect_profile()
     ensure_pin_factory(profile.chip if profile is not None else None)
     # Relays first: nothing that fails later may leave one undecided.
     relays = {
@@ -150,9 +165,9 @@ def _real(settings: Settings, stack: contextlib.ExitStack) -> Parts:
         leds=leds,
         contacts=contacts,
         readers=_serial_readers(settings, stack),
-        open_audio=lambda: _alsa(settings),
+        open_audio=_alsa,
         check_audio=_alsa_check(settings),
-        opus_complexity=codecs.COMPLEXITY if profile is None else profile.opus_complexity,
+        opus_complexity=complexity,
     )
 
 
@@ -167,11 +182,10 @@ def _serial_readers(settings: Settings, stack: contextlib.ExitStack) -> Mapping[
     }
 
 
-def _alsa(settings: Settings) -> AudioPort:
+def _alsa(audio: Audio) -> AudioPort:
     # In the media thread, when sound is first needed: alsa-lib costs memory and time.
     from doorboard.alsa import AlsaAudioPort
 
-    audio = settings.audio
     return AlsaAudioPort(
         audio.device,
         rate=audio.rate,

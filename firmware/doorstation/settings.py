@@ -764,7 +764,7 @@ class Provisioning(Section, frozen=True, kw_only=True):
     state: Annotated[
         str,
         Option(
-            help="Folder for changes, their history and the audit log.",
+            help="Folder for changes, their history and the audit log; by the file alone.",
             absent="the folder that systemd gives (`STATE_DIRECTORY`), else nothing is kept",
         ),
     ] = ""
@@ -791,6 +791,14 @@ class Provisioning(Section, frozen=True, kw_only=True):
             help="A change that is not confirmed by then goes back.", unit="s", low=5, high=3600
         ),
     ] = 120.0
+    reset_button: Annotated[
+        str,
+        Option(
+            help="A button that forgets all changes when it is held for 10 s while the door "
+            "starts.",
+            absent="none",
+        ),
+    ] = ""
 
 
 class Key(Section, frozen=True, kw_only=True):
@@ -891,6 +899,11 @@ class Settings(Section, frozen=True, kw_only=True):
 
 def load(path: Path | str) -> Settings:
     """Read a settings file. Raises SettingsError with every problem."""
+    return build(read(path))
+
+
+def read(path: Path | str) -> dict[str, Any]:
+    """A settings file as nested tables, unchecked. Raises SettingsError when it is no such file."""
     try:
         text = Path(path).read_bytes().decode()
     except OSError as error:
@@ -901,18 +914,21 @@ def load(path: Path | str) -> Settings:
         raise SettingsError(
             [f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8"]
         ) from None
-    return parse(text)
+    return _tables(text)
 
 
 def parse(text: str) -> Settings:
     """Read settings from TOML text. Raises SettingsError with every problem."""
+    return build(_tables(text))
+
+
+def _tables(text: str) -> dict[str, Any]:
     try:
-        raw = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(
             [f"file: not TOML: {error}; key = value lines under [sections]"]
         ) from None
-    return build(raw)
 
 
 def build(raw: Mapping[str, Any]) -> Settings:
@@ -932,6 +948,63 @@ def problems(text: str) -> list[str]:
     except SettingsError as error:
         return error.problems
     return []
+
+
+def remarks(settings: Settings) -> list[str]:
+    """What is allowed, and perhaps not meant."""
+    does = settings.buttons or settings.peers or settings.account
+    learns = settings.keys or settings.provisioning.discovery != "off"
+    if does or learns:
+        return []
+    return [
+        "nothing to do, ever: no button, no peer, no account; no key, and the network is not asked "
+        "for a file; a [buttons.NAME] with steps"
+    ]
+
+
+def same_parts(one: Settings, other: Settings) -> bool:
+    """Whether a running door can go from one to the other between two calls.
+
+    Otherwise it needs another connection, socket or pin. An option that is not named here does.
+    """
+    return _fixed(one) == _fixed(other)
+
+
+def _fixed(settings: Settings) -> Settings:
+    """The settings without all that a running door takes over."""
+    replace = msgspec.structs.replace
+    audio = settings.audio
+    return replace(
+        settings,
+        buttons={
+            name: replace(button, steps=(), hang_up_after_open=None, short_codes=False)
+            for name, button in settings.buttons.items()
+        },
+        relays={
+            name: replace(relay, pulse=0.1, codes=()) for name, relay in settings.relays.items()
+        },
+        contacts={
+            name: replace(contact, left_open_after=0.0)
+            for name, contact in settings.contacts.items()
+        },
+        readers={
+            name: replace(reader, opens="", accepts=()) for name, reader in settings.readers.items()
+        },
+        peers={},
+        audio=Audio(
+            device=audio.device,
+            rate=audio.rate,
+            rtp_ports=audio.rtp_ports,
+            microphone=audio.microphone,
+        ),
+        prompts=Prompts(),
+        door=Door(),
+        log=replace(settings.log, level="info"),
+        provisioning=Provisioning(),
+        keys={},
+        commanders={},
+        words={},
+    )
 
 
 def holds_secret(key: str) -> bool:
@@ -1198,11 +1271,10 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "sip.session_timer", f"{settings.sip.session_timer:g} s; 0 or 90 to 86400 s"
     if settings.door.warning >= settings.door.max_call:
         yield "door.warning", f"not before the call's end; less than {settings.door.max_call:g} s"
-    if not (settings.buttons or settings.peers or settings.account):
-        yield (
-            "buttons",
-            "nothing to do: no button, no peer, no account; a [buttons.NAME] with steps",
-        )
+    reset = settings.provisioning.reset_button
+    if reset and reset not in settings.buttons:
+        known = _nearest(reset, list(settings.buttons))
+        yield "provisioning.reset_button", f'no button "{reset}"; {known}'
 
 
 def _pin_faults(settings: Settings) -> Iterator[tuple[str, str]]:

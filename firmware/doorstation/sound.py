@@ -50,6 +50,10 @@ class Sound:
         them; a call without an entry is plain."""
         self._told_of_readable_keys = False
 
+    def take(self, audio: Audio, prompts: Prompts) -> None:
+        """Other tones, announcements and words, from the next one on."""
+        self._visitor_hears, self._far_end_hears = read_sounds(audio, prompts)
+
     def play(self, wish: Play) -> None:
         """Play to the visitor and, if the door wants so, to the far end."""
         heard = self._visitor_hears

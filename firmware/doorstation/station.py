@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -18,8 +18,9 @@ from msgspec.structs import asdict
 
 from doorstation import parts
 from doorstation.commands import Commands, Reach
+from doorstation.configurator import Configurator, open_configurator
 from doorstation.door import events as door
-from doorstation.door.controller import Door
+from doorstation.door.controller import Door, Phase
 from doorstation.errors import DoorstationError, ProtocolError, TransportError
 from doorstation.ids import Ids, SystemIds
 from doorstation.journal import Journal
@@ -63,8 +64,14 @@ def _is_ours(error: Exception) -> bool:
 
 def _freeze() -> None:
     """What start-up made lives as long as the process: the collector never looks at it again."""
+    gc.unfreeze()  # a station that was there before is garbage now
     gc.collect()
     gc.freeze()
+
+
+def log_level(settings: Settings) -> None:
+    """How much the diagnostic log holds."""
+    logging.getLogger().setLevel(settings.log.level.upper())
 
 
 class PlainFormatter(logging.Formatter):
@@ -74,24 +81,35 @@ class PlainFormatter(logging.Formatter):
         return printable(super().format(record), lines=True)
 
 
-def run(settings: Settings) -> int:
-    """Run the station until a signal ends it; returns the exit status."""
+def run(base: Mapping[str, Mapping[str, Any]]) -> int:
+    """Run the station until a signal ends it; returns the exit status.
+
+    `base`: what files and network say, by origin; what is kept of changes is laid over it. Raises
+    SettingsError when that makes no tree by itself.
+    """
     # Nobody reads these of one process with two threads, and each line would look them up.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=settings.log.level.upper(), handlers=[handler])
-    asyncio.run(_run(settings))
+    logging.basicConfig(handlers=[handler])
+    asyncio.run(_run(base))
     return 0
 
 
-async def _run(settings: Settings) -> None:
+async def _run(base: Mapping[str, Mapping[str, Any]]) -> None:
+    """One station after the other, each as long as it can go on with the settings."""
     stop = stop_event()
-    try:
-        with parts.make(settings) as board:
-            await Station(settings, board).run(stop)
-    except BoardError as error:
-        raise DoorstationError(str(error)) from error
+    async with contextlib.aclosing(open_configurator(base)) as configurator:
+        await configurator.start()
+        while not stop.is_set():
+            log_level(configurator.settings)
+            try:
+                with parts.make(configurator.settings) as board:
+                    station = Station(configurator.settings, board, configurator=configurator)
+                    await station.run(stop)
+            except (BoardError, DoorstationError) as error:
+                if not await configurator.failed(str(error)):
+                    raise DoorstationError(str(error)) from error
 
 
 class Outside(msgspec.Struct, frozen=True):
@@ -114,8 +132,12 @@ class Station:
         board: parts.Parts,
         ids: Ids | None = None,
         outside: Outside = REAL,
+        configurator: Configurator | None = None,
     ) -> None:
+        """`configurator`: by whom the settings may change; None: nobody."""
         self._settings = settings
+        self._configurator = configurator
+        self._end = asyncio.Event()
         self._board = board
         self._ids = ids if ids is not None else SystemIds()
         self._loop = asyncio.get_running_loop()
@@ -135,7 +157,7 @@ class Station:
         self._journal = Journal(settings.log)
         self._outside = outside
         self._media = outside.media(
-            board.open_audio,
+            lambda: board.open_audio(self._settings.audio),
             self._loop,
             self._media_event,
             ids=self._ids,
@@ -153,7 +175,7 @@ class Station:
     # -- life
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Everything up, until `stop` is set or a fault of ours rises."""
+        """Everything up, until `stop` is set, `end` is called or a fault of ours rises."""
         if self._agent.config.by_dtls:
             dtls.load()  # tenths of a second, which no call shall wait for
         sockets: SipSockets = self._outside.sockets(
@@ -184,9 +206,13 @@ class Station:
             for transport, host, port in sockets.listening:
                 log.info("listening on %s %s:%d", transport, host, port)
             self._loop.call_later(SETTLED, _freeze)
+            if self._configurator is not None:
+                self._configurator.attach(self, self._settings)
             try:
                 await self._until(stop)
             finally:
+                if self._configurator is not None:
+                    self._configurator.detach()
                 await self._wind_up()
 
     async def _until(self, stop: asyncio.Event) -> None:
@@ -196,12 +222,50 @@ class Station:
             watched = [group.create_task(run) for run in runs]
             if self.commands.server is not None:
                 watched.append(group.create_task(self.commands.server.run()))
-            await stop.wait()
-            for task in watched:
+            ends = [group.create_task(event.wait()) for event in (stop, self._end)]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in (*watched, *ends):
                 task.cancel()
 
     async def _media_runs(self) -> None:
         await self._fault
+
+    # -- what the configurator wants
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is up or on its way, or a relay is pulled."""
+        idle = self._door.phase is Phase.IDLE and not self._agent.calls
+        return not idle or self._sound.session is not None or self._relays.pulsing
+
+    @property
+    def registered(self) -> bool:
+        """Whether the registrar has us."""
+        registration = self._agent.registration
+        return registration is not None and registration.state is ua.RegistrationState.REGISTERED
+
+    def take(self, settings: Settings) -> None:
+        """Go on with settings that need no new part (`settings.same_parts`), between two calls.
+
+        Raises DoorstationError when they cannot be; all is as before then.
+        """
+        config = config_from(settings)
+        if config.by_dtls:
+            dtls.load()
+        self._sound.take(settings.audio, settings.prompts)
+        self._settings = settings
+        self._agent.take(config)
+        self._door.take(settings)
+        self.commands.take(settings)
+        log_level(settings)
+
+    def end(self) -> None:
+        """Let `run` come to its end, in order."""
+        self._end.set()
+
+    def record(self, kind: str, fields: Mapping[str, door.Field]) -> None:
+        """One record in the event log."""
+        self._journal.record(kind, fields)
 
     def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A fault of ours in a timer or a driver's callback ends the service like any other.
@@ -239,6 +303,7 @@ class Station:
             sound=self._sound,
             relays=self._relays,
             journal=self._journal,
+            configurator=self._configurator,
         )
 
     def _listen(self) -> list[Listen]:
@@ -506,3 +571,5 @@ class Station:
 
     def _state_changed(self) -> None:
         self.commands.state_changed()
+        if self._configurator is not None:
+            self._configurator.station_changed()

@@ -1184,7 +1184,7 @@ class House:
             leds={"led": self.board.indicator("led")},
             contacts={},
             readers={},
-            open_audio=self.board.audio,
+            open_audio=lambda _: self.board.audio(),
         )
         self._nic.host.up = True
         self.switching_off = False

@@ -62,7 +62,7 @@ class Side:
         self.board = board
         self.control = control
         self.stop = stop
-        self.card = cast(FakeAudioPort, board.open_audio())
+        self.card = cast(FakeAudioPort, board.open_audio(station._settings.audio))
 
     @property
     def light(self) -> str:

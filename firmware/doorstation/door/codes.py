@@ -149,6 +149,10 @@ class LockOut:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def take(self, limit: int, limit_in_all: int, seconds: float) -> None:
+        """Other limits; what was counted counts on."""
+        self._limit, self._limit_in_all, self._seconds = limit, limit_in_all, seconds
+
     def locked(self, far_end: str, now: float) -> bool:
         wrong, until = self._rows.get(far_end, (0, 0.0))
         if now < until and wrong >= self._limit:

@@ -272,6 +272,20 @@ class Door:
         self._shown = ""
         self._outputs: list[Output] = []
 
+    def take(self, settings: Settings) -> None:
+        """Other rules, plans and codes for the same parts, while no call is on.
+
+        Lock-outs, contacts and what a relay does go on.
+        """
+        assert self._phase is Phase.IDLE, "between two calls"
+        self._settings = settings
+        self._plans = {name: button_plan(settings, name) for name in settings.buttons}
+        self._book = CodeBook(settings.relays)
+        rules = settings.door
+        self._lock_out.take(rules.wrong_codes, rules.wrong_codes_in_all, rules.lock_out)
+        for keypad in self._keypads.values():
+            keypad.take(rules.wrong_codes, rules.wrong_codes, rules.lock_out)
+
     # --- What others see ------------------------------------------------------------------------
 
     @property

@@ -15,7 +15,7 @@ import msgspec
 
 from doorstation.errors import DoorstationError
 from doorstation.provision.layers import Change, Difference, Raw, Tree
-from doorstation.provision.state import HISTORY, Past, Pending, State
+from doorstation.provision.state import HISTORY, KEPT_ORIGINS, Past, Pending, State
 from doorstation.settings import Settings
 
 LOST_WORD: Final = "nobody confirmed it in time"
@@ -46,7 +46,7 @@ class Apply(msgspec.Struct, frozen=True):
 
 
 class Tell(msgspec.Struct, frozen=True):
-    """A line for the audit log: `kind` "staged", "confirmed", "rolled_back"."""
+    """A line for the audit log: `kind` "staged", "confirmed", "rolled_back", "reset"."""
 
     kind: str
     number: int
@@ -230,6 +230,18 @@ class Configuration:
         self.state = msgspec.structs.replace(self.state, kept={**self.state.kept, part: value})
         return [Save(self.state, must=True)]
 
+    def reset(self, *, by: str, how: str) -> list[Output]:
+        """As it came: every layer, key, counter and change that is kept here is forgotten."""
+        keys = tuple(row.key for row in self.tree.rows() if row.origin in KEPT_ORIGINS)
+        tell = Tell("reset", self.state.number, by, how, keys)
+        before = self.settings
+        self._former = (self.state, self.tree, before)
+        # The number goes on: a late word about a change of before is about none of the new ones.
+        self.state = State(number=self.state.number)
+        self.tree = self._tree(self.state)
+        self.settings = self.tree.settings()
+        return [Save(self.state, must=True), tell, Apply(self.settings, before)]
+
     def _tried(self, number: int) -> Pending:
         pending = self.state.pending
         if pending is None or pending.number != number:
@@ -250,7 +262,7 @@ class Configuration:
         return [Save(self.state, must=False), _tell(kind.replace(" ", "_"), pending, why)]
 
     def _layers(self, state: State) -> dict[str, Raw]:
-        return {"provisioned": state.provisioned, "remote": state.remote}
+        return {origin: state.layer(origin) for origin in KEPT_ORIGINS}
 
     def _tree(self, state: State) -> Tree:
         return Tree({**self._base, **self._layers(state)})

@@ -1,13 +1,16 @@
 """What a door must remember of its configuration across a power cut. Written whole, by `store`."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from doorstation.provision.layers import Difference
 
-HISTORY = 20
+KEPT_ORIGINS: Final = ("provisioned", "remote")
+"""Layers that are kept here; the others are read anew at each start."""
+
+HISTORY: Final = 20
 """Changes remembered, and able to be undone one after the other."""
 
 

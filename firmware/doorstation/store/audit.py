@@ -46,6 +46,7 @@ class AuditLog:
 
     def append(self, at: str, kind: str, fields: Mapping[str, Field]) -> None:
         """Write one line; it is on the disk when this returns. Raises StoreError."""
+        assert not fields.keys() & {"number", "at", "kind", "before"}, "the log's own fields"
         try:
             last = self._last or self._find_end()
             self._last = None

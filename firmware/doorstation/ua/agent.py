@@ -88,13 +88,16 @@ class UserAgent:
         self._groups: dict[str, CallGroup] = {}
         self._servers: dict[int, IncomingCall] = {}
         self._placed: deque[str] = deque(maxlen=MAX_PLACED)
-        passwords = {peer.name: peer.password for peer in config.peers if peer.password}
-        self._guard: DigestServer | None = None
+        self._guard = self._guard_for(config)
         self._guesses = Guesses()
-        if passwords:
-            secret = ids.token().encode()
-            algorithms = {peer.name: peer.digest for peer in config.peers}
-            self._guard = DigestServer("doorstation", secret, passwords, ids, algorithms)
+
+    def _guard_for(self, config: AgentConfig) -> DigestServer | None:
+        passwords = {peer.name: peer.password for peer in config.peers if peer.password}
+        if not passwords:
+            return None
+        secret = self._ids.token().encode()
+        algorithms = {peer.name: peer.digest for peer in config.peers}
+        return DigestServer("doorstation", secret, passwords, self._ids, algorithms)
 
     # -- what the shell asks
 
@@ -154,6 +157,13 @@ class UserAgent:
         return self._drain(now)
 
     # -- commands from the house
+
+    def take(self, config: AgentConfig) -> None:
+        """Other peers, codecs and encryption, from the next call on; the account stays who it is,
+        and so does its registration."""
+        if config.peers != self.config.peers:
+            self._guard = self._guard_for(config)
+        self.config = self._line.config = config
 
     def start(self, now: float) -> list[Out]:
         return self.register(now)

@@ -1,0 +1,520 @@
+"""The door's configuration at work: its state on disk, its audit log, the change that is tried.
+
+`provision.configuration` decides; this carries out what it returns. It outlives the station: a
+change that the running one cannot take over ends it in order, and `station.run` builds another.
+
+What must be on disk before the door goes on is written in a thread; the loop never waits for it.
+A disk that fails is a fault that is shown, and the door works on with the settings that it has.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+
+from doorstation.door.events import Field
+from doorstation.errors import DoorstationError, SettingsError, StoreError
+from doorstation.provision.configuration import (
+    Apply,
+    Configuration,
+    Output,
+    Save,
+    Tell,
+    restarted,
+)
+from doorstation.provision.layers import Change, Difference, Raw, Row
+from doorstation.provision.state import Past, Pending, State
+from doorstation.settings import Settings, same_parts
+from doorstation.store.audit import AuditLog
+from doorstation.store.files import Files, Folder
+from doorstation.store.state import StateStore
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CLOSE_WITHIN: Final = 2.0
+"""Seconds given to the disk when the service ends."""
+
+NOTHING_KEPT: Final = (
+    "nothing is kept here, so nothing can be changed while the door runs: "
+    "provisioning.state names no folder and systemd gave none (StateDirectory=)"
+)
+
+
+class Runs(Protocol):
+    """What is wanted of the station that runs."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is up, or a relay."""
+        ...
+
+    @property
+    def registered(self) -> bool: ...
+
+    def take(self, settings: Settings) -> None:
+        """Go on with settings that need no new part. Raises DoorstationError: as before, then."""
+        ...
+
+    def end(self) -> None:
+        """Stop in order: another station is built with the settings that there are then."""
+        ...
+
+    def record(self, kind: str, fields: Mapping[str, Field]) -> None: ...
+
+
+class Configurator:
+    """Looks at the settings and changes them, for whoever may: that is asked elsewhere.
+
+    Reading (`check`, `rows`, `history`, `pending`, `settings`, `well`, `remembered`) answers at
+    once. Changing (`stage`, `replace`, `confirm`, `roll_back`, `undo`, `reset`, `remember`,
+    `base_changed`) is awaited: on return it is on disk, and the door does it as soon as no call is
+    up. One after the other; a caller that is cancelled leaves nothing half done. They raise
+    Refused (not now), SettingsError (every problem of the new tree), StoreError (the disk).
+
+    `followers` hear `(kind, number, why)` of each change: "staged", "applied", then "confirmed" or
+    "rolled_back"; "reset".
+    """
+
+    def __init__(
+        self,
+        base: Mapping[str, Raw],
+        files: Files | None,
+        *,
+        why_not: str = NOTHING_KEPT,
+        disk: Executor | None = None,
+    ) -> None:
+        """`base`: the layers that are not kept, by origin. `files`: where the others are, None
+        and `why_not` when there is no such place.
+
+        Raises SettingsError when the layers of `base` alone make no tree.
+        """
+        self.followers: list[Callable[[str, int, str], None]] = []
+        self.fault = "" if files is not None or why_not == NOTHING_KEPT else why_not
+        """What is wrong with the disk or with what is kept there, or ""."""
+        self.closed = "" if files is not None else why_not
+        """Why nothing can be changed, or ""."""
+        self._disk = disk
+        self._store: StateStore | None = None
+        self._audit: AuditLog | None = None
+        state = State()
+        if files is not None:
+            self._store, self._audit = StateStore(files), AuditLog(files)
+            state = self._read(self._store)
+        self._lines: deque[tuple[str, str, Mapping[str, Any]]] = deque()
+        self._writing: asyncio.Task[None] | None = None
+        self._unrecorded: list[tuple[str, Mapping[str, Field]]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._turn = asyncio.Lock()
+        self._timer: asyncio.TimerHandle | None = None
+        self._station: Runs | None = None
+        self._running: Settings | None = None
+        """What the station runs with."""
+        self._wanted: Settings | None = None
+        """What it is to run with once no call is up."""
+        self._must_register = False
+        self._look_due = False
+        self._cut_short = state.pending
+        self._configuration = self._configure(base, restarted(state))
+
+    def _read(self, store: StateStore) -> State:
+        try:
+            state = store.read()
+        except (StoreError, OSError) as fault:
+            self._close(f"{fault}; `doorstation config reset` begins anew")
+            return State()
+        for torn in store.faults:
+            log.warning("configuration: %s; the slot before it is used", torn)
+        return state
+
+    def _configure(self, base: Mapping[str, Raw], state: State) -> Configuration:
+        try:
+            return Configuration(base, state)
+        except SettingsError as fault:
+            alone = msgspec.structs.replace(state, remote={}, provisioned={})
+            configuration = Configuration(base, alone)
+            self._close(
+                "the changes that are kept here do not go with the file any more: "
+                f"{'; '.join(fault.problems)}; mend the file and start again, or forget them: "
+                "`doorstation config reset`"
+            )
+            return configuration
+
+    def _close(self, why: str) -> None:
+        self.fault = self.closed = why
+        log.error("configuration: %s", why)
+
+    # -- life
+
+    async def start(self) -> None:
+        """Save and tell of a change that the last end of the service cut short."""
+        if self._cut_short is not None and not self.closed:
+            past = self._configuration.state.history[-1]
+            keys = tuple(difference.key for difference in past.differences)
+            why = past.result.partition(": ")[2]
+            tell = Tell("rolled_back", past.number, past.by, past.how, keys, why)
+            save = Save(self._configuration.state, must=False)
+            self._spawn(self._do(lambda: [save, tell]))
+
+    async def aclose(self) -> None:
+        """Let the disk take what waits, but not for ever."""
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = [*self._tasks, *([] if self._writing is None else [self._writing])]
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_WITHIN)
+        for task in tasks:
+            task.cancel()
+        if isinstance(self._disk, ThreadPoolExecutor):
+            self._disk.shutdown(wait=False, cancel_futures=True)
+
+    # -- looking
+
+    @property
+    def settings(self) -> Settings:
+        """What the door runs with, or will as soon as no call is up."""
+        return self._configuration.settings
+
+    @property
+    def pending(self) -> Pending | None:
+        """The change that is being tried."""
+        return self._configuration.state.pending
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the door still runs with what was before."""
+        return self._wanted is not None or self._running is None
+
+    @property
+    def well(self) -> bool:
+        """Whether the door is registered, if it was before the change or has another account."""
+        if self.waiting or self._station is None:
+            return False
+        return not self._must_register or self._station.registered
+
+    def check(self, change: Change, origin: str = "remote") -> list[Difference]:
+        """What a change would change. Raises SettingsError with every problem of the new tree."""
+        return self._configuration.check(change, origin)
+
+    def rows(self) -> list[Row]:
+        """Every value that somebody set, with its origin; secrets masked."""
+        return self._configuration.tree.rows()
+
+    def raw(self) -> Mapping[str, Any]:
+        """The whole tree as nested tables, secrets in it."""
+        return self._configuration.tree.raw
+
+    def history(self) -> tuple[Past, ...]:
+        """The last changes that were tried, the oldest first."""
+        return self._configuration.state.history
+
+    def remembered(self, part: str) -> Any:
+        """What a part keeps here, None if nothing."""
+        return self._configuration.state.kept.get(part)
+
+    async def verify(self) -> str:
+        """ "" if no line of the audit log was changed or removed, else what is wrong and where."""
+        if self._audit is None:
+            raise StoreError(self.closed)
+        return await self._on_disk(self._audit.verify)
+
+    # -- changing
+
+    async def stage(
+        self,
+        change: Change,
+        *,
+        by: str,
+        how: str,
+        needs_word: bool,
+        origin: str = "remote",
+        confirm_within: float | None = None,
+        kept: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Try a change; its number. `kept`: what is to be remembered with it, in one write."""
+        await self._do(
+            lambda: self._configuration.stage(
+                change, by=by, how=how, at=_now(), seconds=self._seconds(confirm_within),
+                needs_word=needs_word, origin=origin, kept=kept,
+            )
+        )  # fmt: skip
+        return self._configuration.state.number
+
+    async def replace(
+        self,
+        raw: Raw,
+        *,
+        by: str,
+        how: str,
+        needs_word: bool,
+        origin: str,
+        confirm_within: float | None = None,
+        kept: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Try a whole layer in place of the one there is; the change's number."""
+        await self._do(
+            lambda: self._configuration.replace(
+                raw, by=by, how=how, at=_now(), seconds=self._seconds(confirm_within),
+                needs_word=needs_word, origin=origin, kept=kept,
+            )
+        )  # fmt: skip
+        return self._configuration.state.number
+
+    async def undo(self, *, by: str, how: str, needs_word: bool) -> int:
+        """Try what was before the last change that was kept; the number of this change."""
+        await self._do(
+            lambda: self._configuration.undo(
+                by=by, how=how, at=_now(), seconds=self._seconds(None), needs_word=needs_word
+            )
+        )
+        return self._configuration.state.number
+
+    async def confirm(self, number: int) -> None:
+        """Keep the change that is being tried. Raises Refused while the door is not well."""
+        await self._do(lambda: self._configuration.confirm(number, well=self.well))
+
+    async def roll_back(self, number: int, why: str) -> None:
+        """Put back what was before the change that is being tried."""
+        await self._do(lambda: self._configuration.roll_back(number, why))
+
+    async def reset(self, *, by: str, how: str) -> None:
+        """As it came: only the file and what is compiled in count; the audit log stays."""
+        if self._store is None:
+            raise StoreError(self.closed)
+        closed, self.closed = self.closed, ""
+        try:
+            await self._do(lambda: self._configuration.reset(by=by, how=how))
+        except StoreError:
+            self.closed = closed
+            raise
+
+    async def remember(self, part: str, value: Any) -> None:
+        """Keep something for a part by its name: on disk on return. None of it is shown."""
+        await self._do(lambda: self._configuration.remember(part, value))
+
+    async def base_changed(self, origin: str, raw: Raw) -> None:
+        """A layer that is not kept says something else. Raises SettingsError: it is not used."""
+        await self._do(lambda: self._configuration.base_changed(origin, raw), kept=False)
+
+    def audit(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """A line for the audit log; nobody waits for it."""
+        self._lines.append((_now(), kind, fields))
+        if self._audit is not None and (self._writing is None or self._writing.done()):
+            self._writing = asyncio.get_running_loop().create_task(self._write_lines(self._audit))
+
+    def _seconds(self, wanted: float | None) -> float:
+        return wanted if wanted is not None else self.settings.provisioning.confirm_within
+
+    # -- the station's side
+
+    def attach(self, station: Runs, settings: Settings) -> None:
+        """A station is up, with these settings."""
+        self._station = station
+        self._running = settings
+        for kind, fields in self._unrecorded:
+            station.record(kind, fields)
+        self._unrecorded.clear()
+        self._wanted = self.settings
+        self.station_changed()
+
+    def detach(self) -> None:
+        """No station runs."""
+        self._station = None
+
+    def station_changed(self) -> None:
+        """Something is different at the station: a call is over, the door is registered."""
+        if (self._wanted is not None or self.pending is not None) and not self._look_due:
+            # In a turn of its own: the station is in the middle of something.
+            self._look_due = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    async def failed(self, why: str) -> bool:
+        """No station can be built with these settings; whether there are others to try now."""
+        pending = self.pending
+        if pending is None or self._configuration.deadline is not None:
+            return False
+        await self.roll_back(pending.number, why)
+        return True
+
+    def _look(self) -> None:
+        self._look_due = False
+        station, wanted = self._station, self._wanted
+        if station is None:
+            return
+        if wanted is not None and not station.busy:
+            self._hand_over(station, wanted)
+        pending = self.pending
+        if self.well and pending is not None and not pending.needs_word:
+            self._spawn(self._do(self._configuration.well_again))
+
+    def _hand_over(self, station: Runs, wanted: Settings) -> None:
+        """Let the station run with these settings: as it is, or another."""
+        assert self._running is not None
+        if wanted != self._running and not same_parts(wanted, self._running):
+            self.detach()
+            station.end()
+            return
+        if wanted != self._running:
+            try:
+                station.take(wanted)
+            except DoorstationError as fault:
+                log.warning("configuration: the door goes on as before: %s", fault)
+                self._wanted = None
+                self._spawn(self.failed(str(fault)))
+                return
+        self._running, self._wanted = wanted, None
+        loop = asyncio.get_running_loop()
+        pending = self.pending
+        if pending is not None and self._configuration.deadline is None:
+            self._configuration.applied(loop.time())
+            self._told("applied", pending.number, "")
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._configuration.deadline
+        if deadline is not None:
+            self._timer = asyncio.get_running_loop().call_at(deadline, self._due)
+
+    def _due(self) -> None:
+        # The loop may call a moment early, by its clock's resolution.
+        now = max(asyncio.get_running_loop().time(), self._configuration.deadline or 0.0)
+        self._spawn(self._do(lambda: self._configuration.timer_fired(now)))
+
+    # -- carrying out
+
+    async def _do(self, act: Callable[[], list[Output]], *, kept: bool = True) -> None:
+        """One input, and all that comes of it, before the next."""
+        if kept and self.closed:
+            raise StoreError(self.closed)
+        await asyncio.shield(self._spawn(self._in_turn(act)))
+
+    async def _in_turn(self, act: Callable[[], list[Output]]) -> None:
+        async with self._turn:
+            for output in act():
+                match output:
+                    case Save():
+                        await self._save(output)
+                    case Tell():
+                        self._tell(output)
+                    case Apply():
+                        self._apply(output)
+            self._arm()
+
+    async def _save(self, save: Save) -> None:
+        assert self._store is not None, "closed otherwise"
+        try:
+            await self._on_disk(partial(self._store.write, save.state))
+        except StoreError as fault:
+            self._disk_failed(fault)
+            if save.must:
+                self._configuration.save_failed()
+                raise
+            return
+        if self.fault:
+            self.fault = ""
+            self._record("configuration_fault", {"why": None})
+
+    def _apply(self, apply: Apply) -> None:
+        account = apply.settings.account
+        registered = self._station is not None and self._station.registered
+        self._must_register = account is not None and (
+            registered or account != apply.before.account
+        )
+        self._wanted = apply.settings
+        self.station_changed()
+
+    def _tell(self, tell: Tell) -> None:
+        fields: dict[str, Field] = {
+            "change": tell.number,
+            "by": tell.by,
+            "how": tell.how,
+            "why": tell.why or None,
+        }
+        self.audit(tell.kind, {**fields, "keys": list(tell.keys)})
+        keys = ", ".join(tell.keys)
+        self._record("configuration", {"state": tell.kind, **fields, "keys": keys})
+        self._told(tell.kind, tell.number, tell.why)
+
+    def _told(self, kind: str, number: int, why: str) -> None:
+        for follower in self.followers:
+            follower(kind, number, why)
+
+    def _record(self, kind: str, fields: Mapping[str, Field]) -> None:
+        if self._station is not None:
+            self._station.record(kind, fields)
+        else:
+            self._unrecorded.append((kind, fields))
+
+    def _disk_failed(self, fault: StoreError) -> None:
+        if self.fault != str(fault):
+            self.fault = str(fault)
+            log.warning("configuration: %s", fault)
+            self._record("configuration_fault", {"why": self.fault})
+
+    async def _write_lines(self, audit: AuditLog) -> None:
+        while self._lines:
+            at, kind, fields = self._lines.popleft()
+            try:
+                await self._on_disk(partial(audit.append, at, kind, fields))
+            except StoreError as fault:
+                self._disk_failed(fault)
+
+    async def _on_disk(self, act: Callable[[], T]) -> T:
+        if self._disk is None:
+            self._disk = ThreadPoolExecutor(1, thread_name_prefix="configuration")
+        return await asyncio.get_running_loop().run_in_executor(self._disk, act)
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        # Whoever asked has been told; a fault of ours rises by the loop's handler.
+        with contextlib.suppress(DoorstationError):
+            task.result()
+
+
+def place(base: Mapping[str, Raw]) -> Path | None:
+    """The folder for what is kept: `provisioning.state` of the file, else the one that systemd
+    gives; None: nothing is kept."""
+    named = ""
+    for raw in base.values():
+        with contextlib.suppress(AttributeError):
+            named = raw.get("provisioning", {}).get("state", "") or named
+    named = named or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(named) if named else None
+
+
+def open_configurator(base: Mapping[str, Raw]) -> Configurator:
+    """The configuration of this machine. Raises SettingsError for layers that make no tree."""
+    folder = place(base)
+    if folder is None:
+        return Configurator(base, None)
+    try:
+        files = Folder(folder)
+    except StoreError as fault:
+        log.error("configuration: %s; the door works by its file alone", fault)  # noqa: TRY400
+        return Configurator(base, None, why_not=str(fault))
+    return Configurator(base, files)
+
+
+def _now() -> str:
+    return f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"

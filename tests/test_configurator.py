@@ -1,0 +1,386 @@
+"""The configuration at work: on disk before it is applied, back by itself, a fault never fatal."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Executor, Future
+from typing import Any, TypeVar
+
+import pytest
+from doorstation.configurator import Configurator
+from doorstation.errors import DoorstationError, SettingsError, StoreError
+from doorstation.provision.configuration import CUT, LOST_WORD, UNWELL, Refused
+from doorstation.provision.layers import Change
+from doorstation.settings import Settings
+from doorstation.store.audit import AuditLog
+from doorstation.store.state import StateStore
+
+from tests.support.disk import Disk
+from tests.support.virtual_time import run
+
+T = TypeVar("T")
+
+LOCAL: dict[str, Any] = {
+    "account": {"user": "door", "domain": "pbx.example", "password": "geheim"},
+    "buttons": {"call": {"pin": 17, "steps": [{"ring": ["**9"]}]}},
+    "relays": {"door": {"pin": 27, "codes": ["4711"]}},
+}
+VOLUME = Change({"audio.speaker_gain": -6.0})
+ACCOUNT = Change({"account.registrar": "192.0.2.99"})
+
+
+class Inline(Executor):
+    """The disk's thread without a thread, for virtual time."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
+        done: Future[T] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+class Door:
+    """A station as the configurator sees it; the one that is built anew is this one again."""
+
+    def __init__(self, configurator: Configurator) -> None:
+        self.configurator = configurator
+        self.busy = False
+        self.registered = True
+        self.taken: list[Settings] = []
+        self.ended = 0
+        self.records: list[tuple[str, Mapping[str, object]]] = []
+        self.refuses = ""
+        configurator.attach(self, configurator.settings)
+
+    def take(self, settings: Settings) -> None:
+        if self.refuses:
+            raise DoorstationError(self.refuses)
+        self.taken.append(settings)
+
+    def end(self) -> None:
+        self.ended += 1
+        self.registered = False
+
+    def built_anew(self, *, registered: bool) -> None:
+        self.registered = registered
+        self.configurator.attach(self, self.configurator.settings)
+
+    def record(self, kind: str, fields: Mapping[str, object]) -> None:
+        self.records.append((kind, fields))
+
+    def changes(self) -> None:
+        self.configurator.station_changed()
+
+
+@contextlib.asynccontextmanager
+async def door(disk: Disk | None = None, local: Mapping[str, Any] = LOCAL) -> AsyncIterator[Door]:
+    configurator = Configurator({"local": local}, disk or Disk(), disk=Inline())
+    async with contextlib.aclosing(configurator):
+        await configurator.start()
+        made = Door(configurator)
+        await settled()
+        yield made
+
+
+async def settled() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def stage(door: Door, change: Change, *, needs_word: bool = False) -> int:
+    number = await door.configurator.stage(change, by="office", how="test", needs_word=needs_word)
+    await settled()
+    return number
+
+
+def results(door: Door) -> list[str]:
+    return [past.result for past in door.configurator.history()]
+
+
+def test_volume_is_taken_live_and_kept() -> None:
+    async def story() -> None:
+        disk = Disk()
+        async with door(disk) as one:
+            await stage(one, VOLUME)
+            assert [settings.audio.speaker_gain for settings in one.taken] == [-6.0]
+            assert one.ended == 0
+            assert results(one) == ["confirmed"]
+            kinds = [fields["state"] for kind, fields in one.records]
+            assert kinds == ["staged", "confirmed"]
+        async with door(disk) as again:
+            assert again.configurator.settings.audio.speaker_gain == -6.0
+        lines = [entry["kind"] for entry in AuditLog(disk).entries()]
+        assert lines == ["staged", "confirmed"]
+
+    run(story())
+
+
+def test_another_registrar_needs_another_station_and_a_registration() -> None:
+    async def story() -> None:
+        async with door() as one:
+            await stage(one, ACCOUNT)
+            assert one.ended == 1
+            assert one.configurator.waiting
+            one.built_anew(registered=False)
+            await settled()
+            assert not one.configurator.well
+            assert results(one) == []
+            one.registered = True
+            one.changes()
+            await settled()
+            assert results(one) == ["confirmed"]
+
+    run(story())
+
+
+def test_registrar_that_does_not_answer_is_taken_back_in_time() -> None:
+    async def story() -> None:
+        async with door() as one:
+            await stage(one, ACCOUNT)
+            one.built_anew(registered=False)
+            await asyncio.sleep(119)
+            assert results(one) == []
+            await asyncio.sleep(2)
+            assert results(one) == [f"rolled back: {UNWELL}"]
+            assert one.ended == 2
+            account = one.configurator.settings.account
+            assert account is not None
+            assert account.registrar == ""
+
+    run(story())
+
+
+def test_change_that_needs_a_word_goes_back_without_it() -> None:
+    async def story() -> None:
+        async with door() as one:
+            number = await stage(one, VOLUME, needs_word=True)
+            assert one.configurator.well
+            await asyncio.sleep(121)
+            assert results(one) == [f"rolled back: {LOST_WORD}"]
+            assert one.taken[-1].audio.speaker_gain == 0.0
+            with pytest.raises(Refused):
+                await one.configurator.confirm(number)
+
+    run(story())
+
+
+def test_word_in_time_keeps_it() -> None:
+    async def story() -> None:
+        async with door() as one:
+            number = await stage(one, VOLUME, needs_word=True)
+            await one.configurator.confirm(number)
+            await asyncio.sleep(500)
+            assert results(one) == ["confirmed"]
+
+    run(story())
+
+
+def test_call_that_is_up_is_not_disturbed() -> None:
+    async def story() -> None:
+        async with door() as one:
+            one.busy = True
+            number = await stage(one, VOLUME, needs_word=True)
+            one.changes()
+            await asyncio.sleep(500)
+            assert one.taken == []
+            with pytest.raises(Refused, match="not applied"):
+                await one.configurator.confirm(number)
+            one.busy = False
+            one.changes()
+            await settled()
+            assert len(one.taken) == 1
+            await one.configurator.confirm(number)
+
+    run(story())
+
+
+def test_second_change_is_refused_while_one_is_tried() -> None:
+    async def story() -> None:
+        async with door() as one:
+            await stage(one, VOLUME, needs_word=True)
+            with pytest.raises(Refused, match="change 1 by office is being tried"):
+                await stage(one, ACCOUNT)
+
+    run(story())
+
+
+def test_two_changes_at_once_one_wins_and_the_other_is_told() -> None:
+    async def story() -> None:
+        async with door() as one:
+            both = await asyncio.gather(
+                stage(one, VOLUME, needs_word=True),
+                stage(one, ACCOUNT, needs_word=True),
+                return_exceptions=True,
+            )
+            assert sorted(type(each).__name__ for each in both) == ["Refused", "int"]
+
+    run(story())
+
+
+def test_settings_that_the_station_cannot_take_go_back_with_the_reason() -> None:
+    async def story() -> None:
+        async with door() as one:
+            one.refuses = "no codec can be spoken here"
+            await stage(one, VOLUME)
+            assert results(one) == ["rolled back: no codec can be spoken here"]
+            assert one.configurator.settings.audio.speaker_gain == 0.0
+
+    run(story())
+
+
+def test_station_that_cannot_be_built_goes_back_with_the_reason() -> None:
+    async def story() -> None:
+        async with door() as one:
+            await stage(one, Change({"sip.port": 5070}))
+            assert await one.configurator.failed("port 5070 is in use")
+            assert results(one) == ["rolled back: port 5070 is in use"]
+            assert one.configurator.settings.sip.port == 5060
+            one.built_anew(registered=True)
+            await settled()
+            assert not await one.configurator.failed("no GPIO"), "then the service ends"
+
+    run(story())
+
+
+def test_power_cut_before_the_confirmation_starts_with_what_was_before() -> None:
+    async def story() -> None:
+        disk = Disk()
+        async with door(disk) as one:
+            await stage(one, VOLUME, needs_word=True)
+        async with door(disk) as again:
+            assert again.configurator.settings.audio.speaker_gain == 0.0
+            assert results(again) == [f"rolled back: {CUT}"]
+            assert again.records[0][1]["state"] == "rolled_back"
+            assert StateStore(disk).read().pending is None
+
+    run(story())
+
+
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_disk_that_fails_is_told_and_the_door_stays_as_it_is(how: str) -> None:
+    async def story() -> None:
+        disk = Disk()
+        async with door(disk) as one:
+            if how == "full":
+                disk.full_after = 10
+            else:
+                disk.broken = 30
+            with pytest.raises(StoreError):
+                await stage(one, VOLUME)
+            assert one.taken == []
+            assert one.configurator.fault
+            assert one.configurator.pending is None
+            disk.full_after, disk.broken = None, 0
+            await stage(one, VOLUME)
+            assert results(one) == ["confirmed"]
+            assert one.configurator.fault == ""
+
+    run(story())
+
+
+def test_without_a_folder_nothing_changes_and_it_is_said_why() -> None:
+    async def story() -> None:
+        configurator = Configurator({"local": LOCAL}, None)
+        with pytest.raises(StoreError, match=r"provisioning\.state names no folder"):
+            await configurator.stage(VOLUME, by="office", how="test", needs_word=False)
+        assert configurator.check(VOLUME)[0].new == -6.0
+
+    run(story())
+
+
+def test_changes_that_no_longer_go_with_the_file_are_left_out_and_kept() -> None:
+    async def story() -> None:
+        disk = Disk()
+        async with door(disk) as one:
+            await stage(one, Change({"buttons.call.steps": [{"ring": ["kitchen"]}],
+                                     "peers.kitchen.uri": "sip:k@192.0.2.7"}))  # fmt: skip
+            assert results(one) == ["confirmed"]
+            await stage(one, Change({"relays.door.pulse": 9.0}))
+        edited = {**LOCAL, "relays": {"door": {"pin": 27, "codes": ["4711"], "hold_limit": 5.0}}}
+        async with door(disk, edited) as again:
+            assert again.configurator.settings.relays["door"].pulse == 3.0
+            assert "relays.door.pulse" in again.configurator.fault
+            with pytest.raises(StoreError, match="mend the file"):
+                await stage(again, VOLUME)
+        async with door(disk) as mended:
+            assert mended.configurator.settings.relays["door"].pulse == 9.0
+
+    run(story())
+
+
+def test_reset_forgets_all_but_the_audit_log() -> None:
+    async def story() -> None:
+        disk = Disk()
+        async with door(disk) as one:
+            await stage(one, VOLUME)
+            await one.configurator.remember("counters", {"kid": 7})
+            await one.configurator.reset(by="button", how="button")
+            await settled()
+            assert one.configurator.settings.audio.speaker_gain == 0.0
+            assert one.taken[-1].audio.speaker_gain == 0.0
+            assert one.configurator.remembered("counters") is None
+            assert one.configurator.history() == ()
+        assert [entry["kind"] for entry in AuditLog(disk).entries()][-1] == "reset"
+        assert AuditLog(disk).verify() == ""
+
+    run(story())
+
+
+def test_reset_is_the_way_out_of_changes_that_do_not_go_with_the_file() -> None:
+    async def story() -> None:
+        disk = Disk()
+        async with door(disk) as one:
+            await stage(one, Change({"relays.door.pulse": 9.0}))
+        edited = {**LOCAL, "relays": {"door": {"pin": 27, "hold_limit": 5.0}}}
+        async with door(disk, edited) as again:
+            await again.configurator.reset(by="root", how="ctl")
+            await stage(again, VOLUME)
+            assert results(again) == ["confirmed"]
+
+    run(story())
+
+
+def test_undo_brings_back_what_was_before() -> None:
+    async def story() -> None:
+        async with door() as one:
+            await stage(one, VOLUME)
+            await one.configurator.undo(by="office", how="test", needs_word=False)
+            await settled()
+            assert one.taken[-1].audio.speaker_gain == 0.0
+            assert results(one) == ["confirmed", "confirmed"]
+
+    run(story())
+
+
+def test_change_with_a_problem_is_refused_whole() -> None:
+    async def story() -> None:
+        async with door() as one:
+            with pytest.raises(SettingsError) as caught:
+                await stage(one, Change({"audio.speaker_gain": 99, "audio.contry": "at"}))
+            assert len(caught.value.problems) == 2
+            assert one.configurator.pending is None
+
+    run(story())
+
+
+def test_followers_hear_each_state() -> None:
+    async def story() -> None:
+        async with door() as one:
+            heard: list[tuple[str, int, str]] = []
+            one.configurator.followers.append(lambda *told: heard.append(told))
+            await stage(one, VOLUME)
+            assert heard == [("staged", 1, ""), ("applied", 1, ""), ("confirmed", 1, "")]
+
+    run(story())
+
+
+def test_door_without_a_registration_before_needs_none_for_a_volume() -> None:
+    async def story() -> None:
+        async with door() as one:
+            one.registered = False
+            await stage(one, VOLUME)
+            assert results(one) == ["confirmed"]
+
+    run(story())
