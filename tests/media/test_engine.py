@@ -505,7 +505,7 @@ def test_reports_go_out_about_every_five_seconds_to_the_next_port() -> None:
         call.tick((far.next(), PHONE))
     reports = call.reports
     assert 12 <= len(reports) <= 22
-    sender, description = reports[-1]
+    sender, description, extended = reports[-1]
     assert isinstance(sender, rtcp.SenderReport)
     assert sender.ssrc == call.rtp[0].ssrc
     assert sender.packets == pytest.approx(len(call.rtp), abs=400)
@@ -513,6 +513,7 @@ def test_reports_go_out_about_every_five_seconds_to_the_next_port() -> None:
     assert sender.blocks[0].fraction_lost == 0
     assert isinstance(description, rtcp.SourceDescription)
     assert description.chunks[0][1] == ((rtcp.CNAME, b"door"),)
+    assert isinstance(extended, rtcp.ExtendedReport)
     assert {one.to for one in call.sent if one.rtcp} == {(PHONE[0], PHONE[1] + 1)}
 
 
@@ -568,6 +569,63 @@ def test_round_trip_and_the_far_ends_loss_are_read_from_its_reports() -> None:
     assert call.statistics.round_trip_ms == pytest.approx(60, abs=1)
     assert call.statistics.remote_lost == 17
     assert call.statistics.remote_jitter_ms == 5.0
+
+
+def test_how_the_far_end_is_heard_is_in_every_report() -> None:
+    """RFC 3611 4.7: lost, too late, in bursts, and what it is worth."""
+    call = Call()
+    far = Far()
+    held = b""
+    for i in range(1000):
+        data = far.next()
+        if i in (500, 502, 504):
+            call.tick()
+        elif i == 700:
+            held = data
+            call.tick()
+        elif i == 720:
+            call.tick((data, PHONE), (held, PHONE))
+        else:
+            call.tick((data, PHONE))
+    call.audio.bye(call.now)
+    numbers = call.statistics
+    assert (numbers.lost, numbers.late) == (3, 1)
+    assert numbers.burst_loss_percent == pytest.approx(60)
+    assert numbers.burst_ms == pytest.approx(100)
+    assert numbers.gap_loss_percent == pytest.approx(0.1)
+    assert numbers.mos_lq is not None
+    assert numbers.mos_cq is not None
+    assert 4.0 < numbers.mos_cq <= numbers.mos_lq <= 4.4
+    report = call.reports[-1][-1]
+    assert isinstance(report, rtcp.ExtendedReport)
+    (metrics,) = report.reports
+    assert isinstance(metrics, rtcp.VoipMetrics)
+    assert metrics.ssrc == far.ssrc
+    assert metrics.gmin == 16
+    assert metrics.rx_config == 0b10110000
+    assert metrics.rerl == rtcp.UNKNOWN, "nobody cancels echo here"
+    assert 40 <= metrics.mos_cq <= metrics.mos_lq <= 44
+    assert 60 <= metrics.end_system_delay <= 120
+
+
+def test_nothing_heard_is_no_extended_report() -> None:
+    call = Call()
+    call.ticks(1000)
+    assert [len(packets) for packets in call.reports] == [2] * len(call.reports)
+
+
+def test_what_the_far_end_says_of_our_sound_is_kept() -> None:
+    call = Call()
+    call.ticks(5)
+    ours = rtcp.VoipMetrics(
+        call.rtp[0].ssrc, discard_rate=26, end_system_delay=140, mos_lq=39, rerl=31
+    )
+    others = rtcp.VoipMetrics(5, discard_rate=255)
+    data = rtcp.format_rtcp([rtcp.ReceiverReport(0xFA), rtcp.ExtendedReport(0xFA, (ours, others))])
+    call.audio.rtcp_datagram(data, (PHONE[0], 4001), call.now)
+    numbers = call.statistics
+    assert numbers.remote_discarded_percent == pytest.approx(10.2)
+    assert (numbers.remote_delay_ms, numbers.remote_mos, numbers.remote_echo_db) == (140, 3.9, 31)
 
 
 def test_rtcp_of_strangers_and_junk_is_dropped() -> None:

@@ -4,6 +4,7 @@ import math
 from array import array
 
 import pytest
+from doorstation.media.echo import Figures
 from doorstation.media.path import RATE, EchoPath
 from doorstation.media.pcm import audioop
 
@@ -23,6 +24,9 @@ class Recorder:
         assert len(microphone) == RATE // 25
         self.references.append(reference)
         return microphone
+
+    def figures(self) -> Figures:
+        return Figures()
 
 
 def tone(rate: int, periods: int) -> list[bytes]:

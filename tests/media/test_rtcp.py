@@ -7,12 +7,15 @@ from doorstation.errors import MalformedPacket
 from doorstation.media import rtcp
 from doorstation.media.rtcp import (
     Bye,
+    ExtendedReport,
+    OtherReport,
     OtherRtcp,
     Reception,
     ReportBlock,
     RtcpPacket,
     SenderReport,
     SourceDescription,
+    VoipMetrics,
     format_rtcp,
     parse_rtcp,
 )
@@ -26,12 +29,18 @@ blocks = st.builds(
 words = st.binary(max_size=12).map(lambda b: b[: len(b) // 4 * 4])
 some_blocks = st.lists(blocks, max_size=4).map(tuple)
 items = st.lists(st.tuples(st.integers(1, 255), st.binary(max_size=30)), max_size=3).map(tuple)
+u16, u8, i8 = st.integers(0, 0xFFFF), st.integers(0, 255), st.integers(-128, 127)
+metrics = st.builds(
+    VoipMetrics, u32, u8, u8, u8, u8, u16, u16, u16, u16, i8, i8, *[u8] * 7, u16, u16, u16
+)
+others = st.builds(OtherReport, st.sampled_from([1, 4, 6, 8, 255]), u8, words)
 rtcp_packets = st.one_of(
+    st.builds(ExtendedReport, u32, st.lists(st.one_of(metrics, others), max_size=3).map(tuple)),
     st.builds(SenderReport, u32, st.integers(0, 2**64 - 1), u32, u32, u32, some_blocks, words),
     st.builds(rtcp.ReceiverReport, u32, some_blocks, words),
     st.builds(SourceDescription, st.lists(st.tuples(u32, items), max_size=3).map(tuple)),
     st.builds(Bye, st.lists(u32, max_size=3).map(tuple), st.binary(max_size=40)),
-    st.builds(OtherRtcp, st.sampled_from([192, 204, 205, 207]), st.integers(0, 31), words),
+    st.builds(OtherRtcp, st.sampled_from([192, 204, 205, 206]), st.integers(0, 31), words),
 )
 
 COMPOUND = bytes.fromhex(
@@ -188,3 +197,73 @@ def test_reports_are_spread_around_five_seconds() -> None:
     assert rtcp.report_interval(0.0, first=False) == pytest.approx(2.05, abs=0.01)
     assert rtcp.report_interval(0.999, first=False) == pytest.approx(6.15, abs=0.01)
     assert rtcp.report_interval(0.5, first=True) == pytest.approx(2.05, abs=0.01)
+
+
+def test_voip_metrics_as_on_the_wire() -> None:
+    """RFC 3611 4.7's layout, byte for byte."""
+    data = bytes.fromhex(
+        "80cf000a 00000001"
+        "07000008 00000002 0d03401a 01c22710 00500078 ec c4 26 10 5d7f 2c2a b0 00 003c 0064 02d0"
+    )
+    metrics = VoipMetrics(
+        ssrc=2,
+        loss_rate=13,
+        discard_rate=3,
+        burst_density=64,
+        gap_density=26,
+        burst_duration=450,
+        gap_duration=10000,
+        round_trip=80,
+        end_system_delay=120,
+        signal_level=-20,
+        noise_level=-60,
+        rerl=38,
+        r_factor=93,
+        mos_lq=44,
+        mos_cq=42,
+        rx_config=0xB0,
+        jb_nominal=60,
+        jb_maximum=100,
+        jb_absolute_maximum=720,
+    )
+    expected: list[RtcpPacket] = [ExtendedReport(1, (metrics,))]
+    assert parse_rtcp(data) == expected
+    assert format_rtcp(expected) == data
+
+
+def test_blocks_of_other_kinds_or_lengths_are_kept_unread() -> None:
+    data = bytes.fromhex("80cf0005 00000001 04000002 0102030405060708 07000000")
+    expected: list[RtcpPacket] = [
+        ExtendedReport(1, (OtherReport(4, 0, bytes(range(1, 9))), OtherReport(7, 0, b"")))
+    ]
+    assert parse_rtcp(data) == expected
+    assert format_rtcp(expected) == data
+
+
+def test_packets_too_late_are_told_to_the_bursts_in_order() -> None:
+    reception = Reception(1, 8000)
+    for sequence in (*range(10, 20), *range(24, 90)):
+        reception.arrived(sequence)
+        if sequence == 26:
+            reception.discarded(25)
+    reception.review()
+    figures = reception.bursts.figures(reception.expected, 0.02)
+    assert figures.burst_density == pytest.approx(5 / 6)
+    assert figures.gap_density == 0.0
+
+
+def test_what_may_still_come_is_no_burst_yet() -> None:
+    reception = Reception(1, 8000)
+    for sequence in (*range(10, 20), 25, 26):
+        reception.arrived(sequence)
+    reception.review()
+    assert reception.bursts.figures(reception.expected, 0.02).burst_density == 0.0
+
+
+@pytest.mark.parametrize("samples", [80, 160, 480])
+def test_a_packets_length_is_seen_in_its_timestamps(samples: int) -> None:
+    reception = Reception(1, 8000)
+    for number in range(20):
+        reception.arrived(number)
+        reception.timed(0xFFFFFF00 + number * samples & 0xFFFFFFFF, number * samples / 8000)
+    assert reception.packet_seconds == pytest.approx(samples / 8000)

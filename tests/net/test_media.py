@@ -12,6 +12,7 @@ import pytest
 from doorstation.errors import DoorstationError, TransportError
 from doorstation.ids import SeededIds
 from doorstation.media import resample, rtcp, tones
+from doorstation.media.echo import Figures
 from doorstation.media.engine import CallAudio
 from doorstation.media.events import Digit
 from doorstation.media.g711 import encode_pcma
@@ -89,6 +90,9 @@ class Canceller:
     def process(self, microphone: bytes, reference: bytes) -> bytes:
         self.given.append((microphone, reference))
         return microphone
+
+    def figures(self) -> Figures:
+        return Figures(erle_db=38.0)
 
 
 class Door:
@@ -793,6 +797,16 @@ async def test_the_canceller_gets_the_microphone_and_what_was_written_just_befor
         there = resample.Resampler(rate, 16000).process(played)
         assert reference == there
     assert phone.receive().payload_type == 8
+    door.close()
+
+
+async def test_how_far_the_echo_is_down_is_told_with_the_call(phone: Phone) -> None:
+    door = Door(16000, Canceller())
+    session = door.call(phone)
+    await door.step(12)
+    statistics = session.statistics()
+    assert statistics is not None
+    assert statistics.echo_db == 38.0
     door.close()
 
 

@@ -38,11 +38,11 @@ import msgspec
 
 from doorstation.errors import MalformedPacket
 from doorstation.ids import Ids
-from doorstation.media import codecs, rtcp, tones
+from doorstation.media import codecs, quality, rtcp, tones
 from doorstation.media.codec import Codec
 from doorstation.media.events import STRAY, Digit, EventReceiver, EventSender
 from doorstation.media.g711 import Pcma
-from doorstation.media.jitter import JitterBuffer
+from doorstation.media.jitter import LONGEST_DELAY, JitterBuffer
 from doorstation.media.pcm import SILENCE_DBFS, audioop, dbfs
 from doorstation.media.protection import Protection, load_libraries
 from doorstation.media.resample import Resampler
@@ -96,6 +96,15 @@ class AgreedAudio(Protocol):
     def protection(self) -> Keys | DtlsPeer | None: ...
 
 
+class EchoSeen(Protocol):
+    """What the engine tells of `echo.Figures`."""
+
+    @property
+    def erle_db(self) -> float | None: ...
+    @property
+    def late(self) -> bool: ...
+
+
 class Datagram(NamedTuple):
     """To be sent: from the RTCP socket if `rtcp`, else from the RTP socket."""
 
@@ -141,7 +150,10 @@ class CallStatistics(msgspec.Struct, frozen=True):
     `dropped`: datagrams that were not ours: no RTP, wrong source, payload type or sequence.
     `unauthentic`: those that the call's keys did not open: plain, forged, or sent once more.
     `concealed`: periods of 20 ms; `delay_ms`: sound waiting in the jitter buffer now.
-    `encryption`: the SRTP suite; "" for plain sound.
+    `encryption`: the SRTP suite; "" for plain sound. `burst_…`: as RFC 3611 4.7.2 has it.
+    `mos_lq`, `mos_cq`: opinion of listening and of talking with each other, estimated, 1 to 4.4.
+    `echo_db`: by how much the loudspeaker's echo was turned down; `echo_late`: it came before its
+    reference, so it was not. `remote_…`: what the far end says about how it hears us.
     """
 
     seconds: float
@@ -161,11 +173,28 @@ class CallStatistics(msgspec.Struct, frozen=True):
     microphone_dbfs: float
     loudspeaker_dbfs: float
     round_trip_ms: float | None
+    burst_loss_percent: float
+    burst_ms: float
+    gap_loss_percent: float
+    mos_lq: float | None
+    mos_cq: float | None
+    echo_db: float | None
+    echo_late: bool
     remote_lost: int | None
     remote_jitter_ms: float | None
+    remote_discarded_percent: float | None
+    remote_delay_ms: int | None
+    remote_mos: float | None
+    remote_echo_db: int | None
 
 
 SILENT_AFTER: Final = 30.0
+
+_OWN_DELAY: Final = 0.04
+"""Seconds: a period at the microphone and one at the loudspeaker. The card's queue is not known."""
+
+_RX_CONFIG: Final = 0b10_11_0000
+"""Enhanced concealment, adaptive jitter buffer (RFC 3611 4.7.6)."""
 
 _NEW: Final = rtcp.Reception.NEW
 
@@ -238,6 +267,7 @@ class CallAudio:
     __slots__ = (
         "_began",
         "_buffer",
+        "_buffer_late",
         "_candidate",
         "_captured",
         "_clock",
@@ -285,6 +315,7 @@ class CallAudio:
         "_remote",
         "_remote_jitter",
         "_remote_lost",
+        "_remote_metrics",
         "_report_due",
         "_round_trip",
         "_rtcp_to",
@@ -304,10 +335,12 @@ class CallAudio:
         "_source_heard",
         "_ssrc",
         "_stray_told",
+        "_talk",
         "_timestamp",
         "_trusted",
         "_unauthentic",
         "_up",
+        "echo",
         "loudspeaker_level",
         "microphone_level",
         "occurred",
@@ -327,6 +360,9 @@ class CallAudio:
         self.occurred: list[Occurrence] = []
         self.microphone_level = Level()
         self.loudspeaker_level = Level()
+        self.echo: EchoSeen | None = None
+        """To be told by who cancels it."""
+        self._talk = quality.TalkLevel()
         self._ids = ids
         self._cname = (cname or ids.token()).encode()[:255]
         self._rate = rate
@@ -402,6 +438,7 @@ class CallAudio:
         self._past_late = 0
         self._past_concealed = 0
         self._buffer = JitterBuffer(self._hearing.rate)
+        self._buffer_late = 0
         self._event_receiver = EventReceiver()
         self._dropped = 0
 
@@ -411,6 +448,7 @@ class CallAudio:
         self._round_trip: float | None = None
         self._remote_lost: int | None = None
         self._remote_jitter = 0
+        self._remote_metrics: rtcp.VoipMetrics | None = None
 
     # What signalling agrees.
 
@@ -632,7 +670,11 @@ class CallAudio:
             self._hear(codec)
         reception.timed(timestamp, now - age)
         if self._receiving:
-            self._buffer.put(timestamp, data[start:end], codec, age)
+            buffer = self._buffer
+            buffer.put(timestamp, data[start:end], codec, age)
+            if buffer.late != self._buffer_late:
+                self._buffer_late = buffer.late
+                reception.discarded(sequence)
 
     def rtcp_datagram(self, data: bytes, source: Address, now: float) -> None:
         """Take a datagram of the RTCP socket."""
@@ -660,6 +702,7 @@ class CallAudio:
         if self._receiving:
             if self._played is not None:
                 self.loudspeaker_level.passed(self._played)
+                self._talk.take(audioop.rms(self._played, 2))
             if now - self._heard > self._silent_after and not self._silent:
                 self._silent = True
                 self.occurred.append(MediaSilent(now - self._heard))
@@ -704,6 +747,10 @@ class CallAudio:
         reception = self._reception
         buffer = self._buffer
         remote = self.to
+        seen = self._seen()
+        rating = self._rating(seen)
+        theirs = self._remote_metrics
+        echo = self.echo
         return CallStatistics(
             seconds=round(now - self._began, 3),
             codec=self._codec_name,
@@ -722,11 +769,83 @@ class CallAudio:
             microphone_dbfs=round(self.microphone_level.dbfs, 1),
             loudspeaker_dbfs=round(self.loudspeaker_level.dbfs, 1),
             round_trip_ms=None if self._round_trip is None else round(self._round_trip * 1000, 1),
+            burst_loss_percent=round(100 * seen.burst_density, 1),
+            burst_ms=round(1000 * seen.burst_seconds, 1),
+            gap_loss_percent=round(100 * seen.gap_density, 1),
+            mos_lq=None if rating is None else round(quality.mos(rating[0]), 1),
+            mos_cq=None if rating is None else round(quality.mos(rating[1]), 1),
+            echo_db=None if echo is None else echo.erle_db,
+            echo_late=echo is not None and echo.late,
             remote_lost=self._remote_lost,
             remote_jitter_ms=None
             if self._remote_lost is None
             else round(self._remote_jitter * 1000 / self._clock, 2),
+            remote_discarded_percent=None
+            if theirs is None
+            else round(theirs.discard_rate / 2.56, 1),
+            remote_delay_ms=None if theirs is None else theirs.end_system_delay,
+            remote_mos=None
+            if theirs is None or theirs.mos_lq == rtcp.UNKNOWN
+            else theirs.mos_lq / 10,
+            remote_echo_db=None if theirs is None or theirs.rerl == rtcp.UNKNOWN else theirs.rerl,
         )
+
+    def _seen(self) -> quality.BurstGap:
+        """Bursts and gaps of what is heard now."""
+        reception = self._reception
+        if reception is None:
+            return quality.BurstGap()
+        return reception.bursts.figures(reception.expected, reception.packet_seconds)
+
+    def _rating(self, seen: quality.BurstGap) -> tuple[float, float] | None:
+        """R of listening, and of talking with each other; None while nothing has come."""
+        if self._reception is None:
+            return None
+        delay = (self._round_trip or 0.0) / 2 + self._buffer.delay + _OWN_DELAY
+        name = self._codec_name
+        return quality.r_factor(name, seen, 0.0), quality.r_factor(name, seen, delay)
+
+    def _metrics(self) -> list[rtcp.RtcpPacket]:
+        """How we hear the far end (RFC 3611 4.7).
+
+        Sent without being asked for in SDP, which RFC 3611 5 leaves free: a receiver that does not
+        know the block skips it.
+        """
+        reception = self._reception
+        if reception is None:
+            return []
+        reception.review()
+        buffer = self._buffer
+        seen = self._seen()
+        rating = self._rating(seen)
+        assert rating is not None
+        expected = max(1, reception.expected)
+        delay_ms = round(1000 * buffer.delay)
+        talk, noise = self._talk.talk_dbfs, self._talk.noise_dbfs
+        erle = self.echo.erle_db if self.echo is not None else None
+        metrics = rtcp.VoipMetrics(
+            ssrc=reception.ssrc,
+            loss_rate=min(255, (reception.lost << 8) // expected),
+            discard_rate=min(255, (buffer.late << 8) // expected),
+            burst_density=min(255, int(256 * seen.burst_density)),
+            gap_density=min(255, int(256 * seen.gap_density)),
+            burst_duration=min(0xFFFF, round(1000 * seen.burst_seconds)),
+            gap_duration=min(0xFFFF, round(1000 * seen.gap_seconds)),
+            round_trip=min(0xFFFF, round(1000 * (self._round_trip or 0.0))),
+            end_system_delay=min(0xFFFF, delay_ms + round(1000 * _OWN_DELAY)),
+            signal_level=rtcp.UNKNOWN if talk is None else round(talk + quality.DBM0),
+            noise_level=rtcp.UNKNOWN if noise is None else round(noise + quality.DBM0),
+            rerl=rtcp.UNKNOWN if erle is None else max(0, min(126, round(erle))),
+            gmin=quality.GMIN,
+            r_factor=round(rating[1]),
+            mos_lq=round(10 * quality.mos(rating[0])),
+            mos_cq=round(10 * quality.mos(rating[1])),
+            rx_config=_RX_CONFIG,
+            jb_nominal=delay_ms,
+            jb_maximum=delay_ms,
+            jb_absolute_maximum=round(1000 * LONGEST_DELAY),
+        )
+        return [rtcp.ExtendedReport(self._ssrc, (metrics,))]
 
     # Sending.
 
@@ -866,6 +985,7 @@ class CallAudio:
             self._past_late += buffer.late
             self._past_concealed += buffer.concealed
             self._buffer = JitterBuffer(codec.rate)
+            self._buffer_late = 0
         self._take_rate(self._rate)
 
     def _collision(self, source: Address, now: float) -> None:
@@ -940,6 +1060,10 @@ class CallAudio:
                     self._blocks(packet.blocks, now)
                 case rtcp.ReceiverReport():
                     self._blocks(packet.blocks, now)
+                case rtcp.ExtendedReport():
+                    for report in packet.reports:
+                        if isinstance(report, rtcp.VoipMetrics) and report.ssrc == self._ssrc:
+                            self._remote_metrics = report
                 case rtcp.SourceDescription() | rtcp.Bye() | rtcp.OtherRtcp():
                     pass
         self._heard = now
@@ -965,7 +1089,9 @@ class CallAudio:
         to, protection = self._rtcp_to, self._protection
         if to is None or (protection is not None and not protection.rtcp_ready):
             return []
-        data = rtcp.format_rtcp([self._own_report(now), self._description(), *more])
+        data = rtcp.format_rtcp(
+            [self._own_report(now), self._description(), *self._metrics(), *more]
+        )
         if protection is not None:
             data = protection.protect_rtcp(data)
         return [Datagram(data, to, not self._mux)]

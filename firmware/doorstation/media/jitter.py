@@ -45,6 +45,9 @@ _MAX_PACKETS: Final = 128
 _MAX_DELAY: Final = 16
 """Periods of delay that jitter may ask for."""
 
+LONGEST_DELAY: Final = _MAX_DELAY * 0.02 + _MAX_HELD_MS / 1000
+"""Seconds that a sample waits at most."""
+
 _RESET_SECONDS: Final = 2
 """A timestamp this far from the cursor is a new time base, not jitter."""
 

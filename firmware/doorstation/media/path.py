@@ -10,6 +10,7 @@ adds a frame, to keep its queue where it belongs. It passes the same converter a
 
 from typing import Any, Final, Protocol
 
+from doorstation.media.engine import EchoSeen
 from doorstation.media.resample import Resampler
 
 RATE: Final = 16000
@@ -25,6 +26,7 @@ class Canceller(Protocol):
 
     def call_began(self, lead: float) -> None: ...
     def process(self, microphone: bytes, reference: bytes) -> bytes: ...
+    def figures(self) -> EchoSeen: ...
 
 
 class EchoPath:

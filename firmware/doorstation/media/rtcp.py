@@ -1,5 +1,7 @@
 """RTCP (RFC 3550 6): compound packets, reception statistics (A.1, A.3, A.8), round trip.
 
+With the VoIP metrics of extended reports (RFC 3611 4.7).
+
 Times in reports are 64-bit NTP values of the session's own monotonic clock: RFC 3550 6.4.1 allows
 a clock that only counts elapsed time, and the round trip needs no more.
 """
@@ -8,20 +10,31 @@ import struct
 from typing import Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from doorstation.errors import MalformedPacket
+from doorstation.media.quality import Bursts
 
 _HEADER: Final = struct.Struct("!BBH")
 _WORD: Final = struct.Struct("!I")
 _SENDER: Final = struct.Struct("!QIII")
 _BLOCK: Final = struct.Struct("!IIIIII")
+_XR_BLOCK: Final = struct.Struct("!BBH")
+_METRICS: Final = struct.Struct("!IBBBBHHHHbbBBBBBBBxHHH")
 
 SR: Final = 200
 RR: Final = 201
 SDES: Final = 202
 BYE: Final = 203
+XR: Final = 207
 
 CNAME: Final = 1
+
+VOIP_METRICS: Final = 7
+"""Block type of `VoipMetrics`."""
+
+UNKNOWN: Final = 127
+"""A level, R factor or MOS of `VoipMetrics` that is not known."""
 
 
 class ReportBlock(msgspec.Struct, frozen=True):
@@ -66,15 +79,60 @@ class Bye(msgspec.Struct, frozen=True):
     reason: bytes = b""
 
 
+class VoipMetrics(msgspec.Struct, frozen=True):
+    """How one receiver hears one source (RFC 3611 4.7).
+
+    Rates and densities in 1/256; durations and delays in ms; levels in dBm0; `rerl`: residual echo
+    return loss in dB; MOS in tenths. `rx_config`: concealment and kind of jitter buffer, as bits.
+    """
+
+    ssrc: int
+    loss_rate: int = 0
+    discard_rate: int = 0
+    burst_density: int = 0
+    gap_density: int = 0
+    burst_duration: int = 0
+    gap_duration: int = 0
+    round_trip: int = 0
+    end_system_delay: int = 0
+    signal_level: int = UNKNOWN
+    noise_level: int = UNKNOWN
+    rerl: int = UNKNOWN
+    gmin: int = 16
+    r_factor: int = UNKNOWN
+    external_r_factor: int = UNKNOWN
+    mos_lq: int = UNKNOWN
+    mos_cq: int = UNKNOWN
+    rx_config: int = 0
+    jb_nominal: int = 0
+    jb_maximum: int = 0
+    jb_absolute_maximum: int = 0
+
+
+class OtherReport(msgspec.Struct, frozen=True):
+    """A block of an extended report that this firmware does not read."""
+
+    kind: int
+    specific: int
+    body: bytes
+
+
+class ExtendedReport(msgspec.Struct, frozen=True):
+    """RFC 3611 2."""
+
+    ssrc: int
+    reports: tuple[VoipMetrics | OtherReport, ...] = ()
+
+
 class OtherRtcp(msgspec.Struct, frozen=True):
-    """A packet type this firmware does not read: feedback, application, extended reports."""
+    """A packet type this firmware does not read: feedback, application."""
 
     kind: int
     count: int
     body: bytes
 
 
-RtcpPacket = SenderReport | ReceiverReport | SourceDescription | Bye | OtherRtcp
+RtcpPacket = SenderReport | ReceiverReport | SourceDescription | Bye | ExtendedReport | OtherRtcp
 
 
 def parse_rtcp(data: bytes | memoryview) -> list[RtcpPacket]:
@@ -136,6 +194,8 @@ def _parse_body(kind: int, count: int, body: bytes, at: int) -> RtcpPacket:
                 _need(body, 4 * count + 1 + length, at)
                 reason = body[4 * count + 1 : 4 * count + 1 + length]
             return Bye(ssrcs, reason)
+        case 207:
+            return _parse_extended(body, at)
         case _:
             return OtherRtcp(kind, count, body)
 
@@ -176,6 +236,24 @@ def _parse_description(count: int, body: bytes, at: int) -> SourceDescription:
     return SourceDescription(tuple(chunks))
 
 
+def _parse_extended(body: bytes, at: int) -> ExtendedReport:
+    _need(body, 4, at)
+    reports: list[VoipMetrics | OtherReport] = []
+    pos = 4
+    while pos < len(body):
+        _need(body, pos + 4, at)
+        kind, specific, words = _XR_BLOCK.unpack_from(body, pos)
+        pos += 4
+        _need(body, pos + 4 * words, at)
+        block = body[pos : pos + 4 * words]
+        if kind == VOIP_METRICS and len(block) == _METRICS.size:
+            reports.append(VoipMetrics(*_METRICS.unpack(block)))
+        else:
+            reports.append(OtherReport(kind, specific, block))
+        pos += 4 * words
+    return ExtendedReport(_WORD.unpack_from(body)[0], tuple(reports))
+
+
 def format_rtcp(packets: list[RtcpPacket]) -> bytes:
     """Write one compound packet. Raises ValueError for a field that does not fit."""
     return b"".join(_format_one(packet) for packet in packets)
@@ -204,6 +282,9 @@ def _format_one(packet: RtcpPacket) -> bytes:
                     raise ValueError(f"reason of {len(packet.reason)} bytes, 255 fit")
                 text = bytes((len(packet.reason),)) + packet.reason
                 body += text + bytes(-len(text) % 4)
+        case ExtendedReport():
+            count, kind = 0, XR
+            body = _WORD.pack(packet.ssrc) + b"".join(map(_format_report, packet.reports))
         case OtherRtcp():
             count, kind, body = packet.count, packet.kind, packet.body
     if count > 31:
@@ -218,6 +299,13 @@ def _format_block(block: ReportBlock) -> bytes:
     return _BLOCK.pack(
         block.ssrc, loss, block.highest_sequence, block.jitter, block.last_sr, block.delay
     )
+
+
+def _format_report(report: VoipMetrics | OtherReport) -> bytes:
+    if isinstance(report, VoipMetrics):
+        body = _METRICS.pack(*astuple(report))
+        return _XR_BLOCK.pack(VOIP_METRICS, 0, len(body) // 4) + body
+    return _XR_BLOCK.pack(report.kind, report.specific, len(report.body) // 4) + report.body
 
 
 def _format_chunk(ssrc: int, items: tuple[tuple[int, bytes], ...]) -> bytes:
@@ -237,6 +325,9 @@ MAX_MISORDER: Final = 100
 # How far back a missing packet is remembered, to tell a late one from a duplicate.
 _WINDOW: Final = 128
 
+# Packets after which a missing one is called lost, in the bursts: it would come too late anyway.
+_SETTLED: Final = 32
+
 
 class Reception:
     """What arrived of one source (one SSRC): sequence numbers, loss, jitter.
@@ -246,15 +337,20 @@ class Reception:
 
     __slots__ = (
         "_bad_sequence",
+        "_discarded",
         "_expected_before",
         "_expected_prior",
+        "_first_number",
+        "_first_timestamp",
         "_last_arrival",
         "_last_ntp",
         "_last_sr_at",
         "_last_timestamp",
         "_missing",
         "_received_prior",
+        "_settled",
         "base",
+        "bursts",
         "clock",
         "duplicates",
         "highest",
@@ -281,6 +377,12 @@ class Reception:
         self._last_timestamp = 0
         self._bad_sequence = -1
         self._missing: set[int] = set()
+        self.bursts = Bursts()
+        """What was lost or came too late, but for the last moment."""
+        self._discarded: set[int] = set()
+        self._settled = 0
+        self._first_number = 0
+        self._first_timestamp = 0
         self._expected_before = 0
         self._expected_prior = 0
         self._received_prior = 0
@@ -326,13 +428,45 @@ class Reception:
 
     def _skipped(self, first: int, end: int) -> None:
         oldest = end - _WINDOW
+        self._settle(oldest)
         self._missing = {number for number in self._missing if number >= oldest}
         self._missing.update(range(max(first, oldest), end))
+
+    def discarded(self, sequence: int) -> None:
+        """A packet came, and too late to be heard."""
+        self._discarded.add(self.highest - ((self.highest - sequence) & 0xFFFF))
+        if len(self._discarded) > _WINDOW:
+            self._settle(self.highest - _SETTLED)
+
+    def _settle(self, before: int) -> None:
+        """Tell the bursts, in order, what is not expected any more."""
+        if before <= self._settled:
+            return
+        for number in sorted(self._missing | self._discarded):
+            if self._settled <= number < before:
+                self.bursts.missed(number)
+        self._discarded = {number for number in self._discarded if number >= before}
+        self._settled = before
+
+    def review(self) -> None:
+        """Bring `bursts` up to date."""
+        self._settle(self.highest - _SETTLED)
+
+    @property
+    def packet_seconds(self) -> float:
+        """Sound in a packet, on average."""
+        packets = self.highest - self._first_number
+        ticks = self._last_timestamp - self._first_timestamp & 0xFFFFFFFF
+        return min(max(ticks / packets / self.clock, 0.005), 0.12) if packets > 0 else 0.02
 
     def _start(self, sequence: int) -> None:
         # One cycle up, so that packets overtaken by the first one stay positive.
         self.highest = self.base = 0x10000 + sequence
         self._missing.clear()
+        self._discarded.clear()
+        self._settled = self.base
+        self.bursts.restarted()
+        self._last_arrival = None
         self._bad_sequence = -1
         self.received += 1
 
@@ -346,6 +480,9 @@ class Reception:
                 d = -d
             if d < self.clock:  # more than a second is a pause or a new timestamp base, not jitter
                 self.jitter += (d - self.jitter) / 16.0
+        else:
+            self._first_number = self.highest
+            self._first_timestamp = timestamp
         self._last_arrival = arrival
         self._last_timestamp = timestamp
 

@@ -967,7 +967,9 @@ class _Worker:
             echo.written(card.play(echo.sounding(out)))
         self._ticks += 1
         if self._ticks % _UPKEEP_TICKS == 0:
+            seen = None if echo is None else echo.canceller.figures()
             for leg in legs:
+                leg.audio.echo = seen
                 leg.upkeep(now)
         if self.level_callback is not None:
             self._show_levels(period, out)
