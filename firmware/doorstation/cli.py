@@ -168,6 +168,8 @@ def _print_status(status: object) -> None:
         line = f"call {call['id']}  {call['state']}  {call['peer']}"
         if call["codec"]:
             line += f"  {call['codec']}  {_encryption(call['encryption'])}"
+        if call["verdict"]:
+            line += f"  {call['verdict']}"
         print(printable(line))
     for name, relay in status["relays"].items():
         print(f"relay {name}  {'on' if relay['on'] else 'off'}  {relay['pulses']} pulses")

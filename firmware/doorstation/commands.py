@@ -24,6 +24,7 @@ from doorstation.door.events import (
 from doorstation.errors import DoorstationError
 from doorstation.journal import Journal
 from doorstation.media.events import check_digits
+from doorstation.media.verdict import verdict
 from doorstation.net.agent_shell import AgentShell, Direction, masked
 from doorstation.net.card_watch import CardWatch
 from doorstation.net.control import KINDS, ControlServer
@@ -226,6 +227,7 @@ class Commands:
             "peer": call.peer,
             "codec": self._reach.sound.codecs.get(name),
             "encryption": self._reach.sound.encryption.get(name),
+            "verdict": verdict(statistics) if statistics is not None else None,
             "statistics": asdict(statistics) if statistics is not None else None,
         }
 

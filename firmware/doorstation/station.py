@@ -26,6 +26,7 @@ from doorstation.ids import Ids, SystemIds
 from doorstation.journal import Journal
 from doorstation.media import dtls
 from doorstation.media.events import Digit
+from doorstation.media.verdict import verdict
 from doorstation.net import media
 from doorstation.net.agent_shell import AgentShell
 from doorstation.net.card_watch import CardWatch
@@ -470,7 +471,11 @@ class Station:
             case media.SessionEnded(session, statistics):
                 call = self._sound.call_of(session)
                 if statistics is not None:
-                    self._journal.record("call_statistics", {"call": call, **asdict(statistics)})
+                    said = verdict(statistics)
+                    log.info("call %s: %s", call, said)
+                    self._journal.record(
+                        "call_statistics", {"call": call, "verdict": said, **asdict(statistics)}
+                    )
             case _:
                 pass
         self._state_changed()

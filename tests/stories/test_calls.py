@@ -93,6 +93,7 @@ def test_visitor_rings_resident_answers_both_talk_and_the_code_opens(
         door.wait_idle()
         ended = door.wait_event("call_statistics")
         assert ended["received"] > 100
+        assert ended["verdict"].startswith("good")
         assert ended["lost"] == 0
 
 
