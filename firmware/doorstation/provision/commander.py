@@ -24,9 +24,9 @@ from doorstation.provision.jws import MAX_TOKEN, NotSigned, PublicKey, parse_tok
 from doorstation.provision.orders import Order, Role, may_order, parse_order
 from doorstation.sip.digest import DigestServer
 from doorstation.sip.message import Request
+from doorstation.ua.inspect import ORDERS
 
-CONTENT: Final = "application/vnd.doorstation.config+jose"
-RESULT: Final = "application/vnd.doorstation.result+jose"
+CONTENT: Final = ORDERS
 TEXT: Final = "text/plain"
 
 MAX_BY_UDP: Final = 1300

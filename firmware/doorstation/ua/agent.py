@@ -32,6 +32,7 @@ from doorstation.ua.call import Call, Line, base_headers, refusal, send_ack
 from doorstation.ua.config import Account, AgentConfig, SrtpPolicy
 from doorstation.ua.events import (
     CallArrived,
+    ContentReceived,
     Event,
     MessageReceived,
     MessageResult,
@@ -57,6 +58,8 @@ STALE = "nonce-outdated"
 WRONG_PASSWORD = "wrong-password"  # noqa: S105 - a rule's name
 GUESSING = "guessing-passwords"
 
+TEXT = "text/plain;charset=UTF-8"
+
 MAX_TEXT = 4096
 """Octets of a text that is handed on: bounds what a stranger behind the PBX can push into logs."""
 
@@ -77,7 +80,9 @@ class UserAgent:
         if account is not None and account.password:
             credential = Credential(account.auth_user or account.user, account.password)
         servers = account.servers if account is not None else ()
-        self._requester = Requester(endpoint, ids, credential, self._queue.extend, servers)
+        self._requester = Requester(
+            endpoint, ids, credential, self._queue.extend, servers, config.proves
+        )
         self.registration: Registration | None = None
         if account is not None:
             self.registration = Registration(account, config, ids, self._requester, self._report)
@@ -280,13 +285,23 @@ class UserAgent:
             found.send_info_digit(digit, duration_ms, now)
         return self._drain(now)
 
-    def message(self, target: str, text: str, now: float) -> tuple[str, list[Out]]:
-        """Send a text (RFC 3428); a MessageResult with the name returned here says how it went."""
+    def message(
+        self, target: str, text: str, now: float, kind: str = TEXT
+    ) -> tuple[str, list[Out]]:
+        """Send a text or other content (RFC 3428).
+
+        A MessageResult with the name returned here says how it went.
+        """
         self._now = now
-        uri = self._uri(target)
-        destination = self._way(uri)
+        return self._send_message(self._way(self._uri(target)), text, kind, now)
+
+    def _send_message(
+        self, destination: Destination, text: str, kind: str, now: float
+    ) -> tuple[str, list[Out]]:
         name = self._name()
-        sender = _Text(self, name, destination, self._identity(self._account_for(uri)), text)
+        account = self.config.account
+        known = account if account is not None and destination.by_account else None
+        sender = _Message(self, name, destination, self._identity(known), text, kind)
         self._requester.send(
             sender.build,
             destination.hop,
@@ -298,6 +313,50 @@ class UserAgent:
             account=destination.by_account,
         )
         return name, self._drain(now)
+
+    def answer_content(
+        self,
+        received: ContentReceived,
+        status: int,
+        now: float,
+        *,
+        reason: str = "",
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        once: bool = False,
+    ) -> list[Out]:
+        """Answer a MESSAGE that was handed up. `once`: without state, as strangers are answered.
+
+        RFC 3428 §7 forbids a body in a 2xx.
+        """
+        response = make_response(received.request, status, reason)
+        for name, value in headers:
+            response.headers.add(name, value)
+        if body:
+            response.headers.add("Content-Type", TEXT)
+            response.body = body
+        if once:
+            self._queue.extend(self._endpoint.answer_once(received.server, response))
+        else:
+            self._respond(received.server, response, now)
+        return self._drain(now)
+
+    def reply(
+        self, target: str, flow: Flow | None, body: str, kind: str, now: float
+    ) -> tuple[str, list[Out]]:
+        """Send content to who sent us some, by the account, or (`flow`) the way that it came."""
+        self._now = now
+        uri = self._uri(target)
+        if flow is not None:
+            return self._send_message(Destination(uri, uri, None, flow), body, kind, now)
+        account = self.config.account
+        destination = self._way(uri)
+        if account is not None and self.registration is not None and not destination.by_account:
+            # Of another domain: only our server knows the way.
+            destination = Destination(
+                uri, self.registration.registrar, None, self.registration.flow, by_account=True
+            )
+        return self._send_message(destination, body, kind, now)
 
     # -- the queue
 
@@ -372,7 +431,7 @@ class UserAgent:
         )
 
     def _request_received(self, server: int, request: Request, flow: Flow, now: float) -> None:
-        unfit = inspect(request)
+        unfit = inspect(request, self.config.contents)
         if unfit is not None:
             self._refuse(server, request, flow, unfit, "inspection")
             return
@@ -398,11 +457,24 @@ class UserAgent:
                 # 200 whatever the user part: a PBX takes anything else for a dead door.
                 answer = add_capabilities(make_response(request, 200))
                 self._queue.extend(self._endpoint.answer_once(server, answer))
+            case "MESSAGE" if self._is_handed_up(request):
+                registered = self._registered_flow
+                by_account = registered is not None and same_host(
+                    flow.remote[0], registered.remote[0]
+                )
+                self._tell(ContentReceived(server, request, flow, by_account))
             case "INVITE" | "MESSAGE":
                 self._guarded(server, request, flow, now)
             case _:
                 gone = make_response(request, 481)
                 self._refuse(server, request, flow, gone, "no-such-dialog")
+
+    def _is_handed_up(self, request: Request) -> bool:
+        """Content for somebody above; of texts those that a typist seems to send."""
+        if request.content_type != "text/plain":
+            return bool(request.body) and request.content_type in self.config.contents
+        sender = request.from_.uri
+        return isinstance(sender, SipUri) and sender.user_text in self.config.typists
 
     def _would_be_forwarded(self, request: Request, flow: Flow) -> bool:
         """Out of hops, and addressed to another host: a proxy's 483 (RFC 3261 §16.3)."""
@@ -442,12 +514,15 @@ class UserAgent:
             case Verdict.REFUSE:
                 self._refuse(server, request, flow, make_response(request, 403), decision.rule)
 
+    @property
+    def _registered_flow(self) -> Flow | None:
+        registration = self.registration
+        if registration is None or registration.state is not RegistrationState.REGISTERED:
+            return None
+        return registration.flow
+
     def _decide(self, request: Request, flow: Flow, now: float) -> Decision:
-        registered: Flow | None = None
-        if self.registration is not None and (
-            self.registration.state is RegistrationState.REGISTERED
-        ):
-            registered = self.registration.flow
+        registered = self._registered_flow
         source = flow.remote[0]
         proved = fault = ""
         if self._guard is not None and "Authorization" in request.headers:
@@ -625,7 +700,7 @@ class UserAgent:
         )
 
 
-class _Text:
+class _Message:
     """One MESSAGE on its way out."""
 
     def __init__(
@@ -635,8 +710,10 @@ class _Text:
         destination: Destination,
         identity: Identity,
         text: str,
+        kind: str,
     ) -> None:
         self._agent = agent
+        self._kind = kind
         self._name = name
         self._destination = destination
         self._identity = identity
@@ -661,7 +738,7 @@ class _Text:
         if self._destination.route is not None:
             headers.prepend("Route", f"<{self._destination.route}>")
         headers.add("User-Agent", self._agent.config.user_agent)
-        headers.add("Content-Type", "text/plain;charset=UTF-8")
+        headers.add("Content-Type", self._kind)
         return Request(
             "MESSAGE", self._destination.uri, headers, self._text.encode(errors="replace")
         )
@@ -670,7 +747,10 @@ class _Text:
         self, request: Request, response: Response, flow: Flow, now: float
     ) -> None:
         if response.status >= 200:
-            self._agent._tell(MessageResult(self._name, response.status, response.reason))
+            why = response.reason
+            if response.status >= 300 and response.content_type == "text/plain":
+                why = response.body[:MAX_TEXT].decode("utf-8", "replace").strip() or why
+            self._agent._tell(MessageResult(self._name, response.status, why))
 
     def request_failed(self, method: str, status: int, why: str, now: float) -> None:
         self._agent._tell(MessageResult(self._name, status, why))

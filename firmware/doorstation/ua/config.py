@@ -13,9 +13,10 @@ from doorstation.media.codecs import missing
 from doorstation.sdp.codecs import L16, L16_NARROW, OFFERED, PCMA, PCMU, Codec
 from doorstation.sdp.negotiation import Encryption
 from doorstation.settings import Settings, parse_host_port
-from doorstation.sip.digest import ALGORITHMS
+from doorstation.sip.digest import ALGORITHMS, Credential
 from doorstation.sip.transport import Transport
 from doorstation.sip.uri import SipUri, parse_uri
+from doorstation.ua.inspect import ORDERS
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,12 @@ class AgentConfig(msgspec.Struct, frozen=True):
     srtp: SrtpPolicy = USUAL_SRTP
     """With who is neither the account nor a peer."""
     redirect_limit: int = 5
+    contents: tuple[str, ...] = ()
+    """What a MESSAGE may bring beside text: handed up, whoever sends it (`ContentReceived`)."""
+    typists: frozenset[str] = frozenset()
+    """Users whose texts are handed up likewise."""
+    proves: tuple[Credential, ...] = ()
+    """Proved to whoever names the realm; the account's password to the account's servers only."""
 
     @property
     def by_dtls(self) -> bool:
@@ -120,6 +127,7 @@ def config_from(settings: Settings) -> AgentConfig:
     Raises DoorstationError when no library of any of the codecs is there.
     """
     sip = settings.sip
+    commanded = bool(settings.keys and settings.commanders)
     peers = tuple(
         Peer(
             name,
@@ -143,6 +151,10 @@ def config_from(settings: Settings) -> AgentConfig:
         answer_order=settings.audio.answer_order,
         session_expires=int(sip.session_timer),
         srtp=_srtp(settings.audio, settings.audio),
+        contents=(ORDERS,) if commanded else (),
+        typists=frozenset(name for name, who in settings.commanders.items() if who.types)
+        if commanded
+        else frozenset(),
     )
 
 

@@ -6,6 +6,8 @@ from enum import StrEnum
 import msgspec
 
 from doorstation.sdp.negotiation import AudioSession
+from doorstation.sip.message import Request
+from doorstation.sip.transport import Flow
 
 
 class RegistrationState(StrEnum):
@@ -139,6 +141,18 @@ class MessageReceived(msgspec.Struct, frozen=True):
     rule: str
 
 
+class ContentReceived(msgspec.Struct, frozen=True):
+    """A MESSAGE for somebody above: to be answered by `UserAgent.answer_content`.
+
+    Nothing was asked of who sends it. `by_account`: it came by the account's server.
+    """
+
+    server: int
+    request: Request
+    flow: Flow
+    by_account: bool
+
+
 class MessageResult(msgspec.Struct, frozen=True):
     message: str
     status: int
@@ -176,6 +190,7 @@ Event = (
     | GroupFailed
     | InfoDigit
     | MessageReceived
+    | ContentReceived
     | MessageResult
     | Refused
     | CommandResult

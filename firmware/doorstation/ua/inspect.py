@@ -1,7 +1,14 @@
 """What a user agent checks of every request before it acts on it (RFC 3261 §8.2)."""
 
+from collections.abc import Collection
+
 from doorstation.sip.message import Request, Response, make_response
 from doorstation.sip.uri import SipUri
+
+ORDERS = "application/vnd.doorstation.config+jose"
+"""A signed order to a door, in a MESSAGE."""
+RESULTS = "application/vnd.doorstation.result+jose"
+"""What became of it."""
 
 METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "PRACK", "UPDATE", "INFO", "MESSAGE")
 """What really works here, and nothing more: a listed method that fails is worse than none."""
@@ -39,8 +46,11 @@ def _accepts_sdp(request: Request) -> bool:
     return False
 
 
-def inspect(request: Request) -> Response | None:
-    """The refusal that RFC 3261 §8.2.1 to §8.2.3 asks for, or None when all is well."""
+def inspect(request: Request, contents: Collection[str] = ()) -> Response | None:
+    """The refusal that RFC 3261 §8.2.1 to §8.2.3 asks for, or None when all is well.
+
+    `contents`: what a MESSAGE may bring beside text.
+    """
     method = request.method
     if method not in METHODS:
         if method in KNOWN_ELSEWHERE:
@@ -59,10 +69,10 @@ def inspect(request: Request) -> Response | None:
         refusal = make_response(request, 420, "Bad Extension")
         refusal.headers.set("Unsupported", ", ".join(unknown))
         return refusal
-    return _inspect_content(request) or _inspect_accept(request)
+    return _inspect_content(request, contents) or _inspect_accept(request)
 
 
-def _inspect_content(request: Request) -> Response | None:
+def _inspect_content(request: Request, contents: Collection[str]) -> Response | None:
     if not request.body:
         return None
     disposition = (request.headers.get("Content-Disposition") or "").lower().replace(" ", "")
@@ -70,6 +80,8 @@ def _inspect_content(request: Request) -> Response | None:
         return None
     encoding = (request.headers.get("Content-Encoding") or "identity").strip().lower()
     accepted = ACCEPTS.get(request.method)
+    if request.method == "MESSAGE" and accepted is not None:
+        accepted = (*accepted, *contents)
     if encoding == "identity" and (accepted is None or request.content_type in accepted):
         return None
     refusal = make_response(request, 415, "Unsupported Media Type")

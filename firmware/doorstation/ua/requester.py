@@ -1,7 +1,7 @@
 """Requests that answer digest challenges by themselves, and whoever waits for their responses."""
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -69,8 +69,12 @@ class Requester:
         credential: Credential | None,
         emit: Callable[[list[Output]], None],
         servers: Collection[str] = (),
+        proves: Sequence[Credential] = (),
     ) -> None:
-        """`servers`: hosts of the account; nobody else is shown what its password answers."""
+        """`servers`: hosts of the account; nobody else is shown what its password answers.
+
+        `proves`: what anybody is shown who names its realm.
+        """
         self._endpoint = endpoint
         self._servers = frozenset(servers)
         self._addresses: deque[str] = deque(maxlen=MAX_ADDRESSES)
@@ -78,7 +82,8 @@ class Requester:
         self._emit = emit
         self._pending: dict[int, _Pending] = {}
         # Nonces outlive one request: one client serves them all (RFC 7616 §3.3).
-        self._digest = DigestClient(credential, ids) if credential else None
+        self._digest = DigestClient((*proves, credential), ids) if credential else None
+        self._open = DigestClient(proves, ids) if proves else None
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -144,11 +149,13 @@ class Requester:
             return False
         if response.status >= 300 or (response.status >= 200 and request.method != "INVITE"):
             del self._pending[number]
-        if response.status in (401, 407) and self._digest and not pending.cancelled:
-            self._stranger = not self._may_prove(pending, flow)
+        if response.status in (401, 407) and not pending.cancelled:
+            known = self._may_prove(pending, flow)
+            self._stranger = self._digest is not None and not known
+            digest = self._digest if known and self._digest is not None else self._open
             retry = None
-            if not self._stranger:
-                retry = self._digest.answer(request, response, flow.remote[0])
+            if digest is not None:
+                retry = digest.answer(request, response, flow.remote[0])
             if retry is not None:
                 # RFC 3261 §22.2: the same request, a new branch and a higher CSeq.
                 retry.headers.remove("Via")
