@@ -1,13 +1,16 @@
 """The jitter buffer on simulated lines: hours in seconds, every line with its own seed."""
 
 import heapq
+import math
 import random
 from array import array
 from collections.abc import Callable
 
 import pytest
+from doorstation.errors import MalformedPacket
 from doorstation.media.codec import Codec
 from doorstation.media.jitter import JitterBuffer
+from doorstation.media.pcm import audioop
 from doorstation.media.rtcp import Reception
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,12 +68,21 @@ class Line:
         self.reception = Reception(1, 8000)
         self.delays: list[float] = []
         self.most = 0
+        self.tick = self.number = 0
 
     def run(self, periods: int) -> None:
+        """From the beginning."""
+        self.run_on(periods, first=0)
+
+    def run_on(self, periods: int, first: int | None = None) -> None:
+        """Further; `first`: with the packet of this number, from another source."""
         speech = [ramp(i * 160 * self.size, 160 * self.size) for i in range(4)]
         on_the_way: list[tuple[float, int]] = []
-        number = 0
-        for tick in range(periods):
+        if first is not None:
+            self.reception = Reception(1, 8000)
+            self.tick = self.number = first
+        number = self.number
+        for tick in range(self.tick, self.tick + periods):
             now = tick * 0.02 + self.phase
             while (sent := number * self.size * 0.02 * self.slow) <= now:
                 if self.random.random() >= self.loss:
@@ -88,6 +100,8 @@ class Line:
             self.delays.append(self.buffer.delay)
             assert len(self.buffer.get()) == 320
             self.most = max(self.most, len(self.buffer._packets))
+        self.tick += periods
+        self.number = number
 
     @property
     def median(self) -> float:
@@ -303,13 +317,13 @@ def test_a_cut_shortens_the_delay_by_one_period_and_clicks_not() -> None:
 
 def test_a_single_period_too_much_waits_for_a_pause_in_the_speech() -> None:
     buffer = JitterBuffer()
-    for i in range(3000):
+    for i in range(750):
         buffer.put(i * 160, tone(5000), RAW, 0.01)
         buffer.get()
     assert buffer.cuts == 0
     before = buffer.delay
-    for i in range(3000, 3010):
-        buffer.put(i * 160, tone(900), RAW, 0.01)  # -31 dBFS: a street is never silent
+    for i in range(750, 810):
+        buffer.put(i * 160, tone(300), RAW, 0.01)  # -41 dBFS: a street is never silent
         buffer.get()
     assert buffer.cuts == 1
     assert before - buffer.delay == pytest.approx(0.02)
@@ -335,3 +349,244 @@ def test_whatever_arrives_a_period_comes_out(packets: list[tuple[int, int, bool]
         assert len(buffer._packets) <= 128
     for _ in range(60):
         assert len(buffer.get()) == 320
+
+
+# Drift, heard sample by sample.
+
+
+def roughness(pcm: bytes) -> int:
+    """The largest second difference, which is what a click is; of samples below a fifth of full."""
+    twice = audioop.mul(pcm[2:-2], 2, -2)
+    return audioop.max(audioop.add(audioop.add(pcm[:-4], pcm[4:], 2), twice, 2), 2)
+
+
+def hum(seconds: int) -> bytes:
+    """A voice that never pauses: 140 Hz with overtones, whole periods in a second."""
+    one = array("h")
+    for n in range(8000):
+        phase = 2 * math.pi * 140 * n / 8000
+        one.append(round(4000 * (math.sin(phase) + 0.5 * math.sin(3 * phase))))
+    return one.tobytes() * seconds
+
+
+def talk(seconds: int) -> bytes:
+    """The same voice that speaks for two seconds and is silent for half a one."""
+    loud = memoryview(hum(2)).cast("h")
+    said = array("h")
+    for n, sample in enumerate(loud):
+        said.append(round(sample * math.sin(math.pi * n / 16000) ** 2))
+    said.extend([0] * 4000)
+    return said.tobytes() * (seconds * 2 // 5 + 1)
+
+
+def drifted(sound: bytes, ppm: float, ticks: int) -> tuple[JitterBuffer, bytes, list[float]]:
+    """(the buffer, what it played, the delay in seconds every ten seconds) of a far end that is
+    `ppm` fast, sending `sound` again and again.
+    """
+    buffer = JitterBuffer()
+    periods = [sound[at : at + 320] for at in range(0, len(sound), 320)]
+    heard: list[bytes] = []
+    delays = []
+    number = 0
+    for tick in range(ticks):
+        now = tick * 0.02 + 0.011
+        while (arrival := number * 0.02 / (1 + ppm * 1e-6)) <= now:
+            at = number * 160 & 0xFFFFFFFF
+            buffer.put(at, periods[number % len(periods)], RAW, now - arrival)
+            number += 1
+        if tick % 500 == 499:
+            delays.append(buffer.delay + now - arrival + 0.02 / (1 + ppm * 1e-6))
+        heard.append(buffer.get())
+    return buffer, b"".join(heard), delays
+
+
+@pytest.mark.parametrize("ppm", [200.0, -200.0])
+@pytest.mark.parametrize("sound", [talk, hum])
+def test_an_hour_of_drift_is_followed_without_a_click(
+    sound: Callable[[int], bytes], ppm: float
+) -> None:
+    said = sound(10)
+    buffer, heard, delays = drifted(said, ppm, HOUR)
+    assert (buffer.late, buffer.dropped) == (0, 0)
+    assert buffer.concealed <= 1  # the packet after the last, and none before
+    assert roughness(heard[3200:]) <= 1.25 * roughness(said)
+    assert max(delays[1:]) - min(delays[1:]) <= (0.023 if sound is talk else 0.031)
+    assert buffer.cuts >= 30  # 720 ms in periods, or more in pitch periods
+
+
+def test_the_sound_between_the_splices_is_untouched() -> None:
+    said = array("h", talk(10))
+    buffer, heard, _ = drifted(said.tobytes(), 200.0, 30_000)
+    phrase = said[4000:12000].tobytes()  # splices are in pauses
+    found = heard.count(phrase)
+    assert buffer.cuts >= 4
+    assert found >= 30_000 * 160 // 20_000 - 2
+
+
+# What a far end can do.
+
+
+def test_a_burst_of_lost_packets_costs_no_place() -> None:
+    buffer = JitterBuffer()
+    heard: list[int] = []
+    for i in range(400):
+        if not 200 <= i < 210:
+            buffer.put(i * 160, ramp(i * 160, 160), RAW, 0.01)
+        heard += samples(buffer.get())
+    place = heard.index(100 * 160 % 30000 + 1)
+    assert heard[place + 150 * 160 : place + 160 * 160] == samples(ramp(250 * 160, 1600))
+    assert 3 <= buffer.concealed <= 10
+
+
+def test_repeated_losses_keep_one_packet_for_the_bridge_until_a_minute_without() -> None:
+    line = Line(steady, loss=0.02)
+    line.run(1500)
+    assert line.delays[-1] == pytest.approx(0.04)
+    line.loss = 0.0
+    line.run_on(5000)
+    assert line.delays[-1] == pytest.approx(0.02)
+
+
+class Witness(Raw):
+    """Writes down what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def decode(self, payload: bytes) -> bytes:
+        self.asked.append(samples(payload)[0] // 160)
+        return payload
+
+    def conceal(self, count: int) -> bytes:
+        self.asked.append("conceal")
+        return bytes(2 * count)
+
+    def recover(self, payload: bytes, count: int) -> bytes:
+        self.asked.append(f"before {samples(payload)[0] // 160}")
+        return bytes(2 * count)
+
+
+def test_a_codec_decodes_in_the_order_of_the_timestamps_and_repairs_its_own_losses() -> None:
+    codec = Witness()
+    buffer = JitterBuffer()
+    for i in (1, 0, 3, 2, 4, 6, 7, 8):
+        buffer.put(i * 160, ramp(i * 160, 160), codec, 0.0)
+    for _ in range(12):
+        buffer.get()
+    assert codec.asked[:9] == [0, 1, 2, 3, 4, "before 6", 6, 7, 8]
+    assert set(codec.asked[9:]) == {"conceal"}
+
+
+@pytest.mark.parametrize(("rate", "clock"), [(16000, 8000), (16000, 48000), (16000, 16000)])
+def test_the_clock_of_the_timestamps_need_not_be_that_of_the_samples(rate: int, clock: int) -> None:
+    class Wide(Raw):
+        pass
+
+    Wide.rate, Wide.clock = rate, clock
+    codec = Wide()
+    period = rate // 50
+    buffer = JitterBuffer(rate)
+    heard: list[int] = []
+    for i in [0, 1, 3, 2, *range(4, 50)]:
+        timestamp = (0xFFFFFFFF - 5 * clock // 50 + i * clock // 50) & 0xFFFFFFFF
+        buffer.put(timestamp, ramp(i * period, period), codec, 0.01)
+        if i > 3:
+            heard += samples(buffer.get())
+    begin = heard.index(1)
+    assert heard[begin : begin + 40 * period] == samples(ramp(0, 40 * period))
+    assert buffer.concealed == 0
+
+
+def test_a_payload_that_no_codec_reads_is_a_lost_one() -> None:
+    class Broken(Raw):
+        def decode(self, payload: bytes) -> bytes:
+            raise MalformedPacket("broken")
+
+    buffer = JitterBuffer()
+    for i in range(100):
+        buffer.put(i * 160, ramp(0, 160), Broken() if i == 50 else RAW, 0.01)
+        buffer.get()
+    assert buffer.dropped == 1
+    assert buffer.concealed == 1
+
+
+def test_comfort_noise_is_heard_until_speech_goes_on_and_is_no_concealment() -> None:
+    buffer = JitterBuffer()
+    for i in range(50):
+        buffer.put(i * 160, tone(3000), RAW, 0.01)
+        buffer.get()
+    buffer.put(50 * 160, bytes((50,)), None, 0.01)  # -50 dBov
+    levels = [audioop.rms(buffer.get(), 2) for _ in range(150)]
+    quiet = levels[5:]
+    assert 60 < sum(quiet) / len(quiet) < 160
+    assert buffer.concealed == 0
+    heard = b""
+    for i in range(200, 210):
+        buffer.put(i * 160, tone(3000), RAW, 0.01)
+        heard += buffer.get()
+    assert 3000 in samples(heard)
+    assert buffer.concealed == 0
+
+
+def test_speech_after_a_pause_has_the_delay_it_had_before() -> None:
+    chance = random.Random(3)
+    buffer = JitterBuffer()
+    arrivals = sorted((i * 0.02 + chance.uniform(0, 0.08), i) for i in range(3000) if i % 250 < 150)
+    waits: list[float] = []
+    for tick in range(3000):
+        now = tick * 0.02 + 0.01
+        while arrivals and arrivals[0][0] <= now:
+            at, number = arrivals.pop(0)
+            buffer.put(number * 160, array("h", [number + 1] * 160).tobytes(), RAW, now - at)
+        played = samples(buffer.get())
+        number = played[80] - 1
+        if played.count(played[80]) == 160 and number > 300:
+            waits.append(tick * 0.02 - number * 0.02)
+    assert len(waits) > 1400
+    assert max(waits) - min(waits) <= 0.041
+
+
+def test_another_source_keeps_the_delay_learned() -> None:
+    line = Line(lambda r, _: r.uniform(0, 0.06))
+    line.run(3000)
+    concealed = line.buffer.concealed
+    line.buffer.restart()
+    line.run_on(3000, first=100_000)
+    assert line.buffer.concealed - concealed <= 5
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        lambda chance: chance.getrandbits(32),
+        lambda chance: chance.randrange(0, 1 << 32, 160),
+        lambda chance: chance.choice([0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]),
+        lambda chance: chance.randrange(16000),
+    ],
+)
+def test_absurd_timestamps_fill_no_memory_and_cost_no_period(
+    timestamp: Callable[[random.Random], int],
+) -> None:
+    chance = random.Random(7)
+    buffer = JitterBuffer()
+    for _ in range(3000):
+        for _ in range(chance.randrange(5)):
+            length = chance.choice([1, 7, 80, 160, 480])
+            codec = RAW if chance.random() < 0.9 else None
+            buffer.put(timestamp(chance), b"\1\0" * length, codec, chance.choice([0.0, 0.1]))
+        assert len(buffer.get()) == 320
+        assert len(buffer._packets) <= 128
+        assert len(buffer._slacks) <= 500
+        assert buffer.delay <= 3.0
+
+
+def test_an_orderly_flood_is_bounded_too() -> None:
+    for length in (8, 160):
+        buffer = JitterBuffer()
+        buffer.put(0, ramp(0, length), RAW)
+        buffer.get()
+        for i in range(1, 20_000):
+            buffer.put(i * length, ramp(0, length), RAW)
+            assert len(buffer._packets) <= 130
+        buffer.get()
+        assert buffer.delay <= 0.45

@@ -51,9 +51,6 @@ LONGEST_DELAY: Final = _MAX_DELAY * 0.02 + _MAX_HELD_MS / 1000
 _RESET_SECONDS: Final = 2
 """A timestamp this far from the cursor is a new time base, not jitter."""
 
-_LONGEST_STALL: Final = 50
-"""Periods of nothing after which the same timestamp is a sender that begins again."""
-
 _GONE_MS: Final = 60
 """Nothing for so long is a pause."""
 
@@ -64,8 +61,9 @@ _BRIDGED_MS: Final = 40
 """The longest gap between two sides that is worth more than a fade."""
 
 # The estimate of the delay.
-_EPOCH: Final = 50
-"""Packets between two looks at it."""
+_FEW: Final = 10
+_MANY: Final = 500
+"""Packets at least, and at most, between two looks at it: else a second's."""
 _EPOCHS: Final = 60
 """How long a late packet is remembered."""
 _KEPT: Final = 4
@@ -76,8 +74,13 @@ _SURE: Final = 5
 """Epochs before the delay may shrink."""
 _URGENT: Final = 3
 """Periods too much that do not wait for a pause."""
+_SECOND: Final = 50
 _TRIES: Final = 10
 """Periods in a row that are looked at for a pause, each second: more would cost without one."""
+_IMPATIENCE: Final = 0.03
+"""What is a pause, as a share of the usual loudness: -30 dB at first, ..."""
+_PATIENCE: Final = 0.25
+"""... -12 dB after ten seconds without one; from then on speech is spliced too."""
 _TROUBLE: Final = 3
 """Packets too late within an epoch that are not waited for its end."""
 _LOSSY: Final = 3
@@ -94,13 +97,16 @@ class JitterBuffer:
         "_concealer",
         "_cursor",
         "_due_later",
+        "_epoch",
         "_epochs",
         "_event_periods",
         "_fresh",
+        "_grid",
         "_history",
         "_invented",
         "_last_at",
         "_late_now",
+        "_limit",
         "_losses",
         "_lost_before",
         "_loudness",
@@ -109,6 +115,7 @@ class JitterBuffer:
         "_offset",
         "_over",
         "_packets",
+        "_patience",
         "_plain",
         "_playing",
         "_previous",
@@ -165,8 +172,11 @@ class JitterBuffer:
         self._cursor = 0
         self._last_at = 0
         self._next_timestamp = 0
-        self._step = self.period
-        self._step_ticks = self.period
+        self._step = self._step_ticks = 0
+        self._epoch = _SECOND
+        self._limit = 0
+        self._grid = 1
+        """Samples that a place is rounded down to: which `get` needs it is what counts."""
         self._rest = b""
         self._invented = 0
         self._over = 0
@@ -187,6 +197,7 @@ class JitterBuffer:
         self._urgent = False
         self._tries = 0
         self._loudness = 0.0
+        self._patience = _IMPATIENCE
 
     @property
     def delay(self) -> float:
@@ -207,16 +218,16 @@ class JitterBuffer:
         if (
             timestamp != self._next_timestamp
             or codec is not self._codec
-            or ahead < 0
+            or not 0 <= ahead < self._limit
             or not self._playing
         ):
             self._put_otherwise(timestamp, payload, codec, age)
             return
         self._last_at = at
         self._next_timestamp = (timestamp + self._step_ticks) & 0xFFFFFFFF
-        self._slacks.append(ahead - ahead % self.period + age * self.rate - self._offset)
+        self._slacks.append(ahead - ahead % self._grid + age * self.rate - self._offset)
         self._packets.append((at, payload, codec))
-        if len(self._slacks) >= _EPOCH:
+        if len(self._slacks) >= self._epoch:
             self._review()
 
     def expect_silence(self) -> None:
@@ -256,8 +267,10 @@ class JitterBuffer:
     ) -> None:
         heard = codec or self._codec
         clock = heard.clock if heard is not None else _NOISE_CLOCK
+        step = 0
         if codec is not None:
-            if codec.samples(payload) == 0:
+            step = codec.samples(payload)
+            if step == 0:
                 self.dropped += 1
                 return
             self._codec = codec
@@ -274,20 +287,21 @@ class JitterBuffer:
             ahead = self._over
         elif at < self._cursor and not self._playing:
             self._cursor = at  # overtaken by the packet that began
-        step = codec.samples(payload) if codec is not None else 0
-        newest = not packets or at > packets[-1][0]
-        if newest or at > self._last_at:
+        if at >= self._last_at:
             self._last_at = at
-            self._step = step
-            self._step_ticks = step * clock // self.rate
-            self._next_timestamp = (timestamp + self._step_ticks) & 0xFFFFFFFF
-        slack = ahead - ahead % self.period + age * self.rate
+            ticks = step * clock // self.rate
+            self._next_timestamp = (timestamp + ticks) & 0xFFFFFFFF
+            if (step, ticks) != (self._step, self._step_ticks):
+                self._stepping(step, ticks)
+        slack = ahead - ahead % self._grid + age * self.rate
         self._slacks.append(slack - self._offset)
-        if at + step <= self._cursor and codec is not None:
+        late = at + step <= self._cursor and codec is not None
+        if late:
             self.late += 1
             self._late_now += 1
-            if self._late_now >= _TROUBLE:
-                self._review()
+        if len(self._slacks) >= self._epoch or self._late_now >= _TROUBLE:
+            self._review()
+        if late:
             return
         place = len(packets)
         while place and packets[place - 1][0] > at:
@@ -296,15 +310,28 @@ class JitterBuffer:
         if len(packets) > _MAX_PACKETS:
             del packets[0]
             self.dropped += 1
-        if ahead > self._typical + _MAX_HELD_MS * self.rate // 1000:
+        if ahead >= self._limit:
             self._shed()
+
+    def _stepping(self, step: int, ticks: int) -> None:
+        """Packets are of `step` samples from now on; 0: comfort noise."""
+        self._step = step
+        self._step_ticks = ticks
+        self._epoch = max(_FEW, min(_MANY, self.rate // max(1, step)))
+        even = step and (self.period % step == 0 or step % self.period == 0)
+        self._grid = 1 if even else self.period
+        self._bound()
+
+    def _bound(self) -> None:
+        held = self._usual + _MAX_HELD_MS * self.rate // 1000
+        self._limit = min(held, _MAX_PACKETS * max(1, self._step))
 
     def _begin(self, at: int) -> None:
         """A new time base: its first packet is played after the usual delay."""
         self._packets.clear()
         self._begun = True
         self._playing = self._plain = False
-        self._waiting = min(_MAX_DELAY, max(1, int(self._typical // self.period)))
+        self._waiting = max(1, self._usual // self.period)
         self._cursor = self._last_at = at
         self._rest = b""
         self._invented = 0
@@ -313,7 +340,7 @@ class JitterBuffer:
     def _resume(self, at: int) -> None:
         """The first packet after a pause: on the old time base, if that may be."""
         ahead = at - self._cursor - self._invented
-        if not -_LONGEST_STALL * self.period <= ahead <= self._typical + 5 * self.period:
+        if not -_MAX_DELAY * self.period <= ahead <= self._typical + 5 * self.period:
             self._begin(at)
             return
         self._playing = True
@@ -325,9 +352,14 @@ class JitterBuffer:
             self._grown(-ahead)
         self._invented = self._over = 0
 
+    @property
+    def _usual(self) -> int:
+        """Samples that a packet waits, most of the time."""
+        return min(int(self._typical), _MAX_DELAY * self.period)
+
     def _shed(self) -> None:
         """More waits than any delay wants: go on at the usual one before the newest packet."""
-        self._cursor = max(self._cursor, self._last_at - int(self._typical))
+        self._cursor = max(self._cursor, self._last_at - self._usual)
         packets = self._packets
         while packets and packets[0][0] + self._step <= self._cursor:
             del packets[0]
@@ -386,7 +418,8 @@ class JitterBuffer:
                 self._due_later = True
         elif self._begun:
             self._invented += self.period
-        return self._silence(self.period)
+            return self._silence(self.period)
+        return bytes(self._bytes)
 
     def _silence(self, count: int) -> bytes:
         """`count` samples of what is heard while the far end sends no sound."""
@@ -524,6 +557,7 @@ class JitterBuffer:
         trouble = self._late_now >= _TROUBLE
         self._late_now = 0
         self._typical = slacks[len(slacks) // 2] + self._offset
+        self._bound()
         if self._fresh and len(self._epochs) > _SURE:
             # Of a line's first second, with its look-ups and starting threads, nothing is learned.
             self._fresh = False
@@ -534,31 +568,36 @@ class JitterBuffer:
         lowest = smallest[min(seen // _TOO_LATE, len(smallest) - 1)]
         spare = lowest + self._offset
         # A clock that drifts shows in the last second first.
-        lately = slacks[1] + self._offset if len(slacks) >= _EPOCH else spare
+        lately = slacks[1] + self._offset if len(slacks) >= self._epoch else spare
         spare = min(spare, lately)
         if sum(self._losses) >= _LOSSY:
             spare = min(spare, slacks[len(slacks) // 20] + self._offset - self.period)
 
-        margin = 3 * self.rate // 1000
-        guard = self.rate // 250 + (self._typical - spare) / 8
+        # Packets are needed a fraction of a period sooner than they are played, if that is where
+        # splices have left them: without it nothing is lost.
+        astray = self._over % self.period if self._grid == 1 else 0
+        spare -= astray
+        lately -= astray
+        impatient = self._patience >= _PATIENCE
+        margin = self.rate // 400
+        guard = 1.2 * margin + (self._typical - spare) / 8
         if spare < margin:
             periods = int((margin - spare) // self.period) + 1
             periods = min(periods, _MAX_DELAY - int(self._typical // self.period))
-            self._urgent = trouble or lately < margin / 3
+            self._urgent = trouble or impatient or lately < margin / 3
         elif spare >= self.period + guard and len(self._epochs) >= _SURE:
             periods = -int((spare - guard) // self.period)
-            self._urgent = -periods >= _URGENT
+            self._urgent = impatient or -periods >= _URGENT
         else:
             periods = 0
             self._urgent = False
-        astray = 0
-        if self._step and (self.period % self._step == 0 or self._step % self.period == 0):
-            astray = self._over % self.period
         self._wish = periods * self.period - astray
+        self._loudness += (audioop.rms(self._history, 2) - self._loudness) / 16.0
         self._tries = 0
+        self._patience = 1.2 * self._patience if self._wish else _IMPATIENCE
         if self._wish:
             self._plain = False
-            self._tries = _EPOCH if self._urgent else _TRIES
+            self._tries = _SECOND if self._urgent or self._wish > 0 else _TRIES
 
     def _rescale(self) -> None:
         """Put time in, or take it out, if it is not heard here."""
@@ -568,7 +607,8 @@ class JitterBuffer:
         if self._wish == 0:
             self._tries = 0
             return
-        need = self._bytes if self._wish > 0 else 2 * self._bytes
+        most = max(-self._bytes, min(self._bytes, -2 * self._wish))
+        need = self._bytes + max(0, most)
         while len(self._rest) < need:
             if not packets or packets[0][0] > self._cursor:
                 return
@@ -576,15 +616,16 @@ class JitterBuffer:
         before = self._previous + self._history
         sound = before + self._rest
         place = len(before)
-        most = max(-self._bytes, min(self._bytes, -2 * self._wish))
-        rms = audioop.rms(sound[place : place + need], 2)
-        self._loudness += (rms - self._loudness) / 64.0
-        if rms <= QUIET or rms < self._loudness / 4.0:
-            overlap = self._bytes
+        around = sound[place - self._bytes : place + need]
+        if audioop.rms(around, 2) <= max(QUIET, self._loudness * min(self._patience, _PATIENCE)):
             shift = most
+            overlap = min(self._bytes, len(self._rest) - max(0, shift))
         elif self._urgent:
+            # Longer by more than is needed does no harm, shorter would.
             overlap = self._bytes // 2
-            shift = best_shift(sound, place, most, overlap, self._bytes // 8)
+            shift = best_shift(
+                sound, place, most if most > 0 else -self._bytes, overlap, self._bytes // 8
+            )
         else:
             return
         if not shift:

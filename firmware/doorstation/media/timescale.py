@@ -9,8 +9,8 @@ from typing import Final
 from doorstation.media.conceal import likeness
 from doorstation.media.pcm import audioop, crossfade
 
-QUIET: Final = 330
-"""RMS below which a splice is not heard: -40 dBFS."""
+QUIET: Final = 60
+"""RMS below which a splice is not heard: -55 dBFS."""
 
 _ALIKE: Final = 0.8
 """Correlation, squared, at which a splice in speech is not heard."""
