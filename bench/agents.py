@@ -165,6 +165,14 @@ class RunningDoorstation(Running):
         assert isinstance(status, dict)
         return bool(status["registration"]["state"] == "registered")
 
+    def story(self) -> str:
+        """All that it can say about itself: for a failure that may not come again."""
+        try:
+            status = json.dumps(control_client.call(str(self.control), "status"))
+        except Exception as fault:  # that it does not answer is what is to be told
+            status = f"no status: {fault}"
+        return f"{self}\n{status}"
+
     def place_call(self) -> int:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             link.connect(str(self.control))

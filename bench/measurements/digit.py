@@ -40,7 +40,7 @@ def measure(bench: Bench) -> tuple[list[Row], list[str]]:
                     limit = time.monotonic() + 5
                     while len(opened) <= len(found):
                         if time.monotonic() > limit:
-                            raise AssertionError(f"a digit opened nothing:\n{running}")
+                            raise AssertionError(f"a digit opened nothing:\n{running.story()}")
                         time.sleep(0.001)
                     found.append((opened[len(found)] - at) / 1e6)
                     time.sleep(0.35)  # the pulse is over, and the event's last packets through
