@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from doorstation import __version__
+from doorstation import __version__, config_cli
 from doorstation.errors import DoorstationError, SettingsError
 from doorstation.printable import printable
 
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     ctl = commands.add_parser("ctl", help="talk to the running station")
     ctl.add_argument("--socket", default=DEFAULT_SOCKET, help="of the station")
     _add_ctl_commands(ctl.add_subparsers(required=True, metavar="COMMAND"))
+    config_cli.add_commands(commands, DEFAULT_SOCKET)
     return parser
 
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from doorstation import __version__
+from doorstation.config_commands import ConfigCommands
 from doorstation.configurator import Configurator
 from doorstation.door.controller import Door
 from doorstation.door.events import (
@@ -69,6 +70,7 @@ class Commands:
         self._registration = ua.RegistrationChanged(ua.RegistrationState.OFF, "", "")
         self._waiting: dict[str, asyncio.Future[str]] = {}
         self._state_due = False
+        self.config = ConfigCommands(reach.configurator)
         self.server: ControlServer | None = None
         """To be entered and run by the owner; None: no socket is wanted."""
         path = reach.settings.control.socket
@@ -137,7 +139,7 @@ class Commands:
             case "reader":
                 self._fake().reader(text("name"), text("value"))
             case _:
-                raise DoorstationError(f"no command {command!r}")
+                return await self.config.handle(command, args)
         return {}
 
     # -- what the station tells
@@ -210,6 +212,7 @@ class Commands:
             "card": "lost" if reach.card.fault else reach.media.card,
             "xruns": {"overruns": overruns, "underruns": underruns},
             "log": {"fault": reach.journal.fault, "lost": reach.journal.lost},
+            "configuration": self.config.status(),
             "counters": {k: v for k, v in reach.endpoint.counters.items() if v},
             "versions": {
                 "doorstation": __version__,

@@ -31,7 +31,7 @@ from doorstation.provision.configuration import (
     Tell,
     restarted,
 )
-from doorstation.provision.layers import Change, Difference, Raw, Row
+from doorstation.provision.layers import Change, Difference, Raw, Row, Tree
 from doorstation.provision.state import Past, Pending, State
 from doorstation.settings import Settings, same_parts
 from doorstation.store.audit import AuditLog
@@ -210,9 +210,10 @@ class Configurator:
         """Every value that somebody set, with its origin; secrets masked."""
         return self._configuration.tree.rows()
 
-    def raw(self) -> Mapping[str, Any]:
-        """The whole tree as nested tables, secrets in it."""
-        return self._configuration.tree.raw
+    @property
+    def tree(self) -> Tree:
+        """All layers, secrets in them."""
+        return self._configuration.tree
 
     def history(self) -> tuple[Past, ...]:
         """The last changes that were tried, the oldest first."""

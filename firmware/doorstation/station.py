@@ -235,9 +235,9 @@ class Station:
 
     @property
     def busy(self) -> bool:
-        """Whether a call is up or on its way, or a relay is pulled."""
-        idle = self._door.phase is Phase.IDLE and not self._agent.calls
-        return not idle or self._sound.session is not None or self._relays.pulsing
+        """Whether somebody rings, is rung or talks, or a relay is pulled."""
+        rests = self._door.phase is Phase.IDLE and self._sound.session is None
+        return not rests or self._relays.pulsing
 
     @property
     def registered(self) -> bool:

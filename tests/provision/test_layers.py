@@ -1,5 +1,7 @@
 """Layers over each other: the stronger origin wins value by value, and each value knows whose."""
 
+import tomllib
+
 import pytest
 from doorstation.errors import SettingsError
 from doorstation.provision.layers import Change, Difference, Row, Tree, find
@@ -111,3 +113,25 @@ def test_value_is_found_by_its_key() -> None:
     for key in ("account.nothing", "account.user.more", ""):
         with pytest.raises(KeyError):
             find(LOCAL, key)
+
+
+def test_what_is_exported_says_the_same_when_it_is_read() -> None:
+    raw = {
+        "account": {"user": "door", "domain": "pbx.example", "password": 'a"\\\x7fb'},
+        "buttons": {"call": {"steps": [{"ring": ["**9"], "seconds": 20}]}},
+        "relays": {"door": {"codes": ["4711"], "active_high": False}},
+        "leds": {"status": {}},
+    }
+    tree = Tree({"local": raw})
+    assert tomllib.loads(tree.exported(secrets=True)) == raw
+    without = tree.exported(secrets=False)
+    assert "password" not in without
+    assert "4711" not in without
+
+
+def test_import_leaves_to_the_layers_below_what_they_say_already() -> None:
+    local = {"audio": {"country": "at", "rate": 8000}, "account": {"password": "below"}}
+    remote = {"account": {"password": "geheim"}, "door": {"max_call": 60}}
+    tree = Tree({"local": local, "remote": remote})
+    layer = tree.imported({"audio": {"country": "at", "rate": 16000}})
+    assert layer == {"audio": {"rate": 16000}, "account": {"password": "geheim"}}

@@ -98,7 +98,7 @@ def test_a_door_whose_port_is_taken_says_so_and_does_not_start(town: Lab, tmp_pa
     with station(town, tmp_path / "one", settings) as door:
         second = tmp_path / "two.toml"
         second.write_text(
-            door.config.read_text().replace(str(door.socket), str(tmp_path / "two.sock"))
+            door.file.read_text().replace(str(door.socket), str(tmp_path / "two.sock"))
         )
         done = doorstation("run", "--config", str(second))
         assert done.returncode == 1

@@ -5,6 +5,7 @@ laid over each other in the order of `ORIGINS`, value by value; a list is one va
 dotted path to a value or a table: `audio.country`, `relays.door`.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -111,6 +112,31 @@ class Tree:
             if before.get(key) != after.get(key)
         ]
 
+    def exported(self, *, secrets: bool) -> str:
+        """The tree as a settings file, one line a value; secrets only when they are asked for."""
+        lines = [
+            f"{'.'.join(map(_name, key.split('.')))} = {_toml(value)}\n"
+            for key, value in leaves(self.raw)
+            if secrets or not settings.holds_secret(key)
+        ]
+        return "".join(lines)
+
+    def imported(self, raw: Raw) -> dict[str, Any]:
+        """The remote layer by which the tree says what a file says.
+
+        What the layers below say already is left to them, and a secret that the file does not
+        name stays.
+        """
+        remote = dict(leaves(self.layers.get("remote", {})))
+        below = Tree({name: layer for name, layer in self.layers.items() if name != "remote"})
+        known, wanted = dict(leaves(below.raw)), dict(leaves(raw))
+        stays = {k: v for k, v in remote.items() if k not in wanted and settings.holds_secret(k)}
+        new = {key: value for key, value in wanted.items() if known.get(key) != value}
+        found: dict[str, Any] = {}
+        for key, value in {**stays, **new}.items():
+            _put(found, key, value)
+        return found
+
 
 def leaves(raw: Raw, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every value with its key. An empty table is a value: it says that the table is there."""
@@ -188,6 +214,28 @@ def _take(raw: dict[str, Any], key: str) -> None:
         _take(inner, rest)
         if not inner:
             del raw[name]
+
+
+def _name(name: str) -> str:
+    plain = name.replace("_", "a").replace("-", "a")
+    return name if plain.isascii() and plain.isalnum() else _toml(name)
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it in one line."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            # A basic string's escapes are JSON's, and DEL has to be one too.
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        case list():
+            return f"[{', '.join(map(_toml, value))}]"
+        case Mapping():
+            inside = ", ".join(f"{_name(name)} = {_toml(one)}" for name, one in value.items())
+            return f"{{{inside}}}"
+        case _:
+            return str(value)
 
 
 def _copied(raw: Raw) -> dict[str, Any]:
