@@ -280,6 +280,14 @@ ShortCodes = Annotated[
     bool, Option(help="Accept codes of fewer than four digits in these calls: easy to guess.")
 ]
 
+InbandDigits = Annotated[
+    bool,
+    Option(
+        help="Tones in the voice count as digits, for a phone or gateway that sends nothing else. "
+        "Not those that the door itself sent just before: an echo opens nothing."
+    ),
+]
+
 Srtp = Literal["off", "optional", "required"]
 SrtpKeys = tuple[Literal["sdes", "dtls"], ...]
 PeerSrtp = Annotated[Srtp | None, Option(help="As `audio.srtp`, here.", absent="`audio.srtp`")]
@@ -332,6 +340,7 @@ class Account(Section, frozen=True, kw_only=True):
         bool, Option(help="Codes count in calls that come in through the registrar.")
     ] = False
     short_codes: ShortCodes = False
+    inband_digits: InbandDigits = False
     srtp: PeerSrtp = None
     srtp_keys: PeerSrtpKeys = ()
 
@@ -497,6 +506,7 @@ class Peer(Section, frozen=True, kw_only=True):
         ),
     ] = ("sha-256", "md5")
     short_codes: ShortCodes = False
+    inband_digits: InbandDigits = False
     srtp: PeerSrtp = None
     srtp_keys: PeerSrtpKeys = ()
 

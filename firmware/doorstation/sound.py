@@ -103,7 +103,9 @@ class Sound:
         """Whether this is not one that has ended since: the media thread may still tell of it."""
         return self.session is not None and session == self.session.name
 
-    def agreed(self, call: str, session: AudioSession, *, early: bool) -> None:
+    def agreed(
+        self, call: str, session: AudioSession, *, early: bool, inband: bool = False
+    ) -> None:
         """Both sides agreed on sound; it is heard if the call has it or nobody else rings early."""
         if early and not self.talking and self.early in ("", call):
             self.early = call
@@ -124,7 +126,7 @@ class Sound:
             self._record("encryption", {"call": call, "suite": None})
         try:
             own = self.open()
-            own.configure(session)
+            own.configure(session, inband=inband)
             self._calls[own.name] = call
         except (ValueError, TransportError) as error:
             log.warning("the call has no sound: %s", error)

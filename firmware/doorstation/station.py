@@ -564,7 +564,8 @@ class Station:
 
     def _media_agreed(self, call: str, session: AudioSession | None, *, early: bool) -> None:
         if session is not None:
-            self._sound.agreed(call, session, early=early)
+            inband = self._agent.calls[call].inband_digits
+            self._sound.agreed(call, session, early=early, inband=inband)
         elif self._sound.gave_up(call):
             self._door_input(door.EarlyMedia(self._door.call, heard=False))
 

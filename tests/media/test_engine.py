@@ -816,6 +816,62 @@ def test_on_hold_nobody_waits_for_packets() -> None:
 # Sounds and statistics.
 
 
+KEY_5 = tones.Tone((tones.Segment(0.1, (770, 1336)), tones.Segment(0.1)))
+
+
+def digits_of(call: Call) -> list[tuple[str, str]]:
+    return [(one.value, one.source) for one in call.occurred() if isinstance(one, Digit)]
+
+
+def with_tones(session: Agreed | None = None) -> Call:
+    call = Call(session)
+    call.audio.configure(session or agreed(PHONE), call.now, inband=True)
+    return call
+
+
+def test_a_tone_of_the_far_end_is_a_digit_where_that_is_wanted() -> None:
+    for call, heard in ((with_tones(), [("5", "inband")]), (Call(), [])):
+        far = Far()
+        player = tones.player(KEY_5, 8000)
+        for _ in range(20):
+            call.tick((far.next(encode_pcma(player.read(160))), PHONE))
+        assert digits_of(call) == heard
+
+
+def test_a_tone_of_the_far_end_in_wide_band_is_a_digit() -> None:
+    call = with_tones(wide("L16"))
+    far = Far(payload_type=9, size=320)
+    player = tones.player(KEY_5, 16000)
+    for _ in range(20):
+        call.tick((far.next(audioop.byteswap(player.read(320), 2)), PHONE))
+    assert digits_of(call) == [("5", "inband")]
+
+
+@pytest.mark.parametrize("periods", [1, 5, 25])
+def test_a_tone_played_at_the_panel_opens_nothing_through_a_far_end_that_echoes(
+    periods: int,
+) -> None:
+    call = with_tones()
+    far = Far()
+    player = tones.player(KEY_5, 8000)
+    returned = [encode_pcma(SILENT)] * periods
+    for _ in range(60):
+        call.tick((far.next(returned.pop(0)), PHONE), microphone=player.read(160))
+        returned.append(bytes(call.rtp[-1].payload))
+    assert digits_of(call) == []
+    assert audioop.rms(call.tick() or b"", 2) < 50
+    assert call.statistics.loudspeaker_dbfs > -60, "it was heard"
+
+
+def test_a_tone_from_elsewhere_than_the_far_end_is_stray() -> None:
+    call = with_tones(agreed((PHONE[0], 9)))
+    far = Far()
+    player = tones.player(KEY_5, 8000)
+    for _ in range(20):
+        call.tick((far.next(encode_pcma(player.read(160))), STRANGER))
+    assert digits_of(call) == [("5", "stray")]
+
+
 def test_a_sound_takes_the_microphones_place_until_it_ends() -> None:
     call = Call()
     call.audio.play(tones.Tone((tones.Segment(0.1, (1000,)),)))

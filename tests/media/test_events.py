@@ -391,6 +391,22 @@ def test_a_fast_double_digit_whose_infos_come_together_stays_two() -> None:
     )
 
 
+def test_a_key_by_three_ways_is_one_digit_and_two_keys_are_two() -> None:
+    ways = ("rfc4733", "inband", "info")
+    assert merged(*[("5", way, 1.0 + i / 20) for i, way in enumerate(ways)]) == "5"
+    assert (
+        merged(
+            ("5", "rfc4733", 1.0),
+            ("5", "inband", 1.04),
+            ("5", "rfc4733", 1.2),
+            ("5", "inband", 1.24),
+            ("5", "info", 1.3),
+            ("5", "info", 1.31),
+        )
+        == "55"
+    )
+
+
 def test_one_way_only_never_loses_a_repeated_digit() -> None:
     assert merged(*[("1", "info", 1.0 + i / 10) for i in range(6)]) == "111111"
 

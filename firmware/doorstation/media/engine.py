@@ -40,8 +40,9 @@ from doorstation.errors import MalformedPacket
 from doorstation.ids import Ids
 from doorstation.media import codecs, quality, rtcp, tones
 from doorstation.media.codec import Codec
-from doorstation.media.events import STRAY, Digit, EventReceiver, EventSender
+from doorstation.media.events import INBAND, STRAY, Digit, EventReceiver, EventSender
 from doorstation.media.g711 import Pcma
+from doorstation.media.inband import InbandDigits
 from doorstation.media.jitter import LONGEST_DELAY, JitterBuffer
 from doorstation.media.pcm import SILENCE_DBFS, audioop, dbfs
 from doorstation.media.protection import Protection, load_libraries
@@ -288,6 +289,8 @@ class CallAudio:
         "_hearing",
         "_hosts",
         "_ids",
+        "_inband",
+        "_inband_wanted",
         "_made",
         "_marker",
         "_mux",
@@ -440,6 +443,8 @@ class CallAudio:
         self._buffer = JitterBuffer(self._hearing.rate)
         self._buffer_late = 0
         self._event_receiver = EventReceiver()
+        self._inband_wanted = False
+        self._inband: InbandDigits | None = None
         self._dropped = 0
 
         self._heard = now
@@ -452,14 +457,15 @@ class CallAudio:
 
     # What signalling agrees.
 
-    def configure(self, session: AgreedAudio, now: float) -> None:
-        """Take what was agreed, also again after a re-INVITE.
+    def configure(self, session: AgreedAudio, now: float, *, inband: bool = False) -> None:
+        """Take what was agreed, also again after a re-INVITE. `inband`: tones may be digits too.
 
         Raises ValueError for a codec that this engine does not speak.
         """
         check_agreed(session)
         agreed = session.codec
         self._codec_name = agreed.name
+        self._inband_wanted = inband
         self._codec = codec = self._spoken(agreed, agreed.fmtp)
         self._encode = codec.encode
         self._clock = codec.clock
@@ -496,6 +502,7 @@ class CallAudio:
         if self._source is None:
             self._hear(codec)  # most likely
         self._take_rate(self._rate)
+        self._listen_for_tones()
         remote = literal(session.remote)
         # None is a host name, to be learned from what arrives, or 0.0.0.0: a hold, not a new place.
         if remote is not None and remote != self._remote:
@@ -531,11 +538,19 @@ class CallAudio:
         if self._rates == rates:
             return
         self._rates = rates
+        self._inband = None
+        self._listen_for_tones()
         for old in (self._down, self._up):
             if old is not None:
                 old.close()
         self._down = Resampler(rate, rates[1]) if rate != rates[1] else None
         self._up = Resampler(rates[2], rate) if rate != rates[2] else None
+
+    def _listen_for_tones(self) -> None:
+        if not self._inband_wanted:
+            self._inband = None
+        elif self._inband is None:
+            self._inband = InbandDigits(self._buffer.rate, self._codec.rate)
 
     def _spoken(self, agreed: AgreedCodec, fmtp: str | None = None) -> Codec:
         """The call's one codec of this name, which remembers; another `fmtp` makes a new one."""
@@ -693,6 +708,10 @@ class CallAudio:
         if not self._receiving:
             return None
         pcm = self._played = self._buffer.get()
+        if self._inband is not None:
+            key = self._inband.take(pcm, self._captured)
+            if key is not None:
+                self._digit_heard(Digit(key, INBAND, self._heard))
         return pcm if self._up is None else _fitted(self._up.process(pcm), self._rate // 50 * 2)
 
     def upkeep(self, now: float) -> list[Datagram]:
@@ -1008,11 +1027,13 @@ class CallAudio:
         except MalformedPacket:
             self._dropped += 1
             return
-        if digit is None:
-            return
+        if digit is not None:
+            self._digit_heard(digit)
+
+    def _digit_heard(self, digit: Digit) -> None:
         if self._trusted:
             self.occurred.append(digit)
-        else:
+        elif not self._stray_told:
             # Once: who sends a flood of them would write the event log full.
             self._stray_told = True
             self.occurred.append(Digit(digit.value, STRAY, digit.at))

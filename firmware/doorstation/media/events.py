@@ -1,4 +1,4 @@
-"""Digits: RFC 4733 telephone-events in both directions, INFO bodies, and one stream out of both."""
+"""Digits: RFC 4733 telephone-events in both directions, INFO bodies, and one stream out of all."""
 
 import struct
 from collections import deque
@@ -36,9 +36,13 @@ STRAY: Final = "stray"
 """The source of a digit that came from a host which is not the far end's."""
 
 
+INBAND: Final = "inband"
+"""The source of a digit that came as tones in the voice."""
+
+
 @dataclass(frozen=True, slots=True)
 class Digit:
-    """One key of the far end. `source`: "rfc4733", "info" or STRAY; `at`: when it was pressed."""
+    """One key of the far end, pressed at `at`. `source`: "rfc4733", "info", INBAND or STRAY."""
 
     value: str = field(repr=False)  # asyncio logs the arguments of a callback that fails
     source: str
@@ -273,18 +277,18 @@ def format_info(digit: InfoDigit, content_type: str = RELAY) -> bytes:
 
 
 class DigitMerger:
-    """One stream of digits out of RFC 4733 and INFO, when a phone sends every key both ways.
+    """One stream of digits out of RFC 4733, INFO and tones, when a key comes in several ways.
 
-    A digit is passed on at once, from whichever source is first. The same digit from the other
-    source then finds it waiting and is swallowed, one for one, so that a fast "55" stays two
-    digits and a phone that uses one way only never loses any.
+    A digit is passed on at once, from whichever source is first. The same digit from another
+    source then finds it waiting and is swallowed, once for each source, so that a fast "55" stays
+    two digits and a phone that uses one way only never loses any.
     """
 
     WINDOW: Final = 1.0
-    """Seconds between the two reports of one key: an INFO may be sent twice over a lossy link."""
+    """Seconds between two reports of one key: an INFO may be sent twice over a lossy link."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Digit] = deque(maxlen=32)
+        self._waiting: deque[tuple[Digit, set[str]]] = deque(maxlen=32)
         self.swallowed = 0
 
     def heard(self, digit: Digit, held: float = 0.0) -> Digit | None:
@@ -294,18 +298,18 @@ class DigitMerger:
         """
         pressed = digit.at - held
         waiting = self._waiting
-        while waiting and digit.at - waiting[0].at > self.WINDOW + held:
+        while waiting and digit.at - waiting[0][0].at > self.WINDOW + held:
             waiting.popleft()
-        for earlier in waiting:
+        for earlier, sources in waiting:
             if (
-                earlier.source != digit.source
+                digit.source not in sources
                 and earlier.value == digit.value
                 and abs(pressed - earlier.at) <= self.WINDOW
             ):
-                waiting.remove(earlier)
+                sources.add(digit.source)
                 self.swallowed += 1
                 return None
-        waiting.append(Digit(digit.value, digit.source, pressed))
+        waiting.append((Digit(digit.value, digit.source, pressed), {digit.source}))
         return digit
 
     def heard_all(self, digits: Iterable[tuple[Digit, float]]) -> list[Digit]:

@@ -9,7 +9,7 @@ API, for the event loop's thread only:
                                                             "0.0.0.0" or an address of ours
         session.rtp_port, session.rtcp_port, session.address, session.name
         raises TransportError when no port pair is free
-    session.configure(agreed: sdp.negotiation.AudioSession)
+    session.configure(agreed: sdp.negotiation.AudioSession, inband=False)
         audio runs from here; again on re-INVITE; raises ValueError for a codec we do not speak
     session.play(sound, loop=None, mix=False)       to the far end, in place of or over our mic
     session.stop_sound()
@@ -34,7 +34,7 @@ API, for the event loop's thread only:
 
 Events (every one a frozen dataclass, on the loop, in order):
 
-    DigitHeard(session, digit: Digit)         RFC 4733 only; merge with INFO by events.DigitMerger
+    DigitHeard(session, digit: Digit)         RFC 4733, tones; merge with INFO by DigitMerger
     FarEndStarted(session, source)            first valid packet since the address was agreed
     FarEndSilent(session, seconds)            dead call; once, until FarEndResumed(session)
     KeysReady(session, suite)                 a DTLS handshake is done: sound passes
@@ -225,15 +225,18 @@ class MediaSession:
         self._agreed: AgreedAudio | None = None
         self._stopped = False
 
-    def configure(self, agreed: AgreedAudio) -> None:
-        """Start the audio as agreed, or change it. Raises ValueError for an unknown codec."""
+    def configure(self, agreed: AgreedAudio, *, inband: bool = False) -> None:
+        """Start the audio as agreed, or change it; `inband`: tones of the far end are digits too.
+
+        Raises ValueError for an unknown codec.
+        """
         check_agreed(agreed)
         if self._stopped:
             return
         leg = self._leg
         first = self._agreed is None
         self._agreed = agreed
-        self._media._do(lambda worker: worker.configure(leg, agreed, first))
+        self._media._do(lambda worker: worker.configure(leg, agreed, first, inband=inband))
 
     @property
     def can_send_events(self) -> bool:
@@ -821,9 +824,9 @@ class _Worker:
 
     # Calls from the loop, carried out here.
 
-    def configure(self, leg: _Leg, agreed: AgreedAudio, first: bool) -> None:
+    def configure(self, leg: _Leg, agreed: AgreedAudio, first: bool, *, inband: bool) -> None:
         leg.use(agreed.remote[0])
-        leg.audio.configure(agreed, self._clock())
+        leg.audio.configure(agreed, self._clock(), inband=inband)
         if first:
             leg.audio.card_opened(self.rate)
             leg.discard(self._clock())

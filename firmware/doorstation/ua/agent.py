@@ -29,7 +29,7 @@ from doorstation.sip.message import Request, Response, make_response
 from doorstation.sip.transport import DnsQuery, DnsResult, Flow, Target, Wire
 from doorstation.sip.uri import SipUri, parse_uri
 from doorstation.ua.call import Call, Line, base_headers, refusal, send_ack
-from doorstation.ua.config import Account, AgentConfig, SrtpPolicy
+from doorstation.ua.config import Account, AgentConfig, Peer
 from doorstation.ua.events import (
     CallArrived,
     ContentReceived,
@@ -206,9 +206,12 @@ class UserAgent:
             uri = self._uri(target)
             destination = self._way(uri)
             identity = self._identity(self._account_for(uri))
+            known = self._known(uri)
+            srtp = known.srtp if known is not None else self.config.srtp
             call = OutgoingCall(
-                self._name(), self._line, destination, identity, port, self._way, self._srtp(uri)
+                self._name(), self._line, destination, identity, port, self._way, srtp
             )
+            call.inband_digits = known is not None and known.inband_digits
             calls[call.id] = call
             names[call.id] = target
             self._placed.append(call.call_id)
@@ -564,6 +567,7 @@ class UserAgent:
         srtp = known.srtp if known is not None else self.config.srtp
         call = IncomingCall(self._name(), self._line, server, request, flow, srtp, now)
         call.by_account = peer is None
+        call.inband_digits = known is not None and known.inband_digits
         self.calls[call.id] = call
         self._servers[server] = call
         self._tell(
@@ -676,14 +680,13 @@ class UserAgent:
             return None
         return account
 
-    def _srtp(self, uri: SipUri) -> SrtpPolicy:
-        """What the settings say of encryption with whom we call."""
+    def _known(self, uri: SipUri) -> Peer | Account | None:
+        """Whose settings count in a call to somebody."""
         for peer in self.config.peers:
             host = peer.uri.host
             if peer.uri.user == uri.user and (host == uri.host or same_host(host, uri.host)):
-                return peer.srtp
-        account = self._account_for(uri)
-        return account.srtp if account is not None else self.config.srtp
+                return peer
+        return self._account_for(uri)
 
     def _way(self, uri: SipUri) -> Destination:
         """By which way somebody is called."""

@@ -102,6 +102,9 @@ class Call:
     by_account = False
     """The call goes through our account, so its requests may be authorised by it."""
 
+    inband_digits = False
+    """Whether tones in the far end's voice are digits."""
+
     def __init__(self, name: str, line: Line, peer: str, srtp: SrtpPolicy) -> None:
         self.id = name
         self.peer = peer

@@ -63,6 +63,7 @@ class Account:
     keep_alive: float = 30.0
     """Seconds between OPTIONS to the registrar; 0: none."""
     srtp: SrtpPolicy = USUAL_SRTP
+    inband_digits: bool = False
 
     @property
     def servers(self) -> frozenset[str]:
@@ -87,6 +88,8 @@ class Peer:
     digest: tuple[str, ...] = ALGORITHMS
     """Algorithms by which it may prove its password, the preferred first."""
     srtp: SrtpPolicy = USUAL_SRTP
+    inband_digits: bool = False
+    """Whether tones in its voice are digits."""
 
 
 class AgentConfig(msgspec.Struct, frozen=True):
@@ -136,6 +139,7 @@ def config_from(settings: Settings) -> AgentConfig:
             peer.password.reveal(),
             tuple(algorithm.upper() for algorithm in peer.digest),
             _srtp(peer, settings.audio),
+            peer.inband_digits,
         )
         for name, peer in settings.peers.items()
     )
@@ -206,6 +210,7 @@ def _account(settings: Settings) -> Account | None:
         may_call=account.may_call,
         keep_alive=sip.keep_alive,
         srtp=_srtp(account, settings.audio),
+        inband_digits=account.inband_digits,
     )
 
 
