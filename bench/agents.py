@@ -24,6 +24,9 @@ from tests.support.tls import Authority, CertificateFiles
 
 REGISTERED_WITHIN: Final = 10.0
 
+PLAIN_SOUND: Final = 'echo = "off"\nnoise_suppression = false\ngain_control = false'
+"""Doorstation's sound as the others have it: as it comes from the card."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:
@@ -229,6 +232,7 @@ listen = ["{address}"]
 [audio]
 device = "vcard"
 rate = {setup.rate}
+{PLAIN_SOUND}
 
 [door]
 max_call = 7200

@@ -7,9 +7,10 @@ from typing import Final, TypeAlias
 
 from doorstation.door.events import Field, Play
 from doorstation.errors import DoorstationError, TransportError
-from doorstation.media import tones, wav
+from doorstation.media import echo, path, tones, wav
 from doorstation.media.engine import CallStatistics
 from doorstation.media.events import STRAY, Digit, DigitMerger
+from doorstation.media.levels import MicrophoneLevels, SpeakerLevels
 from doorstation.media.srtp import Keys
 from doorstation.net.media import MediaSession, MediaThread
 from doorstation.sdp.negotiation import AudioSession
@@ -172,6 +173,22 @@ class Sound:
 
 
 Sounds: TypeAlias = Mapping[str, tones.Sound]
+
+
+def sound_path(audio: Audio) -> Callable[[], path.SoundPath] | None:
+    """What makes the path that the settings ask for; None: the sound goes straight."""
+    options = path.Options(
+        echo.Options(
+            audio.echo,
+            audio.noise_suppression,
+            echo.HalfDuplex(
+                audio.half_duplex_threshold, audio.half_duplex_hold, audio.half_duplex_attenuation
+            ),
+        ),
+        MicrophoneLevels(audio.microphone_gain, audio.gain_control),
+        SpeakerLevels(audio.speaker_gain, audio.street_gain, audio.street_threshold),
+    )
+    return None if options.idle else lambda: path.SoundPath(options)
 
 
 def read_sounds(audio: Audio, prompts: Prompts) -> tuple[Sounds, Sounds]:

@@ -40,7 +40,7 @@ from doorstation.sdp.negotiation import AudioSession
 from doorstation.settings import Settings, parse_port_range
 from doorstation.sip.endpoint import Endpoint
 from doorstation.sip.transport import Transport
-from doorstation.sound import Sound
+from doorstation.sound import Sound, sound_path
 from doorstation.ua import events as ua
 from doorstation.ua.agent import UserAgent
 from doorstation.ua.config import config_from
@@ -164,6 +164,7 @@ class Station:
             ids=self._ids,
             ports=parse_port_range(settings.audio.rtp_ports),
             opus_complexity=board.opus_complexity,
+            make_path=sound_path(settings.audio),
         )
         self._card = CardWatch(board.check_audio, lambda: self._media.card, self._card_changed)
         self._sound = Sound(self._media, settings.audio, settings.prompts, self._journal.record)
@@ -463,6 +464,9 @@ class Station:
                 self._card.lost(reason)
             case media.CardBack():
                 self._card.back()
+            case media.SoundFault(reason):
+                log.warning("%s", reason)
+                self._journal.record("sound_fault", {"why": reason})
             case media.SoundFailed(_, reason):
                 log.warning("a sound cannot be played: %s", reason)
             case media.MediaFailed(error):

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 from doorstation.errors import DoorstationError, TransportError
 from doorstation.ids import SeededIds
-from doorstation.media import resample, rtcp, tones
-from doorstation.media.echo import Figures
+from doorstation.media import echo, resample, rtcp, tones
 from doorstation.media.engine import CallAudio
 from doorstation.media.events import Digit
 from doorstation.media.g711 import encode_pcma
+from doorstation.media.levels import MicrophoneLevels
+from doorstation.media.path import Options, SoundPath
 from doorstation.media.pcm import audioop
 from doorstation.media.rtp import RtpPacket, format_rtp, parse_rtp
 from doorstation.media.wav import Wav
@@ -33,6 +34,7 @@ from doorstation.net.media import (
     SessionEnded,
     SoundEnded,
     SoundFailed,
+    SoundFault,
 )
 
 from tests.support.agreed import Codec, agreed
@@ -76,6 +78,9 @@ class Phone:
         self.rtcp.close()
 
 
+PLAIN = Options(echo.Options("off", False), MicrophoneLevels(gain_control=False))
+
+
 class Canceller:
     """Cancels nothing, and remembers what it was given."""
 
@@ -91,8 +96,8 @@ class Canceller:
         self.given.append((microphone, reference))
         return microphone
 
-    def figures(self) -> Figures:
-        return Figures(erle_db=38.0)
+    def figures(self) -> echo.Figures:
+        return echo.Figures(erle_db=38.0)
 
 
 class Door:
@@ -111,7 +116,7 @@ class Door:
             ports=PORTS,
             clock=self.clock,
             sleep=self.port.sleep,
-            make_canceller=None if canceller is None else lambda: canceller,
+            make_path=None if canceller is None else lambda: SoundPath(PLAIN, canceller),
         )
 
     def _open_port(self) -> SteppedPort:
@@ -785,11 +790,11 @@ async def test_the_canceller_gets_the_microphone_and_what_was_written_just_befor
     await door.step(12)
     assert canceller.leads == [0.02]
     microphone = [one for one, _ in canceller.given]
-    reference = b"".join(other for _, other in canceller.given)
+    reference = b"".join(other for _, other in canceller.given[1:])
     assert {len(one) for one in microphone} == {640}
     assert audioop.rms(microphone[2], 2) > 7000
     assert audioop.rms(microphone[6], 2) < 10
-    assert canceller.given[0][1] == b""
+    assert canceller.given[0][1] == bytes(640)
     if rate == 16000:
         assert reference == b"".join(list(door.port.written)[: len(canceller.given) - 1])
     else:
@@ -818,23 +823,23 @@ async def test_what_the_card_leaves_out_is_no_reference(
     monkeypatch.setattr(door.port, "write", lambda _: b"")
     door.call(phone)
     await door.step(5)
-    assert {reference for _, reference in canceller.given} == {b""}
+    assert {reference for _, reference in canceller.given[1:]} == {b""}
     door.close()
 
 
 async def test_a_canceller_that_cannot_be_had_leaves_the_call_as_it_is(
-    phone: Phone, caplog: pytest.LogCaptureFixture
+    phone: Phone,
 ) -> None:
-    def missing() -> Canceller:
+    def missing() -> SoundPath:
         raise DoorstationError("libspeexdsp is missing")
 
     door = Door(8000)
-    door.media._worker._make_canceller = missing
+    door.media._worker._make_path = missing
     door.port.microphone.append(LOUD)
     door.call(phone)
     await door.step()
     assert phone.receive().payload == encode_pcma(LOUD)
-    assert "echo is not cancelled: libspeexdsp is missing" in caplog.text
+    assert SoundFault("echo is not cancelled: libspeexdsp is missing") in door.events
     door.close()
 
 
@@ -846,6 +851,18 @@ async def test_without_a_card_an_echo_path_has_silence_too(phone: Phone) -> None
     await door.step(3)
     assert phone.receive().payload == encode_pcma(bytes(320))
     assert {len(one) for one, _ in canceller.given} == {640}
+    door.close()
+
+
+async def test_a_reference_that_is_late_is_told_as_a_fault(phone: Phone) -> None:
+    canceller = Canceller()
+    canceller.occurred += [echo.ReferenceLate(0.004), echo.DriftFound(80.0)]
+    door = Door(16000, canceller)
+    door.call(phone)
+    await door.step(10)
+    assert door.events == [
+        SoundFault("echo cannot be cancelled: the echo comes 4 ms before what makes it")
+    ]
     door.close()
 
 

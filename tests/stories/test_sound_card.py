@@ -6,15 +6,17 @@ runs on a Pi.
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
+from doorstation.media.pcm import audioop
 
 from tests.stories.sound import SECOND, heard_by
 from tests.support.lab import Lab, eventually
 from tests.support.peers import baresip
 from tests.support.sound_server import SoundServer
-from tests.support.sounds import likeness, read_pcm
+from tests.support.sounds import likeness, read_pcm, voice, write_pcm
 from tests.support.station import CODE, station
 
 PINS: Mapping[str, Any] = {
@@ -62,6 +64,39 @@ def test_who_speaks_at_the_card_is_heard_indoors_and_the_other_way_round(
             phone.hangup()
             door.wait_idle()
             assert door.wait_event("call_statistics")["lost"] == 0
+
+
+@pytest.mark.parametrize("rate", [16000, 48000])
+def test_a_door_as_it_comes_sends_no_echo(
+    town: Lab, tmp_path: Path, card: SoundServer, rate: int
+) -> None:
+    resident = tmp_path / "resident.wav"
+    write_pcm(resident, b"".join(voice(30)), 16000)
+    card.couple()
+    with baresip(town, tmp_path / "indoor", "indoor", source=resident, rate=16000) as phone:
+        settings = {
+            **PINS,
+            "audio.rate": rate,
+            "audio.echo": "speex",
+            "audio.noise_suppression": True,
+            "audio.gain_control": True,
+            "peers.indoor.uri": phone.uri,
+        }
+        with station(town, tmp_path / "door", settings, environment=environment(card)) as door:
+            door.press()
+            door.wait_call("connected")
+            with door.listening("speaker") as speaker:
+                eventually(lambda: len(speaker) > 12 * 2 * 16000, "it learns", 20)
+            heard = heard_by(phone, 2)
+            phone.hangup()
+            door.wait_idle()
+            echo = audioop.rms(bytes(speaker), 2) / 8
+            pieces = [audioop.rms(heard[at : at + 3200], 2) for at in range(0, len(heard), 3200)]
+            assert echo > 200
+            assert median(pieces) < echo / 3
+            measured = door.wait_event("call_statistics")
+            assert measured["echo_late"] is False
+            assert measured["echo_db"] > 6
 
 
 def test_a_card_pulled_in_a_call_is_told_and_used_again_when_it_is_back(

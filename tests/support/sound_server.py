@@ -126,6 +126,18 @@ class SoundServer:
         """Play a WAV file into the microphone; the process ends at the end of the file."""
         return self._run("paplay", "--device=mic", "--latency-msec=40", str(path))
 
+    def couple(self) -> None:
+        """Let the microphone hear the loudspeaker, 18 dB softer."""
+        loop = (
+            "module-loopback",
+            "source=speaker.monitor",
+            "sink=mic",
+            "latency_msec=30",
+            "adjust_time=0",
+        )
+        self._ask("load-module", *loop)
+        self._ask("set-source-volume", "speaker.monitor", "50%")
+
     @contextmanager
     def recorded(self, path: Path, *, rate: int = 8000) -> Iterator[None]:
         """Record the loudspeaker to a WAV file while the block runs."""
@@ -162,12 +174,15 @@ class SoundServer:
         self.stop()
 
     def _answers(self) -> bool:
+        return self._ask("info", check=False)
+
+    def _ask(self, *words: str, check: bool = True) -> bool:
         done = subprocess.run(
-            ["pactl", "info"],
+            ["pactl", *words],
             env=os.environ | self.env,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            check=False,
+            check=check,
         )
         return done.returncode == 0
 

@@ -43,10 +43,15 @@ def write_speech(
         lower += pole * (low - lower)
         high = whistle * math.sin(2 * math.pi * WHISTLE * n / rate) if whistle else 0
         samples.append(max(-32000, min(32000, round(gain * loud * lower + high))))
+    write_pcm(path, samples.tobytes(), rate)
+    return path
+
+
+def write_pcm(path: Path, pcm: bytes, rate: int) -> None:
+    """Mono S16 as a WAV."""
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, rate, 0, "NONE", ""))
-        file.writeframes(samples.tobytes())
-    return path
+        file.writeframes(pcm)
 
 
 def voice(seconds: float, rate: int = 16000, pitch: float = 130) -> list[bytes]:

@@ -25,8 +25,9 @@ for three frames a visitor talks too, and for a second everything passes.
 import ctypes
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
+
+import msgspec
 
 from doorstation.errors import DoorstationError
 from doorstation.media import speexdsp
@@ -65,8 +66,7 @@ _FALL: Final = 1.5
 _INAUDIBLE: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class HalfDuplex:
+class HalfDuplex(msgspec.Struct, frozen=True):
     """Voice switching: above `threshold_dbfs` the far end talks, and `hold` seconds after it."""
 
     threshold_dbfs: float = -45.0
@@ -74,8 +74,7 @@ class HalfDuplex:
     attenuation_db: float = 40.0
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """What the settings say."""
 
     mode: Mode = "speex"
@@ -83,22 +82,19 @@ class Options:
     half_duplex: HalfDuplex = HalfDuplex()
 
 
-@dataclass(frozen=True, slots=True)
-class ReferenceLate:
+class ReferenceLate(msgspec.Struct, frozen=True):
     """The echo came before its reference: nothing is cancelled. `seconds` by which it was late."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class EchoDelay:
+class EchoDelay(msgspec.Struct, frozen=True):
     """Measured at a call's start: seconds from the reference to its echo."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class DriftFound:
+class DriftFound(msgspec.Struct, frozen=True):
     """Loudspeaker and microphone run on different clocks, and are followed from now on."""
 
     ppm: float
@@ -107,8 +103,7 @@ class DriftFound:
 Occurrence = ReferenceLate | EchoDelay | DriftFound
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(msgspec.Struct, frozen=True):
     """Measured so far; None: not known.
 
     `erle_db`: by how much the echo was turned down, in the best five seconds of the far end's talk.

@@ -1140,7 +1140,7 @@ class CallAudio:
 
 
 class LocalSound:
-    """Tones and announcements for our own loudspeaker, mixed over what the far end says."""
+    """Tones and announcements for our own loudspeaker."""
 
     def __init__(self) -> None:
         self._player: tones.Player | None = None
@@ -1193,16 +1193,15 @@ class LocalSound:
             sound, loop = self._asked
             self.play(sound, rate, loop, self._then)
 
-    def over(self, pcm: bytes | None, rate: int) -> bytes:
-        """`pcm` (None: silence) with the sound over it: one period at `rate`."""
+    def read(self, rate: int) -> bytes:
+        """The next period at `rate`; silence when nothing plays."""
         player = self._player
-        frames = rate // 50
         if player is None:
-            return pcm if pcm is not None else bytes(2 * frames)
-        played = player.read(frames)
+            return bytes(rate // 50 * 2)
+        played = player.read(rate // 50)
         if player.finished:
             then = self._then
             self.stop()
             if then is not None:
                 self.play(then, rate, loop=True)
-        return played if pcm is None else tones.mixed(pcm, played)
+        return played

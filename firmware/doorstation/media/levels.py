@@ -14,8 +14,9 @@ delayed. What is mixed is halved first and doubled by the limiter, so a sum neve
 """
 
 import math
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from doorstation.media.pcm import SILENCE_DBFS, audioop, dbfs
 
@@ -73,8 +74,7 @@ class NoiseFloor:
         self.dbfs = min(level, self.dbfs + self._RISE)
 
 
-@dataclass(frozen=True, slots=True)
-class SpeakerLevels:
+class SpeakerLevels(msgspec.Struct, frozen=True):
     """`street_gain_db`: the most added for street noise above `street_threshold_dbfs`; 0: none."""
 
     volume_db: float = 0.0
@@ -138,8 +138,7 @@ class Speaker:
         self._street_db += min(max(step, -_STREET_STEP), _STREET_STEP)
 
 
-@dataclass(frozen=True, slots=True)
-class MicrophoneLevels:
+class MicrophoneLevels(msgspec.Struct, frozen=True):
     """`gain_control`: quiet and loud visitors are brought towards one level."""
 
     volume_db: float = 0.0

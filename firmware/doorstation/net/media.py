@@ -43,6 +43,7 @@ Events (every one a frozen dataclass, on the loop, in order):
     SoundEnded(sound)                         played to its end (not when stopped or replaced)
     SoundFailed(sound, reason)                it cannot be played
     CardLost(reason), CardBack()              the call goes on with silence in between
+    SoundFault(reason)                        the call goes on, its sound is not what it should be
     MediaFailed(error)                        a fault of ours, the thread is gone: end the service
 
 The thread sleeps in `AudioPort.read()` and wakes once per 20 ms. In each tick it encodes and sends
@@ -71,7 +72,7 @@ from doorboard.interfaces import AudioPort, BoardError
 
 from doorstation.errors import DoorstationError, TransportError
 from doorstation.ids import Ids, SystemIds
-from doorstation.media import codecs, path, resample, tones
+from doorstation.media import codecs, echo, path, resample, tones
 from doorstation.media.dtls import is_dtls
 from doorstation.media.engine import (
     Address,
@@ -144,6 +145,10 @@ class CardBack(msgspec.Struct, frozen=True):
     pass
 
 
+class SoundFault(msgspec.Struct, frozen=True):
+    reason: str
+
+
 class MediaFailed(msgspec.Struct, frozen=True):
     error: BaseException
 
@@ -160,6 +165,7 @@ MediaEvent = (
     | SoundFailed
     | CardLost
     | CardBack
+    | SoundFault
     | MediaFailed
 )
 
@@ -302,11 +308,11 @@ class MediaThread:
         ports: tuple[int, int] = (10000, 20000),
         silent_after: float = 30.0,
         opus_complexity: int = codecs.COMPLEXITY,
-        make_canceller: Callable[[], path.Canceller] | None = None,
+        make_path: Callable[[], path.SoundPath] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`make_canceller`: called in the thread, once; None: echo is left as it is."""
+        """`make_path`: called in the thread, once; None: sound is left as it is."""
         self._loop = loop
         self._on_event = on_event
         self._ids = ids if ids is not None else SystemIds()
@@ -314,7 +320,7 @@ class MediaThread:
         self._silent_after = silent_after
         self._opus_complexity = opus_complexity
         self._clock = clock
-        self._worker = _Worker(open_port, make_canceller, self._post, on_event, clock, sleep)
+        self._worker = _Worker(open_port, make_path, self._post, on_event, clock, sleep)
         self._thread: threading.Thread | None = None
         self._sessions: set[MediaSession] = set()
         self._closed = False
@@ -770,9 +776,8 @@ class _Worker:
         "_idle_ticks",
         "_legs",
         "_levels",
-        "_make_canceller",
+        "_make_path",
         "_on_event",
-        "_path",
         "_post",
         "_silence",
         "_sound_playing",
@@ -784,6 +789,7 @@ class _Worker:
         "level_callback",
         "level_ticks",
         "lock",
+        "path",
         "rate",
         "running",
         "sound",
@@ -792,7 +798,7 @@ class _Worker:
     def __init__(
         self,
         open_port: Callable[[], AudioPort],
-        make_canceller: Callable[[], path.Canceller] | None,
+        make_path: Callable[[], path.SoundPath] | None,
         post: Callable[..., None],
         on_event: Callable[[MediaEvent], None],
         clock: Callable[[], float],
@@ -810,8 +816,8 @@ class _Worker:
         self.rate = self.card.rate
         """Of all sound between the card and the calls."""
         self._silence = b""
-        self._make_canceller = make_canceller
-        self._path: path.EchoPath | None = None
+        self._make_path = make_path
+        self.path: path.SoundPath | None = None
         self._post = post
         self._on_event = on_event
         self._clock = clock
@@ -830,8 +836,8 @@ class _Worker:
         if first:
             leg.audio.card_opened(self.rate)
             leg.discard(self._clock())
-            if self._path is not None and not self._legs:
-                self._path.call_began(self.card.delay)
+            if self.path is not None and not self._legs:
+                self.path.call_began(self.card.delay)
             self._legs.append(leg)
             self._idle_ticks = 0
 
@@ -921,18 +927,18 @@ class _Worker:
 
     def _begin_path(self) -> None:
         """Once, and before any sound: what the canceller learns of the room is kept."""
-        make, self._make_canceller = self._make_canceller, None
+        make, self._make_path = self._make_path, None
         if make is None:
             return
         try:
             resample.require()
-            self._path = path.EchoPath(make())
+            self.path = make()
         except DoorstationError as error:
-            _log.warning("echo is not cancelled: %s", error)
+            self._report(SoundFault(f"echo is not cancelled: {error}"))
 
     def _opened(self, rate: int) -> None:
-        if self._path is not None:
-            self._path.card_opened(rate)
+        if self.path is not None:
+            self.path.card_opened(rate)
             rate = path.RATE
         self.rate = rate
         self._frames.clear()
@@ -947,11 +953,11 @@ class _Worker:
 
     def _tick(self, period: bytes) -> None:
         card = self.card
-        echo = self._path
+        path = self.path
         now = card.read_at
         legs = self._legs
-        if echo is not None:
-            period = echo.heard(period)
+        if path is not None:
+            period = path.heard(period)
         for leg in legs:
             leg.speak(period)
         far: bytes | None = None
@@ -961,27 +967,42 @@ class _Worker:
                 far = heard if far is None else tones.mixed(far, heard)
             if leg.audio.occurred:
                 self._occurrences(leg)
-        if self._sound_playing is not None:
-            far = self._with_sound(far)
-        out = self._silence if far is None else far
-        if echo is None:
-            card.play(out)
+        own = None if self._sound_playing is None else self._own_sound()
+        if path is not None:
+            out = path.mixed(far, own)
+            path.written(card.play(path.sounding(out)))
         else:
-            echo.written(card.play(echo.sounding(out)))
+            if own is not None:
+                far = own if far is None else tones.mixed(far, own)
+            out = self._silence if far is None else far
+            card.play(out)
         self._ticks += 1
         if self._ticks % _UPKEEP_TICKS == 0:
-            seen = None if echo is None else echo.canceller.figures()
+            seen = None if path is None else path.canceller.figures()
             for leg in legs:
                 leg.audio.echo = seen
                 leg.upkeep(now)
+            if path is not None and path.canceller.occurred:
+                self._echo_occurred(path.canceller)
         if self.level_callback is not None:
             self._show_levels(period, out)
         if self.frame_callback is not None:
             self._hand_out(period, out)
 
-    def _with_sound(self, far: bytes | None) -> bytes:
-        """Our own sound over the far end's."""
-        out = self.sound.over(far, self.rate)
+    def _echo_occurred(self, canceller: path.Canceller) -> None:
+        occurred, canceller.occurred = canceller.occurred, []
+        for one in occurred:
+            match one:
+                case echo.ReferenceLate(seconds):
+                    why = f"the echo comes {seconds * 1000:.0f} ms before what makes it"
+                    self._report(SoundFault(f"echo cannot be cancelled: {why}"))
+                case echo.DriftFound(ppm):
+                    _log.info("loudspeaker and microphone differ by %.0f ppm: followed", ppm)
+                case echo.EchoDelay(seconds):
+                    _log.info("the echo comes after %.1f ms", seconds * 1000)
+
+    def _own_sound(self) -> bytes:
+        out = self.sound.read(self.rate)
         if self._sound_playing is not None and not self.sound.playing:
             self._report(SoundEnded(self._sound_playing))
             self._sound_playing = None
