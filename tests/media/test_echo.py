@@ -12,6 +12,7 @@ from doorboard.fake import VISITOR
 from doorstation.errors import DoorstationError
 from doorstation.media import speexdsp
 from doorstation.media.echo import (
+    Bend,
     Canceller,
     DriftFound,
     EchoDelay,
@@ -22,6 +23,7 @@ from doorstation.media.echo import (
     make,
 )
 from doorstation.media.pcm import audioop
+from doorstation.media.resample import Resampler
 
 from tests.media.rooms import (
     FRAME,
@@ -175,6 +177,34 @@ def test_half_duplex_turns_the_microphone_down_while_the_far_end_talks_and_holds
     assert levels[13:] == [4000] * 3
 
 
+def sine(frequency: float, peak: float) -> bytes:
+    step = 2 * math.pi * frequency / RATE
+    return array("h", (round(peak * math.sin(step * i + 0.4)) for i in range(320))).tobytes()
+
+
+def strength(pcm: bytes, frequency: float) -> float:
+    """Peak of one frequency in it."""
+    step = 2 * math.pi * frequency / RATE
+    wave_of = array("h", pcm)
+    across = sum(value * math.sin(step * i) for i, value in enumerate(wave_of))
+    along = sum(value * math.cos(step * i) for i, value in enumerate(wave_of))
+    return 2 * math.hypot(across, along) / len(wave_of)
+
+
+@pytest.mark.parametrize(
+    ("power", "harmonic", "peak"), [(2, 1000, 3 * 0.125), (3, 1500, 8 * 0.03125)]
+)
+def test_a_bend_is_the_harmonic_of_a_driven_cone_without_a_copy_of_the_sound(
+    power: int, harmonic: float, peak: float
+) -> None:
+    bend = Bend(power, {2: 3.0, 3: 8.0}[power])
+    pcm = sine(500, 16384)
+    for _ in range(5):
+        out = bend.process(pcm, audioop.rms(pcm, 2))
+    assert strength(out, 500) < 0.01 * 32768
+    assert strength(out, harmonic) == pytest.approx(peak * 32768, rel=0.05)
+
+
 def test_off_without_noise_suppression_changes_nothing() -> None:
     off = make(Options(mode="off", noise_suppression=False), RATE)
     pcm = voice(0.02, seed=9)
@@ -189,8 +219,8 @@ def test_noise_is_suppressed_without_an_echo_to_cancel() -> None:
 
 
 def test_eight_kilohertz_is_cancelled_too() -> None:
-    far, _ = audioop.ratecv(far_end(), 2, 1, RATE, 8000, None)
-    microphone, _ = audioop.ratecv(noise(heard(far_end()), 20), 2, 1, RATE, 8000, None)
+    far = Resampler(RATE, 8000).process(far_end())
+    microphone = Resampler(RATE, 8000).process(noise(heard(far_end()), 20))
     narrow = make(Options(), 8000)
     narrow.call_began(0.04)
     out = b"".join(
@@ -222,7 +252,7 @@ def test_a_library_of_that_name_without_a_canceller_is_named_too(
 
     speexdsp.library.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Empty())
-    with pytest.raises(DoorstationError, match="speex_echo_state_init"):
+    with pytest.raises(DoorstationError, match="speex_echo_state_init_mc"):
         make(Options(), RATE)
     speexdsp.library.cache_clear()
 

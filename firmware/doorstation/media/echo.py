@@ -16,14 +16,20 @@ the clocks' drift (`reference`) and a gate (below). `aec3` is WebRTC's canceller
 time to learn, and takes much of the visitor away when both talk. `cascade`: libspeexdsp's filter,
 then AEC3. `half_duplex`: while the far end talks the microphone is turned down.
 
-*The gate.* A loudspeaker that distorts makes echo that no linear filter can predict. How much the
-level falls in the filter while only the far end talks is learned (the `leak`); as long as it falls
-about as much there is nothing but echo, which is turned down further; when it falls clearly less
-for three frames a visitor talks too, and for a second everything passes.
+*The cone.* A loudspeaker driven too far adds to a sound what no linear filter can make of it, most
+of it the sound's square and cube: so these are given to the filter as two more loudspeakers, and it
+learns for each the way to the microphone. It costs nothing where the loudspeaker is good.
+
+*The gate.* Before the filter has learned a room, or when the room has changed, there is much left
+of the echo. How much the level falls in the filter while only the far end talks is followed (the
+`leak`); as long as that is little, sound that falls about as much is nothing but echo and is turned
+down; when it falls clearly less for three frames a visitor talks too, and for a second everything
+passes. Once the filter does well the gate stays open.
 """
 
 import ctypes
 import math
+from array import array
 from collections.abc import Callable
 from typing import Any, Final, Literal, Protocol
 
@@ -42,7 +48,7 @@ TAIL: Final = 0.128
 
 _NOISE_SUPPRESS: Final = -20
 _ECHO_SUPPRESS: Final = -55
-_ECHO_SUPPRESS_ACTIVE: Final = -15
+_ECHO_SUPPRESS_ACTIVE: Final = -10
 
 FAR_TALKS: Final = 100
 """RMS of a reference frame that makes audible echo (-50 dBFS)."""
@@ -64,6 +70,14 @@ _HOLD: Final = 50
 _RINGS: Final = 6
 _FALL: Final = 1.5
 _INAUDIBLE: Final = 8
+_LEARNED: Final = -14.0
+"""A filter that leaves less than this needs no gate,"""
+
+_FORGOTTEN: Final = -8.0
+"""until it leaves as much as this: another path, or a loudspeaker that no filter follows."""
+
+_SLOW: Final = 0.998
+"""Of what is remembered from tick to tick: ten seconds of talk."""
 
 
 class HalfDuplex(msgspec.Struct, frozen=True):
@@ -155,13 +169,50 @@ def make(options: Options, rate: int) -> Canceller:
             return Plain(rate, noise_suppression=options.noise_suppression)
 
 
+def _bent(power: int, scale: float) -> bytes:
+    """x -> scale * x ** power, full scale 1, as a table from mu-law to mu-law."""
+    octets = audioop.ulaw2lin(bytes(range(256)), 2)
+    curve = array("h")
+    for sample in array("h", octets):
+        value = round(32768 * scale * (sample / 32768) ** power)
+        curve.append(max(-32768, min(value, 32767)))
+    return audioop.lin2ulaw(curve.tobytes(), 2)
+
+
+class Bend:
+    """What a loudspeaker's cone adds to a sound when it is driven too far: its square or cube.
+
+    By a table from mu-law to mu-law, all in C: 38 dB of precision for what is 13 dB below the
+    sound itself. The part that is a mere copy of the sound is taken out, or the filter could
+    not tell both apart.
+    """
+
+    def __init__(self, power: int, scale: float) -> None:
+        self._table = _bent(power, scale)
+        self._copied = 0.0
+        self._heard = 1.0
+
+    def process(self, pcm: bytes, rms: int) -> bytes:
+        """As many samples."""
+        bent = audioop.ulaw2lin(audioop.lin2ulaw(pcm, 2).translate(self._table), 2)
+        if rms > FAR_TALKS:
+            weight = float(rms * rms)
+            self._copied = _SLOW * self._copied + weight * audioop.findfactor(bent, pcm)
+            self._heard = _SLOW * self._heard + weight
+        return audioop.add(bent, audioop.mul(pcm, 2, -self._copied / self._heard), 2)
+
+
 class Filter:
-    """libspeexdsp's adaptive filter."""
+    """libspeexdsp's adaptive filter, from the loudspeaker's sound and what its cone made of it."""
 
     def __init__(self, rate: int) -> None:
         self._speex = speexdsp.library()
-        frames = rate // 50
-        self.state: int | None = self._speex.speex_echo_state_init(frames, round(TAIL * rate))
+        self._frames = frames = rate // 50
+        self._bends = (Bend(3, 8.0), Bend(2, 3.0))
+        speakers = 1 + len(self._bends)
+        self.state: int | None = self._speex.speex_echo_state_init_mc(
+            frames, round(TAIL * rate), 1, speakers
+        )
         number = ctypes.c_int(rate)
         self._speex.speex_echo_ctl(
             self.state, speexdsp.ECHO_SET_SAMPLING_RATE, ctypes.byref(number)
@@ -170,19 +221,30 @@ class Filter:
             self.state, speexdsp.ECHO_GET_IMPULSE_RESPONSE_SIZE, ctypes.byref(number)
         )
         self._response = (ctypes.c_int32 * number.value)()
+        self._input = array("h", bytes(2 * frames * speakers))
         self._output = ctypes.create_string_buffer(2 * frames)
 
     def process(self, microphone: bytes, reference: bytes) -> bytes:
         """Both exactly 20 ms."""
-        self._speex.speex_echo_cancellation(self.state, microphone, reference, self._output)
+        rms = audioop.rms(reference, 2)
+        speakers = 1 + len(self._bends)
+        together = self._input
+        together[0::speakers] = array("h", reference)
+        for place, bend in enumerate(self._bends, 1):
+            together[place::speakers] = array("h", bend.process(reference, rms))
+        self._speex.speex_echo_cancellation(
+            self.state, microphone, together.tobytes(), self._output
+        )
         return self._output.raw
 
     def response(self) -> list[int]:
-        """The impulse response from reference to microphone that it has learned."""
+        """The impulse response from reference to microphone that it has learned: 40 ms of it."""
         self._speex.speex_echo_ctl(
             self.state, speexdsp.ECHO_GET_IMPULSE_RESPONSE, ctypes.byref(self._response)
         )
-        return self._response[:]
+        # The library lists, for each 20 ms, one loudspeaker after the other.
+        step = (1 + len(self._bends)) * self._frames
+        return self._response[: self._frames] + self._response[step : step + self._frames]
 
     def close(self) -> None:
         """May be called twice."""
@@ -237,6 +299,7 @@ class Gate:
         self._leak_db = _MOST_LEAK
         self._heard_db = 0.0
         self._visitor_frames = 0
+        self._learned = False
         self._open_ticks = 0
         self._far_ticks = 0
         self._gain_db = 0.0
@@ -244,7 +307,7 @@ class Gate:
     @property
     def open(self) -> bool:
         """Whether the next frame passes."""
-        return self._open_ticks > 0
+        return self._open_ticks > 0 or self._learned
 
     def decide(self, heard: int, left: int, far: int) -> None:
         """RMS of the microphone, of what the filter left of it, and of the reference."""
@@ -270,10 +333,14 @@ class Gate:
             if self._open_ticks:
                 self._open_ticks -= 1
         self._leak_db = min(max(self._leak_db, _LEAST_LEAK), _MOST_LEAK)
+        if self._leak_db < _LEARNED:
+            self._learned = True
+        elif self._leak_db > _FORGOTTEN:
+            self._learned = False
 
     def process(self, pcm: bytes) -> bytes:
         """20 ms with the decision applied: opens within 5 ms, closes within 20 ms."""
-        target = 0.0 if self._open_ticks else _CLOSED
+        target = 0.0 if self.open else _CLOSED
         gain = self._gain_db
         if gain == target == 0.0:
             return pcm

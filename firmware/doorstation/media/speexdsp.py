@@ -23,9 +23,8 @@ _PCM: Final = ctypes.c_char_p
 _COUNT: Final = ctypes.POINTER(ctypes.c_uint32)
 
 _FUNCTIONS: Final[dict[str, tuple[object, tuple[object, ...]]]] = {
-    "speex_echo_state_init": (_STATE, (_INT, _INT)),
+    "speex_echo_state_init_mc": (_STATE, (_INT, _INT, _INT, _INT)),
     "speex_echo_state_destroy": (None, (_STATE,)),
-    "speex_echo_state_reset": (None, (_STATE,)),
     "speex_echo_ctl": (_INT, (_STATE, _INT, _STATE)),
     "speex_echo_cancellation": (None, (_STATE, _PCM, _PCM, _STATE)),
     "speex_preprocess_state_init": (_STATE, (_INT, _INT)),
