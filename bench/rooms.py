@@ -53,8 +53,9 @@ def man(seconds: float) -> Samples:
 def at_level(samples: Samples, dbfs: float) -> Samples:
     """Scaled so that its talk, pauses left out, has that RMS."""
     power = frames(samples)
-    talk = power[power > power.max() * 1e-3].mean()
-    return samples * (FULL_SCALE * 10 ** (dbfs / 20) / np.sqrt(talk))
+    talk = float(power[power > power.max() * 1e-3].mean())
+    scaled: Samples = samples * (FULL_SCALE * 10.0 ** (dbfs / 20) / talk**0.5)
+    return scaled
 
 
 def frames(samples: Samples) -> Samples:
@@ -155,7 +156,8 @@ def street(length: int, seed: int) -> Samples:
     white = np.fft.rfft(np.random.default_rng(seed).standard_normal(length))
     knee = np.sqrt(1 + (np.fft.rfftfreq(length, 1 / RATE) / 300) ** 2)
     pink: Samples = np.fft.irfft(white / knee, length)
-    return pink / np.sqrt((pink**2).mean())
+    pink /= float((pink**2).mean()) ** 0.5
+    return pink
 
 
 @dataclass(frozen=True, slots=True)

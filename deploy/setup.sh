@@ -90,6 +90,7 @@ tests_need_packages() {
   needs 'the page, tested in a real browser' chromium fonts-dejavu-core
   needs 'small guests for kernel GPIO and sound' busybox-static xz-utils
   needs 'echo and resampling of the loudspeaker' libspeexdsp1
+  needs 'voices of the sound benchmarks, a woman and a man' asterisk-core-sounds-en-g722 asterisk-core-sounds-it-g722
   needs 'wide-band calls by Opus' libopus0
   needs 'the ALSA bindings and the virtual card are compiled here' gcc libc6-dev libasound2-dev
   own_kernel=''
