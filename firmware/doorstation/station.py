@@ -34,6 +34,7 @@ from doorstation.net.dns import Resolver
 from doorstation.net.media import MediaThread
 from doorstation.net.signals import stop_event
 from doorstation.net.sockets import Listen, SipSockets, TlsFiles
+from doorstation.network import Network
 from doorstation.printable import printable
 from doorstation.relays import Relays
 from doorstation.sdp.negotiation import AudioSession
@@ -102,15 +103,26 @@ async def _run(base: Mapping[str, Mapping[str, Any]]) -> None:
     stop = stop_event()
     async with contextlib.aclosing(open_configurator(base)) as configurator:
         await configurator.start()
-        while not stop.is_set():
-            log_level(configurator.settings)
-            try:
-                with parts.make(configurator.settings) as board:
-                    station = Station(configurator.settings, board, configurator=configurator)
-                    await station.run(stop)
-            except (BoardError, DoorstationError) as error:
-                if not await configurator.failed(str(error)):
-                    raise DoorstationError(str(error)) from error
+        network = asyncio.create_task(Network(configurator, SystemIds()).run())
+        network.add_done_callback(lambda _: stop.set())  # it ends by a fault of ours only
+        try:
+            await _run_stations(configurator, stop)
+        finally:
+            network.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await network
+
+
+async def _run_stations(configurator: Configurator, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        log_level(configurator.settings)
+        try:
+            with parts.make(configurator.settings) as board:
+                station = Station(configurator.settings, board, configurator=configurator)
+                await station.run(stop)
+        except (BoardError, DoorstationError) as error:
+            if not await configurator.failed(str(error)):
+                raise DoorstationError(str(error)) from error
 
 
 class Outside(msgspec.Struct, frozen=True):

@@ -1,0 +1,65 @@
+"""SIP servers that the network offers, for an account that names none.
+
+The first answer that offers any is used at once: a door that just woke registers by it. Later ones
+count when nothing offered the servers in use any more, so that two DHCP servers of one network, or
+its IPv4 and its IPv6, do not have the door move to and fro.
+"""
+
+from doorstation.dhcp.offered import Offered
+from doorstation.settings import parse_host_port
+
+MOST_SERVERS = 8
+"""Of one answer: each that is dead costs half a minute before the next is asked."""
+
+
+class Servers:
+    """What is used, and what this round of questions has found."""
+
+    def __init__(self) -> None:
+        self.used: tuple[str, ...] = ()
+        self._found: list[tuple[str, ...]] = []
+        self._answered = False
+
+    @property
+    def found(self) -> bool:
+        """Whether this round has found any."""
+        return bool(self._found)
+
+    def begin(self) -> None:
+        """A round begins."""
+        self._found.clear()
+        self._answered = False
+
+    def heard(self, offered: Offered) -> bool:
+        """An answer; whether other servers are used from now on."""
+        self._answered = True
+        return self.offered(offered.sip_servers)
+
+    def offered(self, names: tuple[str, ...]) -> bool:
+        """Servers from elsewhere; whether other servers are used from now on."""
+        usable = tuple(name for name in names if _usable(name))[:MOST_SERVERS]
+        if usable:
+            self._found.append(usable)
+            if not self.used:
+                self.used = usable
+                return True
+        return False
+
+    def end(self) -> bool:
+        """The round is over; whether other servers are used from now on.
+
+        A silent network takes nothing away: its server may be starting.
+        """
+        if self.used in self._found or not (self._found or self._answered):
+            return False
+        before, self.used = self.used, self._found[0] if self._found else ()
+        return self.used != before
+
+
+def _usable(name: str) -> bool:
+    try:
+        host, _ = parse_host_port(name)
+    except ValueError:
+        return False
+    # One of the link alone would have to say of which link.
+    return not host.lower().startswith("fe80:")
