@@ -18,13 +18,13 @@ lease {
 
 
 def test_last_lease_of_dhclient_counts() -> None:
-    found = of_dhclient(DHCLIENT)
+    found = of_dhclient(DHCLIENT.encode())
     assert found.sip_servers == ("sip1.example.test",)
     assert found.domains == ("example.test",)
 
 
 def test_networkd_keeps_addresses() -> None:
-    found = of_networkd("# private\nADDRESS=10.0.0.9\nSIP=10.0.0.5 10.0.0.6\nDOMAINNAME=a.test\n")
+    found = of_networkd(b"# private\nADDRESS=10.0.0.9\nSIP=10.0.0.5 10.0.0.6\nDOMAINNAME=a.test\n")
     assert (found.sip_servers, found.domains) == (("10.0.0.5", "10.0.0.6"), ("a.test",))
 
 
@@ -38,5 +38,5 @@ def test_dhcpcd_keeps_the_packet() -> None:
 def test_files_of_no_sense_give_nothing() -> None:
     for data in (b"", b"\xff" * 400, b"lease {", b"option sip-servers zz:1;\n"):
         assert not of_dhcpcd(data).useful
-        assert not of_dhclient(data.decode("latin-1")).useful
-        assert not of_networkd(data.decode("latin-1")).useful
+        assert not of_dhclient(data).useful
+        assert not of_networkd(data).useful

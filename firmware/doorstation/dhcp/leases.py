@@ -20,10 +20,10 @@ _NUMBERS: Final = {"domain-name": offered.DOMAIN, "sip-servers": offered.SIP, "u
 _OPTION: Final = re.compile(r"^\s*option ([a-z0-9-]+) (.*);\s*$", re.MULTILINE)
 
 
-def of_dhclient(text: str) -> Offered:
+def of_dhclient(file: bytes) -> Offered:
     """The last lease of a file of ISC's dhclient (dhclient.leases(5))."""
     found: dict[int, bytes] = {}
-    for name, value in _OPTION.findall(text.rpartition("lease {")[2]):
+    for name, value in _OPTION.findall(file.decode("latin-1").rpartition("lease {")[2]):
         number = _NUMBERS.get(name)
         if number is None:
             continue
@@ -35,9 +35,9 @@ def of_dhclient(text: str) -> Offered:
     return offered.offered_v4("dhclient's lease", found, [])
 
 
-def of_networkd(text: str) -> Offered:
+def of_networkd(file: bytes) -> Offered:
     """A file of /run/systemd/netif/leases; it knows addresses of SIP servers only."""
-    lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    lines = dict(line.split("=", 1) for line in file.decode("latin-1").splitlines() if "=" in line)
     domain = lines.get("DOMAINNAME", "")
     return Offered(
         server="networkd's lease",

@@ -34,10 +34,10 @@ MAX_LEASES: Final = 16
 
 Read = Callable[[bytes], Offered]
 LEASES: Final[Sequence[tuple[str, Read]]] = (
-    ("/run/systemd/netif/leases/*", lambda data: leases.of_networkd(data.decode("utf-8", "replace"))),
-    ("/var/lib/dhcp/dhclient*.leases", lambda data: leases.of_dhclient(data.decode("utf-8", "replace"))),
-    ("/var/lib/dhcpcd/*.lease", leases.of_dhcpcd),
-)  # fmt: skip
+    ("run/systemd/netif/leases/*", leases.of_networkd),
+    ("var/lib/dhcp/dhclient*.leases", leases.of_dhclient),
+    ("var/lib/dhcpcd/*.lease", leases.of_dhcpcd),
+)
 _SRV: Final = ("_sip._udp", "_sip._tcp", "_sips._tcp")
 
 
@@ -162,7 +162,7 @@ class Offers:
         found = []
         for pattern, read in LEASES:
             with contextlib.suppress(OSError):
-                files = list(self._folder.glob(pattern.lstrip("/")))[:MAX_LEASES]
+                files = list(self._folder.glob(pattern))[:MAX_LEASES]
                 for file in sorted(files, key=lambda file: -file.stat().st_mtime):
                     with file.open("rb") as opened:
                         found.append(read(opened.read(MAX_LEASE)))
