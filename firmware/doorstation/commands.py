@@ -31,6 +31,8 @@ from doorstation.net.card_watch import CardWatch
 from doorstation.net.control import KINDS, ControlServer
 from doorstation.net.media import MediaThread
 from doorstation.parts import FakeInputs, Parts
+from doorstation.provision.jws import PublicKey
+from doorstation.provision.layers import Change
 from doorstation.relays import Relays
 from doorstation.settings import Settings
 from doorstation.sip.endpoint import Endpoint
@@ -71,6 +73,8 @@ class Commands:
         self._waiting: dict[str, asyncio.Future[str]] = {}
         self._state_due = False
         self.config = ConfigCommands(reach.configurator)
+        self.identity: Callable[[], Mapping[str, str]] = dict
+        """By what a commander knows the door."""
         self.server: ControlServer | None = None
         """To be entered and run by the owner; None: no socket is wanted."""
         path = reach.settings.control.socket
@@ -138,6 +142,13 @@ class Commands:
                 self._fake().contact(text("name"), text("state"))
             case "reader":
                 self._fake().reader(text("name"), text("value"))
+            case "keys":
+                return self._keys()
+            case "key_add":
+                key = {n: args[n] for n in ("public", "role", "opens", "scope") if args.get(n)}
+                await self._change_keys(Change({f"keys.{text('name')}": key}))
+            case "key_revoke":
+                await self._change_keys(Change(unset=(f"keys.{text('name')}",)))
             case _:
                 return await self.config.handle(command, args)
         return {}
@@ -334,6 +345,25 @@ class Commands:
         if not call:
             raise DoorstationError("there is no call")
         return call
+
+    def _keys(self) -> dict[str, object]:
+        """Who may order the door, and by what he knows it."""
+        keys = self._reach.settings.keys
+        return {
+            "door": dict(self.identity()),
+            "keys": {
+                name: {"kid": PublicKey.parse(key.public).kid, **asdict(key)}
+                for name, key in keys.items()
+            },
+        }
+
+    async def _change_keys(self, change: Change) -> None:
+        configurator = self._reach.configurator
+        if configurator is None:
+            raise DoorstationError("nothing can be changed here")
+        if not configurator.check(change):
+            raise DoorstationError("nothing would change; a key of the file is taken out there")
+        await configurator.stage(change, by="owner", how="keys", needs_word=False)
 
     def _fake(self) -> FakeInputs:
         inputs = self._reach.board.inputs

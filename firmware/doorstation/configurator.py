@@ -271,13 +271,16 @@ class Configurator:
         )  # fmt: skip
         return self._configuration.state.number
 
-    async def undo(self, *, by: str, how: str, needs_word: bool) -> int:
+    async def undo(
+        self, *, by: str, how: str, needs_word: bool, kept: Mapping[str, Any] | None = None
+    ) -> int:
         """Try what was before the last change that was kept; the number of this change."""
         await self._do(
             lambda: self._configuration.undo(
-                by=by, how=how, at=_now(), seconds=self._seconds(None), needs_word=needs_word
+                by=by, how=how, at=_now(), seconds=self._seconds(None), needs_word=needs_word,
+                kept=kept,
             )
-        )
+        )  # fmt: skip
         return self._configuration.state.number
 
     async def confirm(self, number: int) -> None:

@@ -37,6 +37,7 @@ from doorstation.net.sockets import Listen, SipSockets, TlsFiles
 from doorstation.network import Network
 from doorstation.printable import printable
 from doorstation.relays import Relays
+from doorstation.remote import Remote
 from doorstation.sdp.negotiation import AudioSession
 from doorstation.settings import Settings, parse_port_range
 from doorstation.sip.endpoint import Endpoint
@@ -48,6 +49,8 @@ from doorstation.ua.config import config_from
 
 log = logging.getLogger(__name__)
 
+RESTART: Final = 75
+"""Exit status of a service that shall be started again (EX_TEMPFAIL; `Restart=on-failure`)."""
 STOP_WITHIN: Final = 2.0
 """Seconds that hanging up and un-registering may take at the end."""
 SETTLED: Final = 1.0
@@ -94,11 +97,10 @@ def run(base: Mapping[str, Mapping[str, Any]]) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler])
-    asyncio.run(_run(base))
-    return 0
+    return asyncio.run(_run(base))
 
 
-async def _run(base: Mapping[str, Mapping[str, Any]]) -> None:
+async def _run(base: Mapping[str, Mapping[str, Any]]) -> int:
     """One station after the other, each as long as it can go on with the settings."""
     stop = stop_event()
     async with contextlib.aclosing(open_configurator(base)) as configurator:
@@ -106,23 +108,26 @@ async def _run(base: Mapping[str, Mapping[str, Any]]) -> None:
         network = asyncio.create_task(Network(configurator, SystemIds()).run())
         network.add_done_callback(lambda _: stop.set())  # it ends by a fault of ours only
         try:
-            await _run_stations(configurator, stop)
+            return await _run_stations(configurator, stop)
         finally:
             network.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await network
 
 
-async def _run_stations(configurator: Configurator, stop: asyncio.Event) -> None:
+async def _run_stations(configurator: Configurator, stop: asyncio.Event) -> int:
     while not stop.is_set():
         log_level(configurator.settings)
         try:
             with parts.make(configurator.settings) as board:
                 station = Station(configurator.settings, board, configurator=configurator)
                 await station.run(stop)
+            if station.restarting:
+                return RESTART
         except (BoardError, DoorstationError) as error:
             if not await configurator.failed(str(error)):
                 raise DoorstationError(str(error)) from error
+    return 0
 
 
 class Outside(msgspec.Struct, frozen=True):
@@ -185,6 +190,9 @@ class Station:
         self._names = outside.names()
         self._shell: AgentShell
         self.commands: Commands
+        self._remote: Remote | None = None
+        self.restarting = False
+        """Whether the service shall start again: its end was ordered."""
 
     # -- life
 
@@ -212,6 +220,9 @@ class Station:
             self.commands = Commands(self._reach())
             if self.commands.server is not None:
                 await stack.enter_async_context(self.commands.server)
+            if self._configurator is not None:
+                self._remote = self._make_remote(self._configurator)
+                stack.callback(self._remote.close)
             self._loop.set_exception_handler(self._callback_failed)
             sockets.attach(self._shell)
             self._watch_board()
@@ -271,6 +282,8 @@ class Station:
         self._agent.take(config)
         self._door.take(settings)
         self.commands.take(settings)
+        if self._remote is not None:
+            self._remote.take(settings)
         log_level(settings)
 
     def end(self) -> None:
@@ -319,6 +332,25 @@ class Station:
             journal=self._journal,
             configurator=self._configurator,
         )
+
+    def _make_remote(self, configurator: Configurator) -> Remote:
+        remote = Remote(
+            self._reach(),
+            configurator,
+            self._ids,
+            status=self.commands.status,
+            is_busy=lambda: self.busy,
+            is_registered=lambda: self.registered,
+            restart=self._restart,
+        )
+        self.commands.identity = lambda: remote.identity
+        return remote
+
+    def _restart(self) -> None:
+        """End the service so that it is started again, unless a call has come meanwhile."""
+        if not self.busy:
+            self.restarting = True
+            self.end()
 
     def _listen(self) -> list[Listen]:
         sip = self._settings.sip
@@ -428,6 +460,8 @@ class Station:
                     led.show(pattern)
             case door.Record(kind, fields):
                 self._journal.record(kind, fields)
+                if self._remote is not None:
+                    self._remote.recorded(kind, fields)
 
     def _place(self, wish: door.PlaceCall) -> None:
         try:
@@ -558,6 +592,10 @@ class Station:
             case ua.MessageReceived(peer, text, rule):
                 self._journal.record("message", {"peer": peer, "length": len(text), "rule": rule})
                 self.commands.message_received(peer, text)
+            case ua.ContentReceived() if self._remote is not None:
+                self._remote.received(event)
+            case ua.ContentReceived():
+                self._shell.tell(lambda now: self._agent.answer_content(event, 403, now, once=True))
             case ua.MessageResult():
                 self.commands.message_result(event)
             case ua.CommandResult():
@@ -595,3 +633,5 @@ class Station:
         self.commands.state_changed()
         if self._configurator is not None:
             self._configurator.station_changed()
+        if self._remote is not None:
+            self._remote.station_changed()

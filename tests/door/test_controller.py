@@ -20,6 +20,7 @@ from doorstation.door.events import (
     HangUpRequested,
     Held,
     Input,
+    OpenRequested,
     Outcome,
     Output,
     PlaceCall,
@@ -1025,3 +1026,13 @@ def test_every_phase_leads_back_to_idle() -> None:
         assert Phase.IDLE in {
             after for (before, _), (after, _) in TRANSITIONS.items() if before is phase
         }
+
+
+def test_an_order_opens_its_relay_by_the_way_of_every_opening_and_says_who_it_was() -> None:
+    house = House()
+    outputs = house.tell(OpenRequested("door", "office, key lodge"))
+    assert outputs[0] == PulseRelay("door", 3.0)
+    assert Play("opened") in outputs
+    assert house.last("release")["rule"] == "order"
+    assert house.last("release")["by"] == "office, key lodge"
+    assert house.tell(OpenRequested("cellar", "office, key lodge")) == []

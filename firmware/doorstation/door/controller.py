@@ -28,6 +28,7 @@ from doorstation.door.events import (
     HangUpRequested,
     Held,
     Input,
+    OpenRequested,
     Outcome,
     Output,
     PlaceCall,
@@ -391,6 +392,8 @@ class Door:
                 self._handle_failed(event, now)
             case CardRead():
                 self._handle_card(event, now)
+            case OpenRequested():
+                self._handle_open_request(event, now)
             case _:
                 assert_never(event)
         return self._flush()
@@ -605,6 +608,10 @@ class Door:
         if guard is not None and counts_as_guess(decision) and guard.wrong(event.reader, now):
             self._record("lock_out", reader=event.reader, seconds=self._settings.door.lock_out)
         self._play_once("refused")
+
+    def _handle_open_request(self, event: OpenRequested, now: float) -> None:
+        if event.relay in self._settings.relays:
+            self._release(event.relay, "order", now, None, by=event.by)
 
     def _release(self, relay: str, rule: str, now: float, talk: _Talk | None, **by: Field) -> None:
         """Pulse a relay. A pulse in a pulse prolongs it, but never beyond the hold limit."""

@@ -160,6 +160,13 @@ class CardRead:
     value: str = field(repr=False)
 
 
+class OpenRequested(msgspec.Struct, frozen=True):
+    """Somebody whose key opens this relay ordered it; `by` says who."""
+
+    relay: str
+    by: str
+
+
 Input = (
     Pressed
     | Held
@@ -181,6 +188,7 @@ Input = (
     | RelayPulled
     | RelayFailed
     | CardRead
+    | OpenRequested
 )
 
 

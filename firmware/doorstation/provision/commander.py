@@ -13,7 +13,7 @@ Sans-I/O: the owner sends the answers, carries `Execute` out and keeps the count
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 import msgspec
@@ -33,6 +33,9 @@ MAX_BY_UDP: Final = 1300
 """Bytes of a whole MESSAGE outside a session (RFC 3428 8)."""
 MAX_LINE: Final = 200
 """Characters of a typed line."""
+
+MAX_WHY: Final = 800
+"""Bytes of a refusal's reason: with the headers it still fits a datagram."""
 
 NEAR: Final = 300.0
 """Seconds by which an order's `iat` may differ from our clock."""
@@ -144,9 +147,12 @@ class Commander:
         counters: Mapping[str, int],
         secret: bytes,
         ids: Ids,
+        stands_against: Callable[[Order], ProtocolError | None] = lambda order: None,
     ) -> None:
-        """`door`: its UUID, in the digest realm; `names`: what `sub` may say; `keys` by kid;
-        `users`: commanders and their digest passwords; `typists`: those who may type lines."""
+        """`door`: its UUID, in the digest realm; `names`: what else `sub` may say; `keys` by kid;
+        `users`: commanders and their digest passwords; `typists`: those who may type lines;
+        `stands_against`: why an order that is allowed cannot be carried out now."""
+        self._stands_against = stands_against
         self._names = frozenset((door, "*", *names))
         self._keys = keys
         self._typists = typists
@@ -215,7 +221,7 @@ class Commander:
             pace.until = now + min(_LONGEST_PAUSE, 2.0 ** (pace.refused - 3))
         return [
             Audit(source, user, "", "", (), status, rule),
-            Answer(status, _REASONS.get(status, ""), body=rule.encode(), once=True),
+            msgspec.structs.replace(_refusal(status, rule), once=True),
         ]
 
     # -- what it says
@@ -242,15 +248,15 @@ class Commander:
             raise ProtocolError(decision.rule, status=403)
         self._check_new(order, token.kid, wall)
         self._counters[token.kid] = order.ctr
-        return [
-            Count(token.kid, order.ctr),
-            Audit(
-                source, user, key.name, order.op, (*order.set, *order.unset, *order.keys), 202,
-                decision.rule,
-            ),
-            Answer(202),
-            Execute(order, user, key.name, request.call_id),
-        ]  # fmt: skip
+        count = Count(token.kid, order.ctr)
+        audit = Audit(
+            source, user, key.name, order.op, (*order.set, *order.unset, *order.keys), 202,
+            decision.rule,
+        )  # fmt: skip
+        if (fault := self._stands_against(order)) is not None:
+            audit = msgspec.structs.replace(audit, status=fault.status, rule=fault.reason)
+            return [count, audit, _refusal(fault.status, fault.reason)]
+        return [count, audit, Answer(202), Execute(order, user, key.name, request.call_id)]
 
     def _check_new(self, order: Order, kid: str, wall: float | None) -> None:
         if order.sub not in self._names:
@@ -291,10 +297,15 @@ def _identity(request: Request) -> bytes:
     return hashlib.sha256(text.encode() + b"\0" + request.body).digest()
 
 
+def _refusal(status: int, rule: str) -> Answer:
+    return Answer(status, _REASONS.get(status, ""), body=rule.encode()[:MAX_WHY])
+
+
 _REASONS: Final = {
     403: "Forbidden",
     409: "Conflict",
     413: "Too Large",
     415: "Unsupported Media Type",
     422: "Unprocessable Content",
+    501: "Not Implemented",
 }

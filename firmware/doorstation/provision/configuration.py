@@ -128,7 +128,16 @@ class Configuration:
             self.tree.with_layer(origin, raw), by, how, at, seconds, needs_word, origin, kept
         )
 
-    def undo(self, *, by: str, how: str, at: str, seconds: float, needs_word: bool) -> list[Output]:
+    def undo(
+        self,
+        *,
+        by: str,
+        how: str,
+        at: str,
+        seconds: float,
+        needs_word: bool,
+        kept: Mapping[str, Any] | None = None,
+    ) -> list[Output]:
         """Try what was before the last change that was kept. Raises Refused: there is none."""
         last = next((past for past in reversed(self.state.history) if _kept(past)), None)
         if last is None:
@@ -136,6 +145,7 @@ class Configuration:
         return self.replace(
             last.before,
             by=by, how=how, at=at, seconds=seconds, needs_word=needs_word, origin=last.origin,
+            kept=kept,
         )  # fmt: skip
 
     def _stage(

@@ -1,0 +1,640 @@
+"""Orders by SIP MESSAGE: `provision.commander` judges them, here they are carried out.
+
+A change by order goes up a ladder, each rung told to who ordered it by the door's own MESSAGE:
+
+    set ─> 202, on disk ─> applied, and the door is well ─> result "applied" ─> confirm ─> kept
+                                                       └─ no confirm in time ─> result "rolled-back"
+
+Who ordered the change that is tried is kept with it on disk: a station that is built anew, or
+starts after a power cut, tells how it ended.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from doorstation import __version__
+from doorstation.commands import Reach
+from doorstation.configurator import Configurator
+from doorstation.door.events import Field, OpenRequested
+from doorstation.errors import DoorstationError, ProtocolError, SettingsError, StoreError
+from doorstation.ids import Ids
+from doorstation.provision.commander import (
+    Answer,
+    Audit,
+    Commander,
+    Count,
+    Execute,
+    Key,
+    Typed,
+)
+from doorstation.provision.configuration import Refused
+from doorstation.provision.jws import PrivateKey, PublicKey
+from doorstation.provision.layers import Change, Difference, Row, shown
+from doorstation.provision.orders import Order
+from doorstation.provision.state import Past, Pending
+from doorstation.settings import RESERVED_WORDS, Secret, Settings, Word
+from doorstation.sip.transport import Flow
+from doorstation.ua import events as ua
+from doorstation.ua.agent import TEXT
+from doorstation.ua.inspect import RESULTS
+
+log = logging.getLogger(__name__)
+
+PART: Final = "orders"
+"""Our name in the configurator's memory."""
+
+CLOCK_IS_SET: Final = 1_767_225_600.0
+"""The start of 2026: a clock that says less has not been set yet."""
+SHORTEST_TRIAL: Final = 5.0
+LONGEST_TRIAL: Final = 3600.0
+"""Seconds for `within`, as for `provisioning.confirm_within`."""
+MAX_RESULT: Final = 5000
+"""Bytes of a result: as a token it still passes a proxy's buffer."""
+REBOOT_AFTER: Final = 1.0
+"""Seconds for the answer and the result to leave."""
+PULLED_WITHIN: Final = 2.0
+"""Seconds until a relay's driver must have answered."""
+
+_LOOKS: Final = frozenset({"get", "check", "history", "status"})
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """Who ordered the change that is tried, and where he hears of it."""
+
+    by: str
+    how: str
+    """With `by` what the change's record says: which one it is."""
+    target: str
+    by_account: bool
+    kid: str = ""
+    ctr: int = 0
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What must outlive a restart."""
+
+    door: str
+    """The door's UUID."""
+    key: str
+    """The door's own key, PKCS #8 in PEM: what results are signed with."""
+    counters: Mapping[str, int] = {}
+    asked: Asked | None = None
+
+
+class Remote:
+    """Whoever may order the door from elsewhere, for as long as one station runs."""
+
+    def __init__(
+        self,
+        reach: Reach,
+        configurator: Configurator,
+        ids: Ids,
+        *,
+        status: Callable[[], Mapping[str, Any]],
+        is_busy: Callable[[], bool],
+        is_registered: Callable[[], bool],
+        restart: Callable[[], None],
+    ) -> None:
+        self._reach = reach
+        self._configurator = configurator
+        self._status = status
+        self._is_busy = is_busy
+        self._is_registered = is_registered
+        self._restart = restart
+        self._ids = ids
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flows: dict[str, Flow] = {}
+        self._staging: Callable[[], None] | None = None
+        self._applied_told = False
+        self._openings: dict[str, asyncio.Future[str]] = {}
+        self._kept: Kept | None = None
+        self._key: PrivateKey | None = None
+        self._commander: Commander | None = None
+        self._settings = reach.settings
+        configurator.followers.append(self._change_told)
+        self.take(reach.settings)
+
+    def close(self) -> None:
+        """The station ends."""
+        self._configurator.followers.remove(self._change_told)
+        for task in self._tasks:
+            task.cancel()
+
+    def take(self, settings: Settings) -> None:
+        """The station goes on with other settings."""
+        before, self._settings = self._settings, settings
+        if not (settings.keys and settings.commanders):
+            self._commander = None
+            return
+        if self._kept is None:
+            self._kept = self._remembered()
+        if self._commander is not None and (before.keys, before.commanders) == (
+            settings.keys,
+            settings.commanders,
+        ):
+            return
+        keys: dict[str, Key] = {}
+        for name, key in settings.keys.items():
+            try:
+                public = PublicKey.parse(key.public)
+            except ValueError as fault:
+                log.warning("keys.%s: %s", name, fault)
+                continue
+            keys[public.kid] = Key(name, public, key.role, key.opens, key.scope)
+        commanders = settings.commanders
+        self._commander = Commander(
+            door=self._kept.door,
+            names=(),
+            keys=keys,
+            users={name: who.password.reveal() for name, who in commanders.items()},
+            typists=frozenset(name for name, who in commanders.items() if who.types),
+            counters=self._kept.counters,
+            secret=self._ids.token().encode(),
+            ids=self._ids,
+            stands_against=self._stands_against,
+        )
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """The door's UUID and the public key that its results are signed with."""
+        if self._kept is None:
+            return {}
+        return {"door": self._kept.door, "key": self._own_key().public.text}
+
+    def _remembered(self) -> Kept:
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.convert(self._configurator.remembered(PART), Kept)
+        made = Kept(str(uuid.UUID(int=self._ids.number(128), version=4)), _pem(PrivateKey.new()))
+        self._kept = made
+        if not self._configurator.closed:
+            self._spawn(self._remember())
+        return made
+
+    # -- an order comes
+
+    def received(self, event: ua.ContentReceived) -> None:
+        """Judge a MESSAGE, answer it, and carry out what it orders."""
+        if self._commander is None:
+            self._answer(event, Answer(403, once=True))
+            return
+        wall = time.time()
+        outputs = self._commander.received(
+            event.request,
+            event.flow.remote[0],
+            self._loop.time(),
+            wall if wall > CLOCK_IS_SET else None,
+            reliable=event.flow.transport.reliable,
+        )
+        answer, signed_by = Answer(500), ""
+        for output in outputs:
+            match output:
+                case Answer():
+                    answer = output
+                case Audit():
+                    self._audited(output)
+                case Count(kid, counter):
+                    signed_by = kid
+                    self._keep(counters={**self._known.counters, kid: counter})
+                case Execute():
+                    self._spawn(self._ordered(event, output, signed_by))
+                    return
+                case Typed():
+                    self._answer(event, answer)
+                    self._spawn(self._typed(event, output))
+                    return
+        self._answer(event, answer)
+        if signed_by:
+            self._spawn(self._remember())
+
+    def _answer(self, event: ua.ContentReceived, answer: Answer) -> None:
+        if answer.once and answer.status not in (401, 200):
+            source = event.flow.remote[0]
+            self._reach.journal.refused(ua.Refused("MESSAGE", source, answer.status, "orders"))
+        self._reach.shell.tell(
+            lambda now: self._reach.agent.answer_content(
+                event,
+                answer.status,
+                now,
+                reason=answer.reason,
+                headers=answer.headers,
+                body=answer.body,
+                once=answer.once,
+            )
+        )
+
+    def _audited(self, audit: Audit) -> None:
+        fields = msgspec.structs.asdict(audit) | {"keys": list(audit.keys)}
+        self._configurator.audit("order", fields)
+        self._reach.journal.record("order", fields | {"keys": ", ".join(audit.keys)})
+
+    def _stands_against(self, order: Order) -> ProtocolError | None:
+        """Why an order that is allowed cannot be carried out now."""
+        configurator = self._configurator
+        if order.op not in _LOOKS and configurator.closed:
+            return ProtocolError(configurator.closed, status=503)
+        match order.op:
+            case "set" | "check":
+                try:
+                    configurator.check(_change(order))
+                except SettingsError as fault:
+                    return ProtocolError("\n".join(fault.problems), status=422)
+                if order.op == "set" and (tried := configurator.pending) is not None:
+                    return ProtocolError(_is_tried(tried), status=409)
+                if order.within is not None and not (
+                    SHORTEST_TRIAL <= order.within <= LONGEST_TRIAL
+                ):
+                    limits = f"{SHORTEST_TRIAL:g} to {LONGEST_TRIAL:g} s"
+                    return ProtocolError(f"within: {limits}", status=422)
+            case "confirm" | "rollback":
+                tried = configurator.pending
+                if tried is None or tried.number != order.of:
+                    return ProtocolError(f"change {order.of} is not being tried", status=409)
+                if order.op == "confirm" and not configurator.well:
+                    return ProtocolError("the door is not registered", status=409)
+            case "reboot" if self._is_busy():
+                return ProtocolError("a call is up; later", status=409)
+            case "fetch":
+                return ProtocolError("this door fetches nothing by order", status=501)
+        return None
+
+    # -- carrying out
+
+    async def _ordered(self, event: ua.ContentReceived, execute: Execute, kid: str) -> None:
+        order = execute.order
+        by = f"{execute.by}, key {execute.key}"
+        asked = Asked(
+            by, f"message {order.ctr}", str(event.request.from_.uri), event.by_account, kid,
+            order.ctr,
+        )  # fmt: skip
+        self._flows[asked.target] = event.flow
+        accepted = partial(self._answer, event, Answer(202))
+        if order.op == "set":
+            await self._set(event, order, asked, accepted)
+            return
+        if order.op not in _LOOKS:
+            # Kept before anything happens: a power cut must not let the order come again.
+            try:
+                await self._remember()
+            except StoreError as fault:
+                self._answer(event, Answer(503, body=str(fault).encode()))
+                return
+        accepted()
+        try:
+            result = await self._done(order, by)
+        except DoorstationError as fault:
+            result = {"state": "failed", "why": str(fault)}
+        self._send(asked, order.op, result)
+
+    async def _done(self, order: Order, by: str) -> Mapping[str, Any]:
+        """Do it; the result. Raises DoorstationError with why not."""
+        configurator = self._configurator
+        match order.op:
+            case "get":
+                return {"state": "done", "rows": [_row(row) for row in self._rows(order.keys)]}
+            case "check":
+                return {"state": "done", **_told(configurator.check(_change(order)))}
+            case "history":
+                return {
+                    "state": "done",
+                    "changes": [_past(past) for past in configurator.history()],
+                }
+            case "status":
+                return {"state": "done", **self._summary()}
+            case "confirm":
+                await configurator.confirm(order.of)
+                return {"state": "confirmed", "number": order.of}
+            case "rollback":
+                await configurator.roll_back(order.of, f"by {by}")
+                return {"state": "rolled-back", "number": order.of}
+            case "open":
+                return await self._open(order.relay, by)
+            case "reboot":
+                self._loop.call_later(REBOOT_AFTER, self._restart)
+                return {"state": "done"}
+        raise DoorstationError(f"{order.op} is not known here")
+
+    async def _set(
+        self,
+        event: ua.ContentReceived,
+        order: Order,
+        asked: Asked,
+        accepted: Callable[[], None],
+    ) -> None:
+        """Try a change; that it is on the disk is what 202 means."""
+        fault = await self._stage(
+            asked,
+            lambda kept: self._configurator.stage(
+                _change(order),
+                by=asked.by,
+                how=asked.how,
+                needs_word=True,
+                confirm_within=order.within,
+                kept=kept,
+            ),
+            accepted,
+        )
+        if fault is not None:
+            status = 422 if isinstance(fault, SettingsError) else 409
+            if isinstance(fault, StoreError):
+                status = 503
+            self._answer(event, Answer(status, body=str(fault).encode()))
+
+    async def _stage(
+        self,
+        asked: Asked,
+        stage: Callable[[Mapping[str, Any]], Awaitable[int]],
+        accepted: Callable[[], None] = lambda: None,
+    ) -> DoorstationError | None:
+        """Begin a change and keep who asked for it. Why not, if not."""
+        kept = msgspec.structs.replace(self._known, asked=asked)
+        self._staging = partial(self._staged, asked, accepted)
+        try:
+            await stage({PART: msgspec.to_builtins(kept)})
+        except (Refused, SettingsError, StoreError) as fault:
+            with contextlib.suppress(StoreError):
+                await self._remember()  # the counter all the same
+            return fault
+        finally:
+            self._staging = None
+        return None
+
+    def _staged(self, asked: Asked, accepted: Callable[[], None]) -> None:
+        self._keep(asked=asked)
+        self._applied_told = False
+        accepted()
+
+    async def _open(self, relay: str, by: str) -> Mapping[str, Any]:
+        """Pulse a relay by the door's own way; done is what its driver confirms."""
+        opening = self._openings.setdefault(relay, self._loop.create_future())
+        self._reach.tell_door(OpenRequested(relay, by))
+        try:
+            why = await asyncio.wait_for(asyncio.shield(opening), PULLED_WITHIN)
+        except TimeoutError:
+            why = "its driver does not answer"
+        finally:
+            self._openings.pop(relay, None)
+        if why:
+            raise DoorstationError(f"relay {relay}: {why}")
+        return {"state": "done", "relay": relay}
+
+    def recorded(self, kind: str, fields: Mapping[str, Field]) -> None:
+        """What the door recorded of a relay."""
+        opening = self._openings.get(str(fields.get("relay")))
+        if opening is not None and not opening.done() and kind in ("release", "relay_fault"):
+            opening.set_result(str(fields.get("why", "")))
+
+    # -- how a change goes on
+
+    def _change_told(self, kind: str, number: int, why: str) -> None:
+        pending = self._configurator.pending
+        if kind != "staged":
+            self.station_changed()
+        elif self._staging is not None and pending is not None:
+            self._staging()
+
+    def station_changed(self) -> None:
+        """Something is different at the station: tell who asked what became of his change."""
+        asked = None if self._kept is None else self._kept.asked
+        configurator = self._configurator
+        if asked is None or configurator.waiting or not self._can_tell():
+            return
+        pending = configurator.pending
+        if pending is not None and _is_of(pending, asked):
+            if asked.kid and configurator.well and not self._applied_told:
+                self._applied_told = True
+                self._send(
+                    asked,
+                    "set",
+                    {"state": "applied", "number": pending.number, **_told(pending.differences)},
+                )
+            return
+        past = next((p for p in reversed(configurator.history()) if _is_of(p, asked)), None)
+        if past is None:
+            return
+        self._keep(asked=None)
+        kept = past.result == "confirmed"
+        why = past.result.partition(": ")[2]
+        if not asked.kid:
+            changed = ", ".join(_plainly(each) for each in past.differences) or "nothing changed"
+            self._send_text(asked, changed if kept else f"taken back: {why}")
+        elif not kept:
+            self._send(asked, "set", {"state": "rolled-back", "number": past.number, "why": why})
+        self._spawn(self._remember())
+
+    def _can_tell(self) -> bool:
+        return self._reach.agent.config.account is None or self._is_registered()
+
+    # -- typed lines
+
+    async def _typed(self, event: ua.ContentReceived, typed: Typed) -> None:
+        call = hashlib.sha256(typed.call_id.encode()).hexdigest()[:8]
+        asked = Asked(typed.by, f"text {call}", str(event.request.from_.uri), event.by_account)
+        self._flows[asked.target] = event.flow
+        configurator = self._configurator
+        words = self._settings.words
+        fault: DoorstationError | None = None
+        match typed.words:
+            case ("status",):
+                self._send_text(asked, self._status_line())
+            case ("help",):
+                self._send_text(asked, _help(words))
+            case ("undo",) if not self._may_undo(words):
+                self._send_text(asked, "not done: the last change is more than a typed word's")
+            case ("undo",):
+                fault = await self._stage(
+                    asked,
+                    lambda kept: configurator.undo(
+                        by=asked.by, how=asked.how, needs_word=False, kept=kept
+                    ),
+                )
+            case (word, value) if word in words:
+                change = Change({words[word].sets: _value(value)})
+                fault = await self._stage(
+                    asked,
+                    lambda kept: configurator.stage(
+                        change, by=asked.by, how=asked.how, needs_word=False, kept=kept
+                    ),
+                )
+            case _:
+                self._send_text(asked, f"not understood; {_help(words)}")
+        if fault is not None:
+            self._send_text(asked, f"not done: {fault}")
+
+    def _may_undo(self, words: Mapping[str, Word]) -> bool:
+        """Whether the last change that was kept is one that words can make: what an owner did,
+        such as taking a key away, is not undone by a line of text."""
+        kept = [past for past in self._configurator.history() if past.result == "confirmed"]
+        typed = {word.sets for word in words.values()}
+        return not kept or all(each.key in typed for each in kept[-1].differences)
+
+    def _status_line(self) -> str:
+        found = self._summary()
+        change = f"; change {found['change']} is being tried" if found["change"] else ""
+        return f"{found['registration']}; door {found['phase']}; {found['version']}{change}"
+
+    # -- what is told
+
+    def _summary(self) -> dict[str, Any]:
+        status, pending = self._status(), self._configurator.pending
+        return {
+            "registration": status["registration"]["state"],
+            "phase": status["door"],
+            "calls": len(status["calls"]),
+            "relays": status["relays"],
+            "card": status["card"],
+            "change": 0 if pending is None else pending.number,
+            "fault": self._configurator.fault,
+            "version": __version__,
+        }
+
+    def _rows(self, keys: Iterable[str]) -> list[Row]:
+        """The values at these keys and below; of those that nobody set, the default."""
+        rows = self._configurator.rows()
+        if not keys:
+            return rows
+        found = []
+        for key in keys:
+            below = [row for row in rows if row.key == key or row.key.startswith(f"{key}.")]
+            found += below or [Row(key, _default(self._configurator.settings, key), "default")]
+        return found
+
+    def _send(self, asked: Asked, op: str, result: Mapping[str, Any]) -> None:
+        """A result, signed by the door."""
+        told = {
+            "door": self._known.door, "kid": asked.kid, "ctr": asked.ctr, "op": op,
+            "iat": int(time.time()), **result,
+        }  # fmt: skip
+        payload = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(payload) > MAX_RESULT:
+            why = f"{len(payload)} bytes, {MAX_RESULT} can be sent: ask for fewer keys"
+            kept = {name: told[name] for name in ("door", "kid", "ctr", "op", "iat")}
+            kept["state"] = result["state"] if result["state"] != "done" else "too-large"
+            payload = json.dumps({**kept, "number": told.get("number", 0), "why": why}).encode()
+        token = self._own_key().sign(payload, with_key=True)
+        self._send_content(asked, token, RESULTS)
+
+    def _send_text(self, asked: Asked, text: str) -> None:
+        self._send_content(asked, text, TEXT)
+
+    def _send_content(self, asked: Asked, body: str, kind: str) -> None:
+        agent, flow = self._reach.agent, self._flows.pop(asked.target, None)
+        if flow is not None:
+            self._flows[asked.target] = flow
+            while len(self._flows) > _MAX_FLOWS:
+                del self._flows[next(iter(self._flows))]
+        try:
+            if asked.by_account or flow is not None:
+                way = None if asked.by_account else flow
+                self._reach.shell.tell(
+                    lambda now: agent.reply(asked.target, way, body, kind, now)[1]
+                )
+            else:
+                self._reach.shell.tell(lambda now: agent.message(asked.target, body, now, kind)[1])
+        except ProtocolError as fault:
+            log.warning("%s cannot be told: %s", asked.by, fault)
+
+    # -- what is kept
+
+    @property
+    def _known(self) -> Kept:
+        assert self._kept is not None, "nothing is judged before"
+        return self._kept
+
+    def _own_key(self) -> PrivateKey:
+        if self._key is None:
+            self._key = PrivateKey.parse(self._known.key.encode())
+        return self._key
+
+    def _keep(self, **fields: Any) -> None:
+        self._kept = msgspec.structs.replace(self._known, **fields)
+
+    async def _remember(self) -> None:
+        await self._configurator.remember(PART, msgspec.to_builtins(self._known))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        try:
+            task.result()
+        except StoreError as fault:
+            log.warning("orders: %s", fault)
+
+
+_MAX_FLOWS: Final = 16
+
+
+def _change(order: Order) -> Change:
+    return Change(order.set, order.unset)
+
+
+def _is_tried(tried: Pending) -> str:
+    return f"change {tried.number} by {tried.by} is being tried"
+
+
+def _is_of(change: Pending | Past, asked: Asked) -> bool:
+    return (change.by, change.how) == (asked.by, asked.how)
+
+
+def _told(differences: Iterable[Difference]) -> dict[str, Any]:
+    return {"differences": [msgspec.structs.asdict(each) for each in differences]}
+
+
+def _row(row: Row) -> list[Any]:
+    return [row.key, row.value, row.origin]
+
+
+def _past(past: Past) -> dict[str, Any]:
+    keys = [difference.key for difference in past.differences]
+    return {
+        "number": past.number, "at": past.at, "by": past.by, "how": past.how, "keys": keys,
+        "result": past.result,
+    }  # fmt: skip
+
+
+def _plainly(difference: Difference) -> str:
+    return f"{difference.key} is {json.dumps(difference.new)}, was {json.dumps(difference.old)}"
+
+
+def _default(settings: Settings, key: str) -> Any:
+    """The value that a key has without anybody setting it; None if there is no such option."""
+    found: Any = settings
+    for name in key.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else getattr(found, name, None)
+    if isinstance(found, msgspec.Struct | Mapping):
+        return None
+    return shown(key, found if not isinstance(found, Secret) else "set")
+
+
+def _help(words: Mapping[str, object]) -> str:
+    return ", ".join((*RESERVED_WORDS, *(f"{word} VALUE" for word in words)))
+
+
+def _value(text: str) -> Any:
+    """A typed value: on and off, a number, else the text."""
+    if text in ("on", "off"):
+        return text == "on"
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def _pem(key: PrivateKey) -> str:
+    return key.pem.decode()
