@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     trial.add_argument("--no-browser", action="store_true", help="only print the address")
     trial.set_defaults(run=_try)
 
+    _add_keys(commands.add_parser("keys", help="keys that orders and files are signed with"))
+    _add_command(commands.add_parser("command", help="order a door by SIP MESSAGE"))
+
     ctl = commands.add_parser("ctl", help="talk to the running station")
     ctl.add_argument("--socket", default=DEFAULT_SOCKET, help="of the station")
     _add_ctl_commands(ctl.add_subparsers(required=True, metavar="COMMAND"))
@@ -110,6 +113,84 @@ def _add_ctl_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         "--kinds", default="record", help="record, sip, state, levels; separated by commas"
     )
     events.set_defaults(run=_events)
+
+
+def _add_keys(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    new = commands.add_parser("new", help="make a key; prints its public half and its kid")
+    new.add_argument("file", type=Path)
+    new.set_defaults(run=_new_key)
+    add = commands.add_parser("add", help="on the door: let a key give orders")
+    add.add_argument("name")
+    add.add_argument("--public", required=True, help="what `keys new` printed")
+    add.add_argument("--role", required=True, choices=("viewer", "admin", "owner", "opener"))
+    add.add_argument("--opens", action="append", default=[], metavar="RELAY")
+    add.add_argument("--scope", action="append", default=[], metavar="KEY")
+    revoke = commands.add_parser("revoke", help="on the door: no order of this key any more")
+    revoke.add_argument("name")
+    shown = commands.add_parser("list", help="on the door: who may order it, and its own identity")
+    for one, command in ((add, "key_add"), (revoke, "key_revoke"), (shown, "keys")):
+        one.add_argument("--socket", default=DEFAULT_SOCKET, help="of the station")
+        one.set_defaults(run=_keys, command=command)
+
+
+def _add_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--key", type=Path, required=True, help="file that `keys new` made")
+    parser.add_argument("--to", required=True, help="SIP URI of the door")
+    parser.add_argument("--door", required=True, help="its UUID, which `keys list` shows there")
+    parser.add_argument("--user", required=True, help="commander's name, proved to the door")
+    parser.add_argument("--password-file", type=Path, required=True)
+    parser.add_argument("--account", default="", help="SIP URI to register first, at a server")
+    parser.add_argument("--account-password-file", type=Path)
+    parser.add_argument("--within", type=float, help="seconds for a change to be confirmed")
+    ops = ("set", "check", "get", "confirm", "rollback", "history", "status", "open", "reboot")
+    parser.add_argument("op", choices=ops)
+    parser.add_argument("words", nargs="*", help="key=value, key, number or relay")
+    parser.set_defaults(run=_command)
+
+
+def _new_key(options: argparse.Namespace) -> int:
+    from doorstation.net.order_client import KeyFile
+
+    public = KeyFile.new(options.file).key.public
+    print(f"public {public.text}")
+    print(f"kid    {public.kid}")
+    return 0
+
+
+def _keys(options: argparse.Namespace) -> int:
+    from doorstation.net.control_client import call
+
+    known = ("name", "public", "role", "opens", "scope")
+    arguments = {key: value for key, value in vars(options).items() if key in known}
+    result = call(options.socket, options.command, arguments, REPLY_WITHIN)
+    if options.command == "keys":
+        assert isinstance(result, dict)
+        for name, value in result["door"].items():
+            print(f"{name}  {value}")
+        for name, key in result["keys"].items():
+            more = " ".join((*key["opens"], *key["scope"]))
+            print(printable(f"{name}  {key['kid']}  {key['role']}  {more}".rstrip()))
+    return 0
+
+
+def _command(options: argparse.Namespace) -> int:
+    from doorstation.net.order_client import KeyFile
+    from doorstation.ordering import Way, read_password, run
+
+    needed = {"confirm": 1, "rollback": 1, "open": 1}.get(options.op)
+    if needed is not None and len(options.words) != needed:
+        raise DoorstationError(f"{options.op} needs one word")
+    way = Way(
+        KeyFile(options.key),
+        options.to,
+        options.door,
+        options.user,
+        read_password(options.password_file),
+        options.account,
+        read_password(options.account_password_file),
+    )
+    return run(way, options.op, options.words, options.within)
 
 
 def _run(options: argparse.Namespace) -> int:

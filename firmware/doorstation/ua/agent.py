@@ -657,9 +657,14 @@ class UserAgent:
             known = NameAddr(account.aor, account.display_name)
             return lambda _: known
         config = self.config
-        return lambda flow: NameAddr(
-            SipUri.of(config.local_user, flow.local[0]), config.display_name
-        )
+
+        def identity(flow: Flow) -> NameAddr:
+            host, port = flow.local
+            usual = port == flow.transport.default_port
+            here = SipUri.of(config.local_user, host, None if usual else port)
+            return NameAddr(here, config.display_name)
+
+        return identity
 
     def _uri(self, target: str) -> SipUri:
         """What a target names: a SIP URI, or what is dialled at the account."""

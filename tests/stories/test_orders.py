@@ -1,0 +1,224 @@
+"""Orders by SIP MESSAGE to a whole door: by `doorstation command`, directly and through a PBX."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doorstation.net.order_client import KeyFile, OrderRefused, order_client
+
+from tests.support.lab import Lab, eventually
+from tests.support.peers import Baresip, Kamailio, baresip, kamailio
+from tests.support.station import Station, account, doorstation, station
+
+WORD = "a-word-of-the-office"
+ACCOUNT_WORD = "the-office-at-the-PBX"
+
+
+class Office:
+    """A machine with keys, and the door that they order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.admin = KeyFile.new(folder / "admin.key")
+        self.opener = KeyFile.new(folder / "opener.key")
+        (folder / "word").write_text(f"{WORD}\n")
+        (folder / "account").write_text(f"{ACCOUNT_WORD}\n")
+
+    def settings(self, state: Path) -> dict[str, Any]:
+        return {
+            "provisioning.state": state,
+            "provisioning.confirm_within": 5,
+            "keys.admin": {"public": self.admin.key.public.text, "role": "admin"},
+            "keys.opener": {
+                "public": self.opener.key.public.text, "role": "opener", "opens": ["door"],
+            },
+            "commanders.office.password": WORD,
+            "commanders.caretaker": {"password": WORD, "types": True},
+            "words.pulse.sets": "relays.door.pulse",
+        }  # fmt: skip
+
+    def orders(
+        self, door: Station, *words: str, key: str = "admin", to: str = "", account: str = ""
+    ) -> "subprocess.CompletedProcess[str]":
+        """`doorstation command … WORDS`, to its end."""
+        way = ["--account", account, "--account-password-file", str(self.folder / "account")]
+        return doorstation(
+            "command", "--key", str(self.folder / f"{key}.key"), "--to", to or door.uri(),
+            "--door", identity(door), "--user", "office",
+            "--password-file", str(self.folder / "word"),
+            *(way if account else ()), *words,
+        )  # fmt: skip
+
+
+def _said(phone: Baresip, text: str) -> bool:
+    return text in phone.log_text() or text in json.dumps(phone.events)
+
+
+def identity(door: Station) -> str:
+    return str(door.command("keys")["door"]["door"])
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Office:
+    (tmp_path / "office").mkdir()
+    return Office(tmp_path / "office")
+
+
+@pytest.fixture
+def door(town: Lab, tmp_path: Path, office: Office) -> Iterator[Station]:
+    with station(town, tmp_path / "door", office.settings(tmp_path / "state")) as running:
+        yield running
+
+
+def test_a_change_shows_its_difference_is_applied_confirmed_and_stays(
+    office: Office, door: Station
+) -> None:
+    done = office.orders(door, "set", "relays.door.pulse=1.5")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "relays.door.pulse: 0.5 -> 1.5\nconfirmed number=1\n"
+    assert office.orders(door, "get", "relays.door.pulse").stdout == (
+        "relays.door.pulse = 1.5  (remote)\n"
+    )
+    assert "confirmed  relays.door.pulse" in office.orders(door, "history").stdout
+
+
+def test_a_change_that_ends_the_station_and_builds_another_is_confirmed_too(
+    office: Office, door: Station
+) -> None:
+    done = office.orders(door, "set", "sip.user=gate")
+    assert (done.returncode, done.stdout) == (0, 'sip.user: null -> "gate"\nconfirmed number=1\n')
+
+
+def test_a_change_that_nobody_confirms_goes_back_and_who_ordered_it_is_told(
+    office: Office, door: Station
+) -> None:
+    async def story() -> list[Any]:
+        async with order_client(office.admin, door.uri(), identity(door), "office", WORD) as client:
+            counter = await client.send("set", set={"relays.door.pulse": 1.5}, within=5)
+            return [await client.result(counter), await client.result(counter)]
+
+    applied, back = asyncio.run(story())
+    assert (applied["state"], applied["number"]) == ("applied", 1)
+    assert applied["differences"] == [{"key": "relays.door.pulse", "old": 0.5, "new": 1.5}]
+    assert (back["state"], back["why"]) == ("rolled-back", "nobody confirmed it in time")
+
+
+def test_two_masters_push_at_once_and_one_wins_and_the_other_is_told(
+    office: Office, door: Station
+) -> None:
+    second = KeyFile.new(office.folder / "second.key")
+    door.command("key_add", name="second", public=second.key.public.text, role="admin")
+    door.wait_event("configuration", state="confirmed")
+
+    async def pushes(keys: KeyFile, value: float) -> str:
+        async with order_client(keys, door.uri(), identity(door), "office", WORD) as client:
+            try:
+                result = await client.order("set", set={"relays.door.pulse": value})
+            except OrderRefused as refused:
+                return str(refused)
+            return str((await client.order("confirm", of=result["number"]))["state"])
+
+    async def both() -> list[str]:
+        return list(await asyncio.gather(pushes(office.admin, 1.5), pushes(second, 2.5)))
+
+    outcomes = sorted(asyncio.run(both()))
+    assert outcomes[1] == "confirmed"
+    assert outcomes[0].startswith("409 change 2 by office, key ")
+
+
+def test_an_order_of_an_opener_opens_by_the_doors_own_way(office: Office, door: Station) -> None:
+    done = office.orders(door, "open", "door", key="opener")
+    assert (done.returncode, done.stdout) == (0, 'done relay="door"\n')
+    assert door.wait_event("release")["rule"] == "order"
+    refused = office.orders(door, "open", "door")
+    assert (refused.returncode, door.pulses()) == (1, 1)
+    assert "403 a key of role admin may not open" in refused.stderr
+
+
+def test_a_key_that_is_revoked_orders_nothing_any_more(office: Office, door: Station) -> None:
+    extra = KeyFile.new(office.folder / "extra.key")
+    public = extra.key.public.text
+    added = doorstation(
+        "keys", "add", "extra", "--public", public, "--role", "viewer", "--socket", str(door.socket)
+    )
+    assert added.returncode == 0, added.stderr
+    door.wait_event("configuration", state="confirmed")
+    assert office.orders(door, "status", key="extra").returncode == 0
+    doorstation("keys", "revoke", "extra", "--socket", str(door.socket))
+    door.wait_event("configuration", state="confirmed")
+    assert "403 no key of this kid" in office.orders(door, "status", key="extra").stderr
+
+
+def test_the_counter_outlives_a_power_cut(town: Lab, tmp_path: Path, office: Office) -> None:
+    settings = office.settings(tmp_path / "state")
+    with station(town, tmp_path / "door", settings) as door:
+        assert office.orders(door, "set", "relays.door.pulse=1.5").returncode == 0
+        known = identity(door)
+    (office.folder / "admin.key.counter").write_text("1")
+    with station(town, tmp_path / "door", settings) as door:
+        assert identity(door) == known
+        low = asyncio.run(_with_counter(office, door, 5))
+    assert low.startswith("409 the counter is at")
+
+
+async def _with_counter(office: Office, door: Station, counter: int) -> str:
+    async with order_client(office.admin, door.uri(), identity(door), "office", WORD) as client:
+        office.admin.next_counter = lambda: counter  # type: ignore[method-assign]
+        with pytest.raises(OrderRefused) as refused:
+            await client.send("status")
+        return str(refused.value)
+
+
+def test_an_ordered_restart_ends_with_the_status_that_systemd_restarts(
+    office: Office, door: Station
+) -> None:
+    assert office.orders(door, "reboot").returncode == 0
+    assert door.process.wait(8) == 75
+
+
+# -- through a PBX
+
+
+@pytest.fixture
+def pbx(town: Lab, tmp_path: Path) -> Iterator[Kamailio]:
+    users = {"door": "door-secret", "office": ACCOUNT_WORD, "caretaker": WORD}
+    with kamailio(town, tmp_path / "pbx", users) as running:
+        yield running
+
+
+@pytest.fixture
+def guest(town: Lab, tmp_path: Path, office: Office, pbx: Kamailio) -> Iterator[Station]:
+    """A door that is registered at the PBX."""
+    settings = office.settings(tmp_path / "state") | account(pbx)
+    with station(town, tmp_path / "door", settings) as running:
+        running.wait_registered()
+        yield running
+
+
+def test_through_the_pbx_its_challenge_and_the_doors_are_both_answered(
+    office: Office, guest: Station, pbx: Kamailio
+) -> None:
+    uri = f"sip:office@{pbx.address}"
+    to = f"sip:door@{pbx.address}"
+    done = office.orders(guest, "set", "relays.door.pulse=1.5", to=to, account=uri)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "confirmed number=1" in done.stdout
+
+
+def test_a_caretaker_types_lines_at_his_phone(
+    town: Lab, tmp_path: Path, guest: Station, pbx: Kamailio
+) -> None:
+    with baresip(town, tmp_path / "phone", "caretaker", registrar=pbx, auto_answer=False) as phone:
+        for line, expected in (
+            ("status", "registered; door idle"),
+            ("pulse 2", "relays.door.pulse is 2, was 0.5"),
+            ("undo", "relays.door.pulse is 0.5, was 2"),
+            ("open", "not understood; status, undo, help, pulse VALUE"),
+        ):
+            phone.command("message", f"sip:door@{pbx.domain} {line}")
+            eventually(partial(_said, phone, expected), expected)
