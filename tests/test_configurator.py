@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Executor, Future
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import pytest
 from doorstation.configurator import Configurator
@@ -15,10 +14,8 @@ from doorstation.settings import Settings
 from doorstation.store.audit import AuditLog
 from doorstation.store.state import StateStore
 
-from tests.support.disk import Disk
+from tests.support.disk import Disk, Inline
 from tests.support.virtual_time import run
-
-T = TypeVar("T")
 
 LOCAL: dict[str, Any] = {
     "account": {"user": "door", "domain": "pbx.example", "password": "geheim"},
@@ -27,18 +24,6 @@ LOCAL: dict[str, Any] = {
 }
 VOLUME = Change({"audio.speaker_gain": -6.0})
 ACCOUNT = Change({"account.registrar": "192.0.2.99"})
-
-
-class Inline(Executor):
-    """The disk's thread without a thread, for virtual time."""
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
-        done: Future[T] = Future()
-        try:
-            done.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            done.set_exception(error)
-        return done
 
 
 class Door:

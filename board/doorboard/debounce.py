@@ -82,6 +82,11 @@ class ButtonLogic:
         self._stuck_at = now + stuck if pressed and stuck is not None else None
 
     @property
+    def pressed(self) -> bool:
+        """The last level that counted."""
+        return self._debounce.level
+
+    @property
     def deadline(self) -> float | None:
         """When `timer_fired` is due; None: nothing pending."""
         times = (self._debounce.deadline, self._hold_at, self._stuck_at)

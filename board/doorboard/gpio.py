@@ -195,6 +195,10 @@ class GpioButton(_Input[ButtonLogic]):
 
         super().__init__(pin, pull, active_high, debounce, "button", logic)
 
+    @property
+    def pressed(self) -> bool:
+        return self._logic.pressed
+
     def watch(self, callback: Callable[[ButtonEvent], None]) -> None:
         with self._lock:
             self._tell = callback

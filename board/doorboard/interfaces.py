@@ -27,6 +27,11 @@ class Device(Protocol):
 
 
 class Button(Device, Protocol):
+    @property
+    def pressed(self) -> bool:
+        """Whether it is in now; one that was in before the start is, and reports no press."""
+        ...
+
     def watch(self, callback: Callable[[ButtonEvent], None]) -> None:
         """Report every event from now on; one watcher."""
         ...

@@ -21,7 +21,7 @@ from doorstation.commands import Commands, Reach
 from doorstation.configurator import Configurator, open_configurator
 from doorstation.door import events as door
 from doorstation.door.controller import Door, Phase
-from doorstation.errors import DoorstationError, ProtocolError, TransportError
+from doorstation.errors import DoorstationError, ProtocolError, StoreError, TransportError
 from doorstation.ids import Ids, SystemIds
 from doorstation.journal import Journal
 from doorstation.media import dtls
@@ -53,6 +53,9 @@ RESTART: Final = 75
 """Exit status of a service that shall be started again (EX_TEMPFAIL; `Restart=on-failure`)."""
 STOP_WITHIN: Final = 2.0
 """Seconds that hanging up and un-registering may take at the end."""
+RESET_HELD: Final = 10.0
+"""Seconds that the reset button is held from the start on."""
+RESET_LOOK: Final = 0.1
 SETTLED: Final = 1.0
 """Seconds after the start: a collection takes 15 ms, on a small board 100; REGISTER goes first."""
 
@@ -243,7 +246,7 @@ class Station:
     async def _until(self, stop: asyncio.Event) -> None:
         """Wait for the end; a fault of ours in any part rises from here."""
         async with asyncio.TaskGroup() as group:
-            runs = (self._shell.run(), self._media_runs(), self._card.run())
+            runs = (self._shell.run(), self._media_runs(), self._card.run(), self._reset_wish())
             watched = [group.create_task(run) for run in runs]
             if self.commands.server is not None:
                 watched.append(group.create_task(self.commands.server.run()))
@@ -254,6 +257,22 @@ class Station:
 
     async def _media_runs(self) -> None:
         await self._fault
+
+    async def _reset_wish(self) -> None:
+        """Forget all changes if the button for it is in at the start and is held."""
+        name = self._settings.provisioning.reset_button
+        if self._configurator is None or not name:
+            return
+        until = self._loop.time() + RESET_HELD
+        while self._board.buttons[name].pressed:
+            if self._loop.time() >= until:
+                log.warning("button %s was held from the start on: all changes are forgotten", name)
+                try:
+                    await self._configurator.reset(by=name, how="button")
+                except StoreError as fault:
+                    log.warning("configuration: %s", fault)
+                return
+            await asyncio.sleep(RESET_LOOK)
 
     # -- what the configurator wants
 

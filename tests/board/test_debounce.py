@@ -126,3 +126,10 @@ def test_a_debounced_level_ends_where_the_contact_rests(edges: list[tuple[bool, 
         debounce.edge(level, now)
     debounce.timer_fired(now + 0.05)
     assert debounce.level == (edges[-1][0] if edges else False)
+
+
+def test_a_button_that_is_in_at_the_start_is_pressed_and_reports_no_press() -> None:
+    button = ButtonLogic(pressed=True, now=0.0, debounce=0.0, hold=None, stuck=30.0)
+    assert button.pressed
+    assert button.edge(False, 1.0) == []
+    assert not button.pressed

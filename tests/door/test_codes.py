@@ -190,3 +190,10 @@ def test_rows_that_are_over_leave_the_table() -> None:
         lock.wrong(f"phone-{number}", 0.0)
     lock.wrong("late", 60.0)
     assert len(lock) == 1
+
+
+def test_other_limits_count_on_from_what_was_counted() -> None:
+    lock_out = LockOut(3, 10, 60.0)
+    lock_out.wrong("phone", 0.0)
+    lock_out.take(2, 10, 60.0)
+    assert lock_out.wrong("phone", 1.0), "a change of the rules gives no fresh guesses"

@@ -20,6 +20,7 @@ import contextlib
 import hashlib
 import random
 import re
+import tomllib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from doorboard.fake import FakeBoard, FakeRelay
+from doorstation.configurator import Configurator
 from doorstation.errors import DoorstationError
 from doorstation.ids import Ids, SeededIds
 from doorstation.media.events import Digit
@@ -66,6 +68,7 @@ from doorstation.ua import events as ua
 from doorstation.ua.agent import UserAgent
 from doorstation.ua.config import Account, AgentConfig, Peer
 
+from tests.support.disk import Disk, Inline
 from tests.support.network import Conditions, Host, Network, address
 from tests.support.virtual_time import VirtualLoop, virtual_loop
 
@@ -111,7 +114,8 @@ class LoopNetwork(Network):
     def _due(self) -> None:
         timer, self._timer = self._timer, None
         assert timer is not None
-        until = max(self.now, timer.when())
+        # The loop's clock, a sum of waits, may be a rounding short of the time that was set.
+        until = self._loop.clock = max(self.now, timer.when())
         while self._events and self._events[0][0] <= until:
             self._step(until)
         if self._events:
@@ -1114,16 +1118,25 @@ class House:
     sent: Counter[str] = field(default_factory=Counter)
     """Messages that the door sent, by method."""
     switching_off: bool = False
+    disk: Disk | None = None
+    """What the configuration is kept on; None: it cannot change."""
+    held: tuple[str, ...] = ()
+    """Buttons that are in when the door is switched on."""
     loop: VirtualLoop = field(default_factory=virtual_loop)
     trace: deque[Step] = field(default_factory=lambda: deque(maxlen=250))
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
-        self.settings = parse(
+        text = (
             self.plan.settings
             + '\n[control]\nsocket = ""\n[board]\nkind = "fake"\n'
             + f'[log]\nevents = "{self.log}"\nfiles = 50\n'
         )
+        self.settings = parse(text)
+        self.configurator: Configurator | None = None
+        if self.disk is not None:
+            base = {"local": tomllib.loads(text)}
+            self.configurator = Configurator(base, self.disk, disk=Inline())
         self.network = LoopNetwork(self.loop, self.seed, self.plan.conditions)
         self.sound = SoundNetwork(self.loop, random.Random(self.seed + 1), self.plan.conditions)
         self.names = Names(self.network)
@@ -1186,6 +1199,8 @@ class House:
             readers={},
             open_audio=lambda _: self.board.audio(),
         )
+        for name in self.held:
+            self.board.buttons[name].pressed = True
         self._nic.host.up = True
         self.switching_off = False
 
@@ -1210,7 +1225,7 @@ class House:
             media=cast(Any, make_media),
         )
         ids = SeededIds(self.chance.getrandbits(64))
-        self.station = Station(self.settings, parts, ids, outside)
+        self.station = Station(self.settings, parts, ids, outside, configurator=self.configurator)
         self._stop = asyncio.Event()
         self._running = self.loop.create_task(self.station.run(self._stop))
 
