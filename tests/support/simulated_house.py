@@ -314,7 +314,7 @@ class SimulatedSession:
         self._silent = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def configure(self, agreed: AudioSession) -> None:
+    def configure(self, agreed: AudioSession, *, inband: bool = False) -> None:
         loop = self.media.network.loop
         if self.agreed is None or not self.agreed.may_receive:
             self._heard = loop.time()
@@ -373,6 +373,9 @@ class SimulatedMedia:
     card = "closed"
     xruns = (0, 0)
     running = False
+
+    def record(self, sink: object) -> None:
+        """Nothing is recorded here."""
 
     def __init__(
         self,
