@@ -115,6 +115,8 @@ class Remote:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._flows: dict[str, Flow] = {}
+        self._one_writes = asyncio.Lock()
+        """What is kept is written as it is then, never over something newer."""
         self._staging: Callable[[], None] | None = None
         self._applied_told = False
         self._openings: dict[str, asyncio.Future[str]] = {}
@@ -159,6 +161,10 @@ class Remote:
             keys=keys,
             users={name: who.password.reveal() for name, who in commanders.items()},
             typists=frozenset(name for name, who in commanders.items() if who.types),
+            algorithms={
+                name: tuple(algorithm.upper() for algorithm in who.digest)
+                for name, who in commanders.items()
+            },
             counters=self._kept.counters,
             secret=self._ids.token().encode(),
             ids=self._ids,
@@ -357,17 +363,21 @@ class Remote:
         accepted: Callable[[], None] = lambda: None,
     ) -> DoorstationError | None:
         """Begin a change and keep who asked for it. Why not, if not."""
-        kept = msgspec.structs.replace(self._known, asked=asked)
-        self._staging = partial(self._staged, asked, accepted)
-        try:
-            await stage({PART: msgspec.to_builtins(kept)})
-        except (Refused, SettingsError, StoreError) as fault:
-            with contextlib.suppress(StoreError):
-                await self._remember()  # the counter all the same
-            return fault
-        finally:
-            self._staging = None
-        return None
+        fault: DoorstationError
+        async with self._one_writes:
+            kept = msgspec.structs.replace(self._known, asked=asked)
+            self._staging = partial(self._staged, asked, accepted)
+            try:
+                await stage({PART: msgspec.to_builtins(kept)})
+            except (Refused, SettingsError, StoreError) as found:
+                fault = found
+            else:
+                return None
+            finally:
+                self._staging = None
+        with contextlib.suppress(StoreError):
+            await self._remember()  # the counter all the same
+        return fault
 
     def _staged(self, asked: Asked, accepted: Callable[[], None]) -> None:
         self._keep(asked=asked)
@@ -560,7 +570,8 @@ class Remote:
         self._kept = msgspec.structs.replace(self._known, **fields)
 
     async def _remember(self) -> None:
-        await self._configurator.remember(PART, msgspec.to_builtins(self._known))
+        async with self._one_writes:
+            await self._configurator.remember(PART, msgspec.to_builtins(self._known))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

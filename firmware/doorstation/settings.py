@@ -833,6 +833,14 @@ class Commander(Section, frozen=True, kw_only=True):
 
     password: Annotated[Secret, Option(help="Password of the digest that the door asks for.")]
     types: Annotated[bool, Option(help="He may type lines of text, without a signature.")] = False
+    digest: Annotated[
+        tuple[Literal["sha-256", "md5"], ...],
+        Option(
+            help="How he may prove his password, the preferred first; `md5` for a phone that knows "
+            "nothing else.",
+            least=1,
+        ),
+    ] = ("sha-256",)
 
 
 class Word(Section, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from doorstation.errors import ProtocolError
 from doorstation.ids import SeededIds
 from doorstation.provision.commander import (
     CONTENT,
@@ -43,6 +44,7 @@ def commander(**more: Any) -> Commander:
         counters=more.pop("counters", {}),
         secret=b"seal",
         ids=SeededIds(1),
+        **more,
     )
 
 
@@ -282,3 +284,26 @@ def test_storm_from_many_addresses_keeps_a_bounded_table() -> None:
         source = f"203.0.{n >> 8}.{n & 255}"
         door.received(message(b"x"), source, n * 0.0005, WALL, reliable=True)
     assert len(door._paces) == MAX_SOURCES
+
+
+def test_typist_whose_phone_knows_md5_alone_is_asked_for_that_and_only_for_a_typed_line() -> None:
+    door = Commander(
+        door=DOOR, names=(), keys={}, users={"indoor": "word"}, typists=frozenset({"indoor"}),
+        counters={}, secret=b"seal", ids=SeededIds(1), algorithms={"indoor": ("MD5",)},
+    )  # fmt: skip
+    asked = {}
+    for kind in ("text/plain", CONTENT):
+        (answer,) = door.received(message(b"status", kind), OFFICE, 0.0, WALL, reliable=True)
+        assert isinstance(answer, Answer)
+        asked[kind] = "algorithm=MD5" in answer.headers[0][1]
+    assert asked == {"text/plain": True, CONTENT: False}
+
+
+def test_what_stands_against_an_order_is_said_and_its_counter_is_used_up() -> None:
+    office = Office(commander(stands_against=lambda order: ProtocolError("busy", status=409)))
+    count, audit, answer = office.sends(signed(ctr=7))
+    assert count == Count(KEYS["admin"].public.kid, 7)
+    assert isinstance(audit, Audit)
+    assert (audit.status, audit.rule) == (409, "busy")
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.body) == (409, b"busy")

@@ -332,13 +332,15 @@ def baresip(
     expires: int = 60,
     address: str | None = None,
     password: str = "",
+    contacts: Sequence[str] = (),
 ) -> Iterator[Baresip]:
     """Run a phone as `user`; registered on return when there is a `registrar` (which knows `user`).
 
     `source`: what it says, a WAV of mono S16 at `rate`, ten minutes of 440 Hz where none is given;
     it hangs up at the file's end. `encryption`: "srtp" has keys in RTP/AVP, "srtp-mand" is
     RTP/SAVP. Without `auto_answer`, use `accept`. `address`: one that `lab.address` gave, IPv6 too.
-    `password`: what it proves where it calls without a registrar.
+    `password`: what it proves where it calls without a registrar. `contacts`: URIs it knows; its
+    command `message` sends to the first.
     """
     directory.mkdir(parents=True, exist_ok=True)
     address = address or lab.address()
@@ -384,6 +386,7 @@ module srtp.so
 module dtls_srtp.so
 module_tmp account.so
 module_app menu.so
+{"module_app contact.so" if contacts else ""}
 statmode_default off
 """
     )
@@ -399,7 +402,7 @@ statmode_default off
     answer += f";mediaenc={encryption}" if encryption else ""
     account = f"<{uri};transport={transport}>{way};audio_codecs={codecs}{answer}\n"
     (directory / "accounts").write_text(account)
-    (directory / "contacts").write_text("")
+    (directory / "contacts").write_text("".join(f'"{uri}" <{uri}>\n' for uri in contacts))
     command = ("baresip", "-f", str(directory), "-v")
     with lab.program(*command, directory=directory, log="baresip.log") as process:
         link = process.ready(lambda: _connect(address, 4444), "opens its control port")

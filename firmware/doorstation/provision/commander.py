@@ -13,7 +13,7 @@ Sans-I/O: the owner sends the answers, carries `Execute` out and keeps the count
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -24,6 +24,7 @@ from doorstation.provision.jws import MAX_TOKEN, NotSigned, PublicKey, parse_tok
 from doorstation.provision.orders import Order, Role, may_order, parse_order
 from doorstation.sip.digest import DigestServer
 from doorstation.sip.message import Request
+from doorstation.sip.uri import SipUri
 from doorstation.ua.inspect import ORDERS
 
 CONTENT: Final = ORDERS
@@ -147,19 +148,22 @@ class Commander:
         counters: Mapping[str, int],
         secret: bytes,
         ids: Ids,
+        algorithms: Mapping[str, Sequence[str]] | None = None,
         stands_against: Callable[[Order], ProtocolError | None] = lambda order: None,
     ) -> None:
         """`door`: its UUID, in the digest realm; `names`: what else `sub` may say; `keys` by kid;
         `users`: commanders and their digest passwords; `typists`: those who may type lines;
+        `algorithms`: by which a user may prove his password, SHA-256 where nothing is said;
         `stands_against`: why an order that is allowed cannot be carried out now."""
         self._stands_against = stands_against
         self._names = frozenset((door, "*", *names))
         self._keys = keys
+        self._algorithms = {**dict.fromkeys(users, _ALGORITHMS), **(algorithms or {})}
         self._typists = typists
         self._counters = dict(counters)
         self._guard = DigestServer(
             f"{door}.config", secret, users, ids,
-            dict.fromkeys(users, _ALGORITHMS), seconds=NONCE_SECONDS, once=True,
+            self._algorithms, seconds=NONCE_SECONDS, once=True,
         )  # fmt: skip
         self._paces: OrderedDict[str, _Pace] = OrderedDict()
         self._all: _Pace | None = None
@@ -183,7 +187,7 @@ class Commander:
             if verdict.guessed:
                 return self._refuse(source, now, verdict.user, 403, verdict.rule)
             challenge = self._guard.challenge(
-                now, verdict.stale, source=source, algorithms=_ALGORITHMS
+                now, verdict.stale, source=source, algorithms=self._asks_for(request)
             )
             headers = tuple(("WWW-Authenticate", value) for value in challenge)
             return [Answer(401, "", headers, once=True)]
@@ -194,6 +198,13 @@ class Commander:
             outputs = self._refuse(source, now, verdict.user, fault.status, fault.reason)
         self._remember(same, outputs)
         return outputs
+
+    def _asks_for(self, request: Request) -> Sequence[str]:
+        """A phone that a line is typed at may know MD5 alone; what signs knows better."""
+        sender = request.from_.uri
+        if request.content_type != TEXT or not isinstance(sender, SipUri):
+            return _ALGORITHMS
+        return self._algorithms.get(sender.user_text, _ALGORITHMS)
 
     # -- how often
 
