@@ -1219,6 +1219,7 @@ class House:
             ids: Ids,
             ports: object,
             opus_complexity: object,
+            make_path: object,
         ) -> SimulatedMedia:
             return SimulatedMedia(self.sound, DOOR, self._overhear(on_event))
 
