@@ -381,6 +381,7 @@ class Configurator:
         pending = self.pending
         if pending is not None and self._configuration.deadline is None:
             self._configuration.applied(loop.time())
+            self._record("configuration", {"state": "applied", "change": pending.number})
             self._told("applied", pending.number, "")
         self._arm()
 

@@ -29,6 +29,9 @@ class Recorder:
         self.references.append(reference)
         return microphone
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def figures(self) -> echo.Figures:
         return echo.Figures()
 

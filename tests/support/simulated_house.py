@@ -402,6 +402,9 @@ class SimulatedMedia:
     def stop_sound(self) -> None:
         """Nobody listens."""
 
+    def use_path(self, make_path: object) -> None:
+        """No samples."""
+
     def watch_levels(self, callback: object) -> None:
         """No levels."""
 

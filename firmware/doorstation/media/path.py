@@ -34,6 +34,7 @@ class Canceller(Protocol):
     def call_began(self, lead: float) -> None: ...
     def process(self, microphone: bytes, reference: bytes) -> bytes: ...
     def figures(self) -> echo.Figures: ...
+    def close(self) -> None: ...
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -71,20 +72,28 @@ class SoundPath:
         self._played: Resampler | None = None
         self._loudspeaker: Resampler | None = None
 
+    def close(self) -> None:
+        """Free what the libraries hold; not used any more then."""
+        self.canceller.close()
+        self._close_resamplers()
+
     def card_opened(self, rate: int) -> None:
         """The card runs, perhaps at another rate than before; it begins with silence."""
         self._reference = _SILENCE
         if rate == self._card_rate:
             return
         self._card_rate = rate
-        for old in (self._microphone, self._played, self._loudspeaker):
-            if old is not None:
-                old.close()
-        self._microphone = self._played = self._loudspeaker = None
+        self._close_resamplers()
         if rate != RATE:
             self._microphone = Resampler(rate, RATE)
             self._played = Resampler(rate, RATE)
             self._loudspeaker = Resampler(RATE, rate)
+
+    def _close_resamplers(self) -> None:
+        for old in (self._microphone, self._played, self._loudspeaker):
+            if old is not None:
+                old.close()
+        self._microphone = self._played = self._loudspeaker = None
 
     def call_began(self, lead: float) -> None:
         """Sound goes out from now on; `lead`: seconds from `written` to the sound, by the card."""
