@@ -242,6 +242,9 @@ events = "{folder}/events.jsonl"
 
 [control]
 socket = "{folder}/control.sock"
+
+[provisioning]
+state = "{folder}/state"
 """
 
 
