@@ -93,7 +93,7 @@ def test_volume_is_taken_live_and_kept() -> None:
             assert one.ended == 0
             assert results(one) == ["confirmed"]
             kinds = [fields["state"] for kind, fields in one.records]
-            assert kinds == ["staged", "confirmed"]
+            assert kinds == ["staged", "applied", "confirmed"]
         async with door(disk) as again:
             assert again.configurator.settings.audio.speaker_gain == -6.0
         lines = [entry["kind"] for entry in AuditLog(disk).entries()]
