@@ -129,6 +129,25 @@ def streams(folder: Path, kind: str) -> list[Stream]:
     return found
 
 
+def played(folder: Path, begin: int, seconds: float, rate: int = 8000) -> bytes:
+    """What came out of the loudspeaker from `begin` (ns) on: S16, silence where nothing did."""
+    heard = bytearray(2 * int(seconds * rate))
+    for stream in streams(folder, "play"):
+        if stream.rate != rate or not stream.raw.exists():
+            continue
+        data = stream.raw.read_bytes()
+        if stream.channels == 2:
+            data = audioop.tomono(data, 2, 1, 0)
+        ends = [first for _, _, first in stream.starts[1:]] + [len(data) // 2]
+        for (_, real, first), end in zip(stream.starts, ends, strict=True):
+            place = 2 * round((real - begin) * 1e-9 * rate)
+            piece = data[2 * first : 2 * end][max(0, -place) :]
+            place = max(0, place)
+            piece = piece[: max(0, len(heard) - place)]
+            heard[place : place + len(piece)] = piece
+    return bytes(heard)
+
+
 def bursts(stream: Stream) -> Iterator[tuple[int, int]]:
     """(instant ns, height) of each burst that the loudspeaker played, in order."""
     data = stream.raw.read_bytes()

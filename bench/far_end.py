@@ -6,6 +6,7 @@ times are nanoseconds of CLOCK_REALTIME. It speaks just enough SIP for well-beha
 """
 
 import contextlib
+import itertools
 import os
 import re
 import select
@@ -45,6 +46,9 @@ class Spoken:
     rtpmap: str
     ticks: int
     payloads: Sequence[bytes]
+    departures: Sequence[tuple[float, int]] = ()
+    """(seconds, number) of each packet sent, if not one every 20 ms: a bad line, to be seen from
+    the far end."""
 
 
 PLAIN: Final = Spoken(PCMA, "PCMA/8000", 160, _SOUNDS)
@@ -171,6 +175,8 @@ class Media:
         self.packets = Packets()
         self.sent: list[int] = []
         """When each packet left."""
+        self.began = 0
+        """When the first one was due, ns."""
         self._remote: tuple[str, int] | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -201,14 +207,16 @@ class Media:
         in_time()
         assert self._remote is not None
         start = time.monotonic()
-        number = 0
+        self.began = time.time_ns()
         source = 0x5EED0000 | self.port
         event: list[bytes] = []
         speech = self.speech
-        while not self._stop.is_set():
-            wait = start + number * 0.02 - time.monotonic()
+        for due, number in speech.departures or ((n * 0.02, n) for n in itertools.count()):
+            wait = start + due - time.monotonic()
             if wait > 0:
                 time.sleep(wait)
+            if self._stop.is_set():
+                return
             stamp = number * speech.ticks & 0xFFFFFFFF
             if self._digit is not None and not event:
                 event = _event(self._digit[0], number, stamp, source)
@@ -231,7 +239,6 @@ class Media:
             if self._digit is not None and not event:
                 self._digit[1].set()
                 self._digit = None
-            number += 1
 
 
 def _event(digit: str, number: int, stamp: int, source: int) -> list[bytes]:

@@ -9,7 +9,7 @@ from typing import Final
 
 NAMES: Final = (
     "start", "idle", "talk", "load", "answering", "press", "digit", "changes", "short_calls",
-    "messages", "codecs", "encryption", "more_calls", "more_peers", "a_day",
+    "messages", "network", "codecs", "encryption", "more_calls", "more_peers", "a_day",
 )  # fmt: skip
 
 

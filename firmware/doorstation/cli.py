@@ -93,6 +93,8 @@ def _add_ctl_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     command("hangup", "end the call")
     command("hold", "put the far end on hold")
     command("resume", "take the far end off hold")
+    record = command("record", "record a call for diagnosis: this one, or the next")
+    record.add_argument("action", choices=("start", "stop"))
     dtmf = command("dtmf", "send digits to the far end")
     dtmf.add_argument("digits")
     message = command("message", "send a text by SIP MESSAGE")
@@ -232,7 +234,7 @@ def _try(options: argparse.Namespace) -> int:
 def _ctl(options: argparse.Namespace) -> int:
     from doorstation.net.control_client import call
 
-    known = ("name", "uri", "code", "digits", "state", "value", "text")
+    known = ("name", "uri", "code", "digits", "state", "value", "text", "action")
     arguments = {key: value for key, value in vars(options).items() if key in known}
     result = call(options.socket, options.command, arguments, REPLY_WITHIN)
     if options.command == "status" and not options.json:
@@ -253,6 +255,8 @@ def _print_status(status: object) -> None:
         if call["verdict"]:
             line += f"  {call['verdict']}"
         print(printable(line))
+    if status["recording"]:
+        print(f"recording  {status['recording']['state']}  {status['recording']['file'] or ''}")
     for name, relay in status["relays"].items():
         print(f"relay {name}  {'on' if relay['on'] else 'off'}  {relay['pulses']} pulses")
     for name, led in status["leds"].items():

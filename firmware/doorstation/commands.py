@@ -33,6 +33,7 @@ from doorstation.net.media import MediaThread
 from doorstation.parts import FakeInputs, Parts
 from doorstation.provision.jws import PublicKey
 from doorstation.provision.layers import Change
+from doorstation.recorder import Recorder
 from doorstation.relays import Relays
 from doorstation.settings import Settings
 from doorstation.sip.endpoint import Endpoint
@@ -60,6 +61,7 @@ class Reach(msgspec.Struct, frozen=True):
     sound: Sound
     relays: Relays
     journal: Journal
+    recorder: Recorder
     configurator: Configurator | None
 
 
@@ -132,6 +134,8 @@ class Commands:
                 tell_door(HangUpRequested())
             case "hold" | "resume":
                 await self._change(command)
+            case "record":
+                self._record(text("action"))
             case "dtmf":
                 self._send_digits(text("digits"))
             case "message":
@@ -222,6 +226,7 @@ class Commands:
             "buttons": {name: {} for name in board.buttons},
             "card": "lost" if reach.card.fault else reach.media.card,
             "xruns": {"overruns": overruns, "underruns": underruns},
+            "recording": reach.recorder.status(),
             "log": {"fault": reach.journal.fault, "lost": reach.journal.lost},
             "configuration": self.config.status(),
             "counters": {k: v for k, v in reach.endpoint.counters.items() if v},
@@ -339,6 +344,15 @@ class Commands:
                 self._reach.shell.tell(partial(self._reach.agent.send_info_digit, call, digit))
         except ValueError as error:
             raise DoorstationError(str(error)) from error
+
+    def _record(self, action: str) -> None:
+        match action:
+            case "start":
+                self._reach.recorder.ask(self._reach.sound.talking)
+            case "stop":
+                self._reach.recorder.stop()
+            case _:
+                raise DoorstationError("record needs start or stop")
 
     def _talking(self) -> str:
         call = self._reach.sound.talking

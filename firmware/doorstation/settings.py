@@ -756,6 +756,30 @@ class Control(Section, frozen=True, kw_only=True):
     )
 
 
+class Recording(Section, frozen=True, kw_only=True):
+    """Calls recorded for diagnosis, when `doorstation ctl record` asks for one: never otherwise."""
+
+    folder: Annotated[
+        str,
+        Option(
+            help="Where they lie; each holds all that was said, and codes that were typed.",
+            absent="nothing is ever recorded",
+        ),
+    ] = ""
+    seconds: Annotated[
+        float, Option(help="The longest that is recorded.", unit="s", low=5, high=600)
+    ] = 120.0
+    size: Annotated[
+        int,
+        Option(
+            help="Size at which a recording ends.", unit="bytes", low=1_000_000, high=200_000_000
+        ),
+    ] = 32_000_000
+    keep: Annotated[
+        float, Option(help="It is deleted after this long.", unit="s", low=60, high=2_592_000)
+    ] = 86_400.0
+
+
 class Board(Section, frozen=True, kw_only=True):
     """The hardware."""
 
@@ -866,6 +890,7 @@ class Settings(Section, frozen=True, kw_only=True):
     door: Door = msgspec.field(default_factory=Door)
     log: Log = msgspec.field(default_factory=Log)
     control: Control = msgspec.field(default_factory=Control)
+    recording: Recording = msgspec.field(default_factory=Recording)
     board: Board = msgspec.field(default_factory=Board)
     provisioning: Provisioning = msgspec.field(default_factory=Provisioning)
     keys: Mapping[str, Key] = msgspec.field(default_factory=dict)

@@ -36,6 +36,7 @@ from doorstation.net.signals import stop_event
 from doorstation.net.sockets import Listen, SipSockets, TlsFiles
 from doorstation.network import Network
 from doorstation.printable import printable
+from doorstation.recorder import Recorder
 from doorstation.relays import Relays
 from doorstation.remote import Remote
 from doorstation.sdp.negotiation import AudioSession
@@ -187,6 +188,7 @@ class Station:
             make_path=sound_path(settings.audio),
         )
         self._card = CardWatch(board.check_audio, lambda: self._media.card, self._card_changed)
+        self._recorder = Recorder(settings.recording, self._media.record, self._journal.record)
         self._sound = Sound(self._media, settings.audio, settings.prompts, self._journal.record)
         self._relays = Relays(board.relays, self._later, self._state_changed, self._relay_fault)
         self._fault: asyncio.Future[None] = self._loop.create_future()
@@ -216,6 +218,7 @@ class Station:
             stack.callback(self._relays.release_all)
             stack.callback(self._journal.close)
             stack.callback(self._media.close)
+            stack.callback(self._recorder.close)
             await stack.enter_async_context(sockets)
             stack.push_async_callback(self._names.aclose)
             self._shell = AgentShell(self._agent, sockets, self._names, self._deliver)
@@ -351,6 +354,7 @@ class Station:
             sound=self._sound,
             relays=self._relays,
             journal=self._journal,
+            recorder=self._recorder,
             configurator=self._configurator,
         )
 
@@ -502,6 +506,7 @@ class Station:
             self._shell.tell(lambda now: self._agent.reject(call, 500, now))
             return
         self._sound.start_talking(call)
+        self._recorder.call_began(call)
         self._shell.tell(lambda now: self._agent.answer(call, port, now))
 
     def _later(self, event: door.Input) -> None:
@@ -590,6 +595,7 @@ class Station:
                 self._door_input(door.StepRinging(group, early_media))
             case ua.GroupAnswered(group, call, peer):
                 self._sound.start_talking(call)
+                self._recorder.call_began(call)
                 self._door_input(door.StepAnswered(group, call, peer))
             case ua.GroupFailed(group, outcomes):
                 self._sound.close_if_unused()
@@ -647,6 +653,7 @@ class Station:
     def _call_ended(self, event: ua.CallEnded) -> None:
         log.info("call %s ended: %d %s", event.call, event.status, event.why)
         self.commands.call_ended(event.call)
+        self._recorder.call_ended(event.call)
         self._sound.call_ended(event.call)
         self._door_input(door.CallEnded(event.call, event.why))
 

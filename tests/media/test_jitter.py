@@ -206,7 +206,7 @@ def test_lengths_may_change_from_packet_to_packet() -> None:
     timestamp = 0
     lengths = [160, 80, 80, 240, 80, 320, 160, 40, 120]
     for tick in range(90):
-        while timestamp < (tick + 3) * 160:
+        while timestamp < (tick + 1) * 160:
             length = lengths[timestamp // 7 % len(lengths)]
             buffer.put(timestamp, ramp(timestamp, length), RAW, 0.01)
             timestamp += length
@@ -317,12 +317,12 @@ def test_a_cut_shortens_the_delay_by_one_period_and_clicks_not() -> None:
 
 def test_a_single_period_too_much_waits_for_a_pause_in_the_speech() -> None:
     buffer = JitterBuffer()
-    for i in range(750):
+    for i in range(650):
         buffer.put(i * 160, tone(5000), RAW, 0.01)
         buffer.get()
     assert buffer.cuts == 0
     before = buffer.delay
-    for i in range(750, 810):
+    for i in range(650, 710):
         buffer.put(i * 160, tone(300), RAW, 0.01)  # -41 dBFS: a street is never silent
         buffer.get()
     assert buffer.cuts == 1
@@ -471,6 +471,8 @@ def test_a_codec_decodes_in_the_order_of_the_timestamps_and_repairs_its_own_loss
     buffer = JitterBuffer()
     for i in (1, 0, 3, 2, 4, 6, 7, 8):
         buffer.put(i * 160, ramp(i * 160, 160), codec, 0.0)
+        if i == 0:
+            buffer.get()
     for _ in range(12):
         buffer.get()
     assert codec.asked[:9] == [0, 1, 2, 3, 4, "before 6", 6, 7, 8]
@@ -490,8 +492,7 @@ def test_the_clock_of_the_timestamps_need_not_be_that_of_the_samples(rate: int, 
     for i in [0, 1, 3, 2, *range(4, 50)]:
         timestamp = (0xFFFFFFFF - 5 * clock // 50 + i * clock // 50) & 0xFFFFFFFF
         buffer.put(timestamp, ramp(i * period, period), codec, 0.01)
-        if i > 3:
-            heard += samples(buffer.get())
+        heard += samples(buffer.get())
     begin = heard.index(1)
     assert heard[begin : begin + 40 * period] == samples(ramp(0, 40 * period))
     assert buffer.concealed == 0
@@ -578,6 +579,16 @@ def test_absurd_timestamps_fill_no_memory_and_cost_no_period(
         assert len(buffer._packets) <= 128
         assert len(buffer._slacks) <= 500
         assert buffer.delay <= 3.0
+
+
+def test_what_waited_elsewhere_before_the_first_sound_is_no_delay() -> None:
+    buffer = JitterBuffer()
+    for i in range(12):  # came while the card was being opened
+        buffer.put(i * 160, ramp(i * 160, 160), RAW, 0.1)
+    for i in range(12, 60):
+        buffer.get()
+        buffer.put(i * 160, ramp(i * 160, 160), RAW, 0.01)
+        assert buffer.delay <= 0.041
 
 
 def test_an_orderly_flood_is_bounded_too() -> None:

@@ -15,9 +15,10 @@ from doorstation.media import echo, resample, rtcp, tones
 from doorstation.media.engine import CallAudio
 from doorstation.media.events import Digit
 from doorstation.media.g711 import encode_pcma
-from doorstation.media.levels import MicrophoneLevels
+from doorstation.media.levels import CEILING, MicrophoneLevels
 from doorstation.media.path import Options, SoundPath
 from doorstation.media.pcm import audioop
+from doorstation.media.recording import Packet, Tick
 from doorstation.media.rtp import RtpPacket, format_rtp, parse_rtp
 from doorstation.media.wav import Wav
 from doorstation.net.media import (
@@ -817,6 +818,75 @@ async def test_how_far_the_echo_is_down_is_told_with_the_call(phone: Phone) -> N
     assert statistics is not None
     assert statistics.echo_db == 38.0
     door.close()
+
+
+class Recorded:
+    """A sink that keeps everything."""
+
+    def __init__(self) -> None:
+        self.ticks: list[Tick] = []
+        self.packets: list[Packet] = []
+
+    def tick(self, tick: Tick) -> None:
+        self.ticks.append(tick)
+
+    def packet(self, packet: Packet) -> None:
+        self.packets.append(packet)
+
+
+async def test_tracks_and_datagrams_of_a_call_can_be_recorded_from_any_moment(
+    door: Door, phone: Phone
+) -> None:
+    session = door.call(phone)
+    await door.step(2)
+    sink = Recorded()
+    door.media.record(sink)
+    door.port.microphone.extend([LOUD] * 3)
+    phone.send(session)
+    phone.rtcp.sendto(
+        rtcp.format_rtcp([rtcp.ReceiverReport(0xFA)]), (phone.host, session.rtcp_port)
+    )
+    await door.step(12)
+    door.media.record(None)
+    recorded = len(sink.ticks), len(sink.packets)
+    await door.step(2)
+    assert (len(sink.ticks), len(sink.packets)) == recorded
+    assert any(audioop.rms(tick.microphone, 2) > 7000 for tick in sink.ticks)
+    assert any(audioop.rms(tick.sent, 2) > 7000 for tick in sink.ticks)
+    assert any(audioop.rms(tick.received, 2) > 7000 for tick in sink.ticks)
+    assert [tick.reference for tick in sink.ticks[:5]] == list(door.port.written)[2:7]
+    own = (session.address, session.rtp_port)
+    assert next(one for one in sink.packets if one.source == phone.address).destination == own
+    sent = [one for one in sink.packets if one.destination == phone.address]
+    assert {one.source for one in sent} == {own}
+    assert len(sent) == pytest.approx(12, abs=1)
+    reports = [one for one in sink.packets if one.source == phone.rtcp_address]
+    assert [one.destination[1] for one in reports] == [session.rtcp_port]
+
+
+async def test_a_recording_asked_for_before_the_call_opens_no_card(
+    door: Door, phone: Phone
+) -> None:
+    sink = Recorded()
+    door.media.record(sink)
+    assert not door.media.running
+    door.call(phone)
+    await door.step(3)
+    assert sink.ticks
+    assert sink.packets
+
+
+async def test_a_voice_and_a_tone_together_never_clip_without_a_sound_path_too(
+    door: Door, phone: Phone
+) -> None:
+    session = door.call(phone)
+    full = encode_pcma(array("h", [30000, -30000] * 80).tobytes())
+    door.media.play(tones.Tone((tones.Segment(1.0, (1000,)),), level=-3.0))
+    for _ in range(12):
+        phone.send(session, full)
+        await door.step()
+    assert max(audioop.max(one, 2) for one in door.port.written) <= CEILING
+    assert heard(door)[-1] > 10000
 
 
 async def test_what_the_card_leaves_out_is_no_reference(

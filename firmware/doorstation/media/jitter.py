@@ -416,6 +416,8 @@ class JitterBuffer:
                 self._waiting = 0
                 self._playing = True
                 self._due_later = True
+                if self._last_at - self._cursor > max(self._usual, self.period):
+                    self._shed()  # what came all at once has waited elsewhere
         elif self._begun:
             self._invented += self.period
             return self._silence(self.period)
@@ -584,8 +586,10 @@ class JitterBuffer:
         if spare < margin:
             periods = int((margin - spare) // self.period) + 1
             periods = min(periods, _MAX_DELAY - int(self._typical // self.period))
-            self._urgent = trouble or impatient or lately < margin / 3
-        elif spare >= self.period + guard and len(self._epochs) >= _SURE:
+            self._urgent = trouble or impatient or lately < 0
+        elif spare >= self.period + guard and (
+            len(self._epochs) >= _SURE or spare >= _URGENT * self.period + guard
+        ):
             periods = -int((spare - guard) // self.period)
             self._urgent = impatient or -periods >= _URGENT
         else:
@@ -594,7 +598,7 @@ class JitterBuffer:
         self._wish = periods * self.period - astray
         self._loudness += (audioop.rms(self._history, 2) - self._loudness) / 16.0
         self._tries = 0
-        self._patience = 1.2 * self._patience if self._wish else _IMPATIENCE
+        self._patience = 1.25 * self._patience if self._wish else _IMPATIENCE
         if self._wish:
             self._plain = False
             self._tries = _SECOND if self._urgent or self._wish > 0 else _TRIES

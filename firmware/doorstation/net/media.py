@@ -25,6 +25,7 @@ API, for the event loop's thread only:
     media.stop_sound()              what repeats ends; a single sound is heard to its end
     media.watch_levels(callback | None, per_second=10)
         callback(microphone_dbfs, loudspeaker_dbfs), on the loop
+    media.record(sink | None)       what sounds and passes the sockets, in the thread: see `Sink`
     media.listen(callback | None)
         callback(microphone, loudspeaker, rate), on the loop: 100 ms of mono S16 each, 10 a second
     media.card -> "closed" | "running" | "lost"
@@ -65,7 +66,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from doorboard.interfaces import AudioPort, BoardError
@@ -89,7 +90,9 @@ from doorstation.media.engine import (
     check_agreed,
 )
 from doorstation.media.events import Digit, check_digits
+from doorstation.media.levels import Speaker, SpeakerLevels
 from doorstation.media.pcm import audioop, dbfs
+from doorstation.media.recording import Packet, Tick
 
 _log = logging.getLogger(__name__)
 
@@ -172,6 +175,14 @@ MediaEvent = (
 LevelCallback = Callable[[float, float], None]
 FrameCallback = Callable[[bytes, bytes, int], None]
 
+
+class Sink(Protocol):
+    """Called in the media thread, so it never waits."""
+
+    def tick(self, tick: Tick) -> None: ...
+    def packet(self, packet: Packet) -> None: ...
+
+
 PERIOD: Final = 0.02
 
 _DATAGRAM: Final = 2048
@@ -227,7 +238,7 @@ class MediaSession:
         self.rtp_port = sockets.rtp_port
         self.rtcp_port = sockets.rtp_port + 1
         self._media = media
-        self._leg = _Leg(name, sockets, audio)
+        self._leg = _Leg(name, sockets, audio, media._clock)
         self._agreed: AgreedAudio | None = None
         self._stopped = False
 
@@ -377,6 +388,12 @@ class MediaThread:
     def listen(self, callback: FrameCallback | None) -> None:
         """Hand out all sound of both directions while it runs; None ends it."""
         self._worker.frame_callback = callback
+
+    def record(self, sink: Sink | None) -> None:
+        """Hand out every track and datagram of the calls; None ends it."""
+        self._worker.sink = sink
+        if self._worker.running:
+            self._do(lambda worker: worker.record(sink))
 
     def use_path(self, make_path: Callable[[], path.SoundPath] | None) -> None:
         """Another path for the sound, between two calls; the card stays as it is."""
@@ -540,14 +557,28 @@ def _age(ancillary: list[tuple[int, int, bytes]]) -> float:
 class _Leg:
     """A session as the thread sees it."""
 
-    __slots__ = ("audio", "ended", "name", "receive", "send_errors", "send_to", "sockets")
+    __slots__ = (
+        "audio",
+        "clock",
+        "ended",
+        "name",
+        "receive",
+        "send_errors",
+        "send_to",
+        "sink",
+        "sockets",
+    )
 
-    def __init__(self, name: str, sockets: _Sockets, audio: CallAudio) -> None:
+    def __init__(
+        self, name: str, sockets: _Sockets, audio: CallAudio, clock: Callable[[], float]
+    ) -> None:
         self.name = name
+        self.clock = clock
         self.sockets = sockets
         self.audio = audio
         self.ended: float | None = None
         self.send_errors = 0
+        self.sink: Sink | None = None
         self.use(sockets.address)
 
     def use(self, remote: str) -> None:
@@ -564,6 +595,8 @@ class _Leg:
                 self.send_to(packet, audio.to)
             except OSError:
                 self.send_errors += 1  # unreachable for now: the next packet tries again
+            if self.sink is not None and audio.to is not None:
+                self.trace(packet, to=audio.to)
 
     def listen(self, now: float) -> bytes | None:
         """Read what has arrived; the next period for the loudspeaker.
@@ -581,6 +614,8 @@ class _Leg:
             age = _age(ancillary)
             if len(source) != 2:
                 source = source[:2]
+            if self.sink is not None:
+                self.trace(data, source=source, age=age)
             audio.datagram(data, source, now, age)
             if 0.0 <= age < PERIOD and len(data) >= _WHOLE_PERIOD:
                 break
@@ -595,16 +630,35 @@ class _Leg:
                 break
             # It may have waited for a few ticks, which is no part of the round trip.
             arrived = now - max(0.0, _age(ancillary))
+            if self.sink is not None:
+                self.trace(data, source=source[:2], age=now - arrived, rtcp=True)
             self.audio.rtcp_datagram(data, source[:2], arrived)
         self.send(self.audio.upkeep(now))
 
     def send(self, datagrams: Iterable[Datagram]) -> None:
         """Send what goes elsewhere than the packets of sound."""
         for data, to, rtcp in datagrams:
+            if self.sink is not None:
+                self.trace(data, to=to, rtcp=rtcp)
             try:
                 (self.sockets.rtcp if rtcp else self.sockets.rtp).sendto(data, to)
             except OSError:
                 self.send_errors += 1
+
+    def trace(
+        self,
+        data: bytes,
+        *,
+        to: Address | None = None,
+        source: Address | None = None,
+        age: float = 0.0,
+        rtcp: bool = False,
+    ) -> None:
+        """Tell the sink of a datagram: as it is on the wire, so encrypted if the call is."""
+        own = (self.sockets.address, self.sockets.rtp_port + rtcp)
+        at = self.clock() - max(0.0, age)
+        assert self.sink is not None
+        self.sink.packet(Packet(at, source or own, to or own, data))
 
     def discard(self, now: float) -> None:
         """Throw away what came before the audio began: it would only be delay.
@@ -784,6 +838,7 @@ class _Worker:
         "_idle_ticks",
         "_legs",
         "_levels",
+        "_limited",
         "_make_path",
         "_on_event",
         "_path_due",
@@ -801,6 +856,7 @@ class _Worker:
         "path",
         "rate",
         "running",
+        "sink",
         "sound",
     )
 
@@ -825,6 +881,8 @@ class _Worker:
         self.rate = self.card.rate
         """Of all sound between the card and the calls."""
         self._silence = b""
+        self._limited = Speaker(SpeakerLevels())
+        self.sink: Sink | None = None
         self._make_path = make_path
         self._path_due = True
         self.path: path.SoundPath | None = None
@@ -848,6 +906,7 @@ class _Worker:
             leg.discard(self._clock())
             if self.path is not None and not self._legs:
                 self.path.call_began(self.card.delay)
+            leg.sink = self.sink
             self._legs.append(leg)
             self._idle_ticks = 0
 
@@ -883,6 +942,11 @@ class _Worker:
             leg.audio.play(sound, loop, mix)
         except DoorstationError as error:
             self._report(SoundFailed(sound, str(error)))
+
+    def record(self, sink: Sink | None) -> None:
+        self.sink = sink
+        for leg in self._legs:
+            leg.sink = sink
 
     def make_path_next(self, make_path: Callable[[], path.SoundPath] | None) -> None:
         self._make_path = make_path
@@ -980,6 +1044,7 @@ class _Worker:
         path = self.path
         now = card.read_at
         legs = self._legs
+        captured = period
         if path is not None:
             period = path.heard(period)
         for leg in legs:
@@ -994,12 +1059,15 @@ class _Worker:
         own = None if self._sound_playing is None else self._own_sound()
         if path is not None:
             out = path.mixed(far, own)
-            path.written(card.play(path.sounding(out)))
+            taken = card.play(path.sounding(out))
+            path.written(taken)
         else:
-            if own is not None:
-                far = own if far is None else tones.mixed(far, own)
-            out = self._silence if far is None else far
-            card.play(out)
+            sounding = [one for one in (far, own) if one is not None]
+            out = self._limited.play(*sounding) if sounding else self._silence
+            taken = card.play(out)
+        if self.sink is not None:
+            received = self._silence if far is None else far
+            self.sink.tick(Tick(card.rate, self.rate, captured, taken, period, received))
         self._ticks += 1
         if self._ticks % _UPKEEP_TICKS == 0:
             seen = None if path is None else path.canceller.figures()

@@ -1,0 +1,162 @@
+"""Recording a call: only when asked, bounded, off the media thread, and deleted again."""
+
+import asyncio
+import io
+import tarfile
+import wave
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from doorstation.door.events import Field
+from doorstation.errors import DoorstationError
+from doorstation.media.recording import Packet, Tick
+from doorstation.recorder import Recorder
+from doorstation.settings import Recording
+
+PERIOD = bytes(640)
+TICK = Tick(16000, 16000, PERIOD, PERIOD, PERIOD, PERIOD)
+PACKET = Packet(1.0, ("192.0.2.1", 4000), ("192.0.2.9", 16384), bytes(172))
+
+
+async def eventually(true: Callable[[], bool]) -> None:
+    """The writer is a real thread: wait for it, and not a moment longer."""
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.002)
+
+
+class Bench:
+    def __init__(self, folder: Path, **settings: float) -> None:
+        self.folder = folder
+        self.events: list[tuple[str, Mapping[str, Field]]] = []
+        self.attached: list[bool] = []
+        self.wall = 1_767_225_600.0
+        self.recorder = Recorder(
+            Recording(folder=str(folder), **settings),  # type: ignore[arg-type]
+            lambda sink: self.attached.append(sink is not None),
+            lambda kind, fields: self.events.append((kind, fields)),
+            wall=lambda: self.wall,
+        )
+
+    def sound(self, ticks: int) -> None:
+        for _ in range(ticks):
+            self.recorder.tick(TICK)
+            self.recorder.packet(PACKET)
+
+    def files(self) -> list[Path]:
+        return sorted(self.folder.glob("*"))
+
+    async def file(self) -> Path:
+        await eventually(lambda: [one.suffix for one in self.files()] == [".tar"])
+        return self.files()[0]
+
+
+async def test_a_call_is_recorded_on_request_and_until_it_ends(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "recordings")
+    assert bench.recorder.status() is None
+    bench.recorder.ask("call-1")
+    assert bench.attached == [True]
+    name = "call-20260101T000000Z.tar"
+    assert bench.recorder.status() == {"state": "on", "call": "call-1", "file": name}
+    bench.sound(60)
+    bench.recorder.call_ended("another")
+    assert bench.attached == [True]
+    bench.recorder.call_ended("call-1")
+    assert bench.attached == [True, False]
+    await eventually(lambda: bench.recorder.status() is None)
+    file = await bench.file()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    with tarfile.open(file) as tar:
+        assert tar.getnames() == ["sound.wav", "packets.pcap"]
+        assert tar.getmember("packets.pcap").size == 24 + 60 * (16 + 28 + 172)
+        content = tar.extractfile("sound.wav")
+        assert content is not None
+        with wave.open(io.BytesIO(content.read())) as wav:
+            assert (wav.getnchannels(), wav.getnframes()) == (4, 60 * 320)
+    assert bench.events == [("recording", {"call": "call-1", "file": name})], "one record"
+    bench.recorder.close()
+
+
+async def test_the_next_call_can_be_asked_for_and_only_that_one_is_recorded(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path)
+    bench.recorder.call_began("call-1")
+    assert bench.attached == []
+    bench.recorder.ask("")
+    assert bench.recorder.status() == {"state": "waiting", "call": None, "file": None}
+    with pytest.raises(DoorstationError, match="waiting already"):
+        bench.recorder.ask("")
+    bench.recorder.call_began("call-2")
+    bench.recorder.call_ended("call-2")
+    bench.recorder.call_began("call-3")
+    assert bench.attached == [True, False]
+    await bench.file()
+    bench.recorder.close()
+
+
+async def test_what_waits_can_be_called_off(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.recorder.ask("")
+    bench.recorder.stop()
+    bench.recorder.call_began("call-1")
+    assert (bench.attached, bench.files()) == ([], [])
+    bench.recorder.close()
+
+
+async def test_without_a_folder_nothing_is_recorded() -> None:
+    recorder = Recorder(Recording(), lambda sink: None, lambda kind, fields: None)
+    with pytest.raises(DoorstationError, match=r"recording\.folder"):
+        recorder.ask("call-1")
+    recorder.close()
+
+
+async def test_a_recording_ends_at_its_size(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, size=1_000_000)
+    bench.recorder.ask("call-1")
+    while bench.attached == [True]:
+        bench.sound(25)
+        await asyncio.sleep(0.001)
+    assert (await bench.file()).stat().st_size < 3_000_000
+    bench.recorder.close()
+
+
+async def test_it_is_deleted_by_a_timer(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, keep=60.0)
+    bench.recorder.ask("call-1")
+    bench.sound(30)
+    bench.recorder.stop()
+    await bench.file()
+    bench.wall += 61
+    bench.recorder.close()
+    again = Bench(tmp_path, keep=60.0)
+    again.wall = bench.wall
+    await eventually(lambda: not again.files())
+    again.recorder.close()
+
+
+async def test_parts_of_before_are_removed_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "sound.part").write_bytes(b"torn")
+    bench = Bench(tmp_path)
+    await eventually(lambda: not bench.files())
+    bench.recorder.close()
+
+
+async def test_a_folder_that_cannot_be_written_is_a_record_and_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    bench = Bench(tmp_path / "file" / "folder")
+    bench.recorder.ask("call-1")
+    assert bench.attached == []
+    [(kind, fields)] = bench.events
+    assert (kind, fields["call"]) == ("recording_failed", "call-1")
+    bench.recorder.close()
+
+
+async def test_the_end_of_the_station_keeps_what_was_recorded(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.recorder.ask("call-1")
+    bench.sound(30)
+    bench.recorder.close()
+    assert [one.suffix for one in bench.files()] == [".tar"]
