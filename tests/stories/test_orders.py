@@ -1,16 +1,19 @@
 """Orders by SIP MESSAGE to a whole door: by `doorstation command`, directly and through a PBX."""
 
 import asyncio
+import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from doorstation.net.order_client import KeyFile, OrderRefused, order_client
+from doorstation.ua.inspect import ORDERS
 
 from tests.support.lab import Lab
-from tests.support.peers import Kamailio, baresip, kamailio
+from tests.support.peers import Kamailio, baresip, kamailio, sipp
 from tests.support.station import Station, account, doorstation, station
 
 WORD = "a-word-of-the-office"
@@ -37,6 +40,7 @@ class Office:
             },
             "commanders.office.password": WORD,
             "commanders.caretaker": {"password": WORD, "types": True, "digest": ["md5"]},
+            "commanders.sipp": {"password": WORD, "digest": ["md5"]},  # it knows nothing else
             "words.pulse.sets": "relays.door.pulse",
         }  # fmt: skip
 
@@ -219,3 +223,95 @@ def test_a_caretaker_types_lines_at_his_phone(
         ):
             phone.command("message", line)
             guest.wait_log(expected)  # what the phone shows, it logs nowhere
+
+
+# -- by a program of another make, with prepared bodies
+
+
+def signed(key: KeyFile, door: Station, **more: Any) -> str:
+    order = {
+        "sub": identity(door),
+        "ctr": int(time.time()),
+        "iat": int(time.time()),
+        "op": "status",
+    }
+    return key.key.sign(json.dumps(order | more).encode())
+
+
+def sends(town: Lab, folder: Path, door: Station, body: str, status: int, **more: Any) -> None:
+    """SIPp sends a body, answers the door's challenge, and is answered with a status."""
+    keys = {
+        "kind": ORDERS, "text": body, "status": str(status), "user": "sipp", "word": WORD,
+        **more.pop("keys", {}),
+    }  # fmt: skip
+    target = f"{door.address}:5060"
+    with sipp(town, folder, "uac_order", target=target, keys=keys, **more) as running:
+        running.finish()
+
+
+def test_what_is_refused_by_udp_is_refused_to_sipp_and_the_door_stays_as_it_was(
+    town: Lab, tmp_path: Path, office: Office, door: Station
+) -> None:
+    now = int(time.time())
+    change = {"op": "set", "set": {"relays.door.pulse": 2}}
+    stranger = KeyFile.new(office.folder / "stranger.key")
+    cases: dict[str, tuple[str, int, dict[str, Any]]] = {
+        "good": (signed(office.admin, door), 202, {}),
+        "replayed": (signed(office.admin, door), 409, {}),
+        "stale": (signed(office.admin, door, ctr=now + 50, iat=now - 400, **change), 403, {}),
+        "unsigned": (json.dumps(change), 403, {}),
+        "wrong key": (signed(stranger, door, **change), 403, {}),
+        "wrong door": (signed(office.admin, door, ctr=now + 51, sub="another", **change), 403, {}),
+        "unlisted user": (signed(office.admin, door, **change), 403, {"user": "somebody"}),
+        "wrong word": (signed(office.admin, door, **change), 403, {"word": "guessed-and-wrong"}),
+    }
+    for name, (body, status, keys) in cases.items():
+        sends(town, tmp_path / name, door, body, status, keys=keys)
+    assert "relays.door.pulse = 0.5" in office.orders(door, "get", "relays.door.pulse").stdout
+    rules = [event["rule"] for event in door.events("order")]
+    assert [rule.split(" ")[0] for rule in rules[:8]] == [
+        "role", "the", "signed", "no", "no", "for", "unknown", "wrong",
+    ]  # fmt: skip
+
+
+def test_an_order_that_is_too_large_for_udp_is_told_to_come_by_tcp_and_does(
+    town: Lab, tmp_path: Path, office: Office, door: Station
+) -> None:
+    keys = [f"relays.door.{'x' * 40}.{number}" for number in range(25)]
+    large = signed(office.admin, door, op="get", keys=keys)
+    assert len(large) > 1300
+    sends(town, tmp_path / "udp", door, large, 413)
+    assert "come by TCP" in door.wait_event("order", status=413)["rule"]
+    sends(town, tmp_path / "tcp", door, large, 202, transport="t1")
+
+
+def test_a_storm_of_orders_is_refused_and_an_honest_one_from_elsewhere_is_done(
+    town: Lab, tmp_path: Path, office: Office, door: Station
+) -> None:
+    target = f"{door.address}:5060"
+    keys = {"text": "x.y.z"}
+    with sipp(
+        town, tmp_path / "storm", "uac_order_storm", target=target, keys=keys, calls=600, rate=200
+    ) as storm:
+        time.sleep(1)
+        assert office.orders(door, "status").returncode == 0
+        storm.finish()
+    assert "503" in storm.messages()
+    assert "Retry-After:" in storm.messages()
+    assert door.status()["counters"].get("transactions_full", 0) == 0
+
+
+def test_the_example_sender_of_bash_and_openssl_gives_an_order_and_shows_its_result(
+    office: Office, door: Station
+) -> None:
+    script = Path(__file__).parents[2] / "deploy" / "examples" / "order.sh"
+    done = subprocess.run(
+        [
+            script, office.folder / "admin.key", f"{door.address}:5060", identity(door), "office",
+            WORD, '"op":"get","keys":["relays.door.pulse"]',
+        ],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    answer, result = done.stdout.splitlines()
+    assert answer.startswith("SIP/2.0 202 ")
+    assert json.loads(result)["rows"] == [["relays.door.pulse", 0.5, "local"]]

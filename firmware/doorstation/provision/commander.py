@@ -200,11 +200,10 @@ class Commander:
         return outputs
 
     def _asks_for(self, request: Request) -> Sequence[str]:
-        """A phone that a line is typed at may know MD5 alone; what signs knows better."""
+        """Algorithms of who seems to send it: a phone may know MD5 alone."""
         sender = request.from_.uri
-        if request.content_type != TEXT or not isinstance(sender, SipUri):
-            return _ALGORITHMS
-        return self._algorithms.get(sender.user_text, _ALGORITHMS)
+        user = sender.user_text if isinstance(sender, SipUri) else ""
+        return self._algorithms.get(user, _ALGORITHMS)
 
     # -- how often
 

@@ -1,0 +1,38 @@
+"""docs/remote-commands.md says what the code does: its test vectors, byte by byte."""
+
+import re
+from pathlib import Path
+
+import pytest
+from doorstation.provision.jws import PrivateKey, parse_token
+from doorstation.provision.orders import MAY, parse_order
+from doorstation.ua.inspect import ORDERS, RESULTS
+
+PAGE = (Path(__file__).parent.parent / "docs" / "remote-commands.md").read_text()
+
+
+def blocks(kind: str) -> list[str]:
+    return [found.strip() for found in re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)]
+
+
+def test_the_key_of_the_vectors_is_named_by_its_kid() -> None:
+    [pem] = blocks("pem")
+    assert f"`{PrivateKey.parse(pem.encode()).public.kid}`" in PAGE
+
+
+@pytest.mark.parametrize(
+    ("payload", "token"), list(zip(blocks("json"), blocks("jws"), strict=True))
+)
+def test_each_vector_is_what_is_signed_and_read(payload: str, token: str) -> None:
+    [pem] = blocks("pem")
+    key = PrivateKey.parse(pem.encode())
+    assert key.sign(payload.encode()) == token
+    assert parse_token(token).check(key.public) == payload.encode()
+    parse_order(payload.encode())
+
+
+def test_content_types_and_roles_are_those_of_the_code() -> None:
+    assert ORDERS in PAGE
+    assert RESULTS in PAGE
+    for role in MAY:
+        assert f"| `{role}` |" in PAGE
