@@ -1013,10 +1013,18 @@ def same_parts(one: Settings, other: Settings) -> bool:
     return _fixed(one) == _fixed(other)
 
 
+_LIVE_AUDIO: Final = (
+    "codecs", "answer_order", "srtp", "srtp_keys", "country", "announcements",
+    "echo", "noise_suppression", "gain_control",
+    "half_duplex_threshold", "half_duplex_hold", "half_duplex_attenuation",
+    "speaker_volume", "microphone_volume", "speaker_gain", "microphone_gain",
+    "street_gain", "street_threshold",
+)  # fmt: skip
+
+
 def _fixed(settings: Settings) -> Settings:
     """The settings without all that a running door takes over."""
-    replace = msgspec.structs.replace
-    audio = settings.audio
+    replace, usual = msgspec.structs.replace, Audio()
     return replace(
         settings,
         buttons={
@@ -1034,12 +1042,7 @@ def _fixed(settings: Settings) -> Settings:
             name: replace(reader, opens="", accepts=()) for name, reader in settings.readers.items()
         },
         peers={},
-        audio=Audio(
-            device=audio.device,
-            rate=audio.rate,
-            rtp_ports=audio.rtp_ports,
-            microphone=audio.microphone,
-        ),
+        audio=replace(settings.audio, **{name: getattr(usual, name) for name in _LIVE_AUDIO}),
         prompts=Prompts(),
         door=Door(),
         log=replace(settings.log, level="info"),

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doorstation import cli
 
 from tests.stories.conftest import USERS
 from tests.support.lab import Lab, eventually
 from tests.support.peers import Kamailio
-from tests.support.station import Station, account, doorstation, station
+from tests.support.station import Station, account, doorstation, station, toml
 
 
 @pytest.fixture
@@ -243,3 +244,36 @@ def test_without_a_folder_it_is_said_why_nothing_can_change(
         assert done.returncode == 1
         assert "provisioning.state names no folder" in done.stderr
         assert door.status()["configuration"]["fault"] == ""
+
+
+def test_a_door_that_nobody_configured_waits_and_then_works(
+    town: Lab, proxy: Kamailio, tmp_path: Path, nobody: str
+) -> None:
+    usual = {"provisioning.state": str(tmp_path / "state"), "provisioning.discovery": "off"}
+    with station(town, tmp_path, usual) as door:
+        assert door.status()["registration"]["state"] == "off"
+        wanted = {**account(proxy), **ringing(nobody)}
+        values = [line.replace(" = ", "=", 1) for line in toml(wanted).splitlines()]
+        done = door.config("set", *values)
+        assert done.returncode == 0, done.stderr
+        door.wait_registered()
+        door.press()
+        door.wait_status(lambda status: bool(status["calls"]), "a call")
+        door.command("hangup")
+        assert door.process.returncode is None, "it is still the same process"
+
+
+def test_a_door_starts_without_a_file_where_it_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[object] = []
+
+    def run(base: object) -> int:
+        found.append(base)
+        return 0
+
+    monkeypatch.setattr(cli, "DEFAULT_CONFIG", tmp_path / "none.toml")
+    monkeypatch.setattr("doorstation.station.run", run)
+    assert cli.main(["run"]) == 0
+    assert found == [{"local": {}}]
+    assert cli.main(["run", "--config", str(tmp_path / "named.toml")]) == 1, "a name is a wish"

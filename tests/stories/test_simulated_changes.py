@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 from doorstation.configurator import Configurator
 from doorstation.provision.layers import Change
@@ -18,7 +19,7 @@ from tests.stories.test_simulated_station import (
     kitchen,
 )
 from tests.support.disk import Disk
-from tests.support.simulated_house import House, HousePlan, PhonePlan
+from tests.support.simulated_house import House, HousePlan, PhonePlan, SimulatedMedia
 from tests.support.virtual_time import run
 
 Story = Callable[[House, Configurator], Awaitable[None]]
@@ -93,6 +94,7 @@ def test_volume_sends_no_register(tmp_path: Path) -> None:
         await asyncio.sleep(5)
         assert results(configurator) == ["confirmed"]
         assert house.sent["REGISTER"] == registered
+        assert cast(SimulatedMedia, house.station._media).paths == 1, "the next call has it"
         registration = house.station._agent.registration
         assert registration is not None
         assert registration.state is RegistrationState.REGISTERED

@@ -373,6 +373,7 @@ class SimulatedMedia:
     card = "closed"
     xruns = (0, 0)
     running = False
+    paths = 0
 
     def record(self, sink: object) -> None:
         """Nothing is recorded here."""
@@ -403,7 +404,8 @@ class SimulatedMedia:
         """Nobody listens."""
 
     def use_path(self, make_path: object) -> None:
-        """No samples."""
+        """No samples; that it came is known."""
+        self.paths += 1
 
     def watch_levels(self, callback: object) -> None:
         """No levels."""
