@@ -54,6 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
     run.set_defaults(run=_run)
 
+    doctor = commands.add_parser("doctor", help="find out what is wrong, part by part")
+    parts = doctor.add_subparsers(required=True, metavar="PART")
+    network = parts.add_parser("network", help="what the network offers, and what of it counts")
+    network.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
+    network.add_argument("--json", action="store_true", help="one JSON object a line")
+    network.set_defaults(run=_doctor_network)
+
     check = commands.add_parser("check", help="report every problem of a configuration")
     check.add_argument("file", type=Path)
     check.set_defaults(run=_check)
@@ -208,6 +215,14 @@ def _run(options: argparse.Namespace) -> int:
     from doorstation.station import run
 
     return run({"local": local})
+
+
+def _doctor_network(options: argparse.Namespace) -> int:
+    from doorstation.network import examine
+    from doorstation.settings import read
+
+    blank = options.config == DEFAULT_CONFIG and not options.config.exists()
+    return examine({"local": {} if blank else read(options.config)}, as_json=options.json)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -191,6 +191,11 @@ class Configurator:
         return self._configuration.state.pending
 
     @property
+    def busy(self) -> bool:
+        """Whether a call is up, or a relay."""
+        return self._station is not None and self._station.busy
+
+    @property
     def waiting(self) -> bool:
         """Whether the door still runs with what was before."""
         return self._wanted is not None or self._running is None

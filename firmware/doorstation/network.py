@@ -1,18 +1,27 @@
-"""What the network says, made part of the configuration: its SIP servers.
+"""What the network says, made part of the configuration: SIP servers, and files with settings.
 
 It outlives the station, as the configurator does: another answer may have another station built.
 """
 
+import asyncio
 import contextlib
+import json
 import logging
+from collections.abc import Mapping
+from typing import Any, Final
 
-from doorstation.configurator import Configurator
+from doorstation.configurator import Configurator, open_configurator
 from doorstation.errors import SettingsError
-from doorstation.ids import Ids
+from doorstation.ids import Ids, SystemIds
 from doorstation.net.dns import Resolver
+from doorstation.net.netlink import NetworkWatch
 from doorstation.net.offers import Offers
+from doorstation.provisioner import Provisioner
 
 log = logging.getLogger(__name__)
+
+SETTLED: Final = 0.02
+"""Seconds after a change: an address is worth nothing before its route."""
 
 
 class Network:
@@ -22,12 +31,24 @@ class Network:
         self._configurator = configurator
         self._names = Resolver()
         self._offers = Offers(ids, self._names, self._wants_servers, self._use_servers)
+        self._provisioner = Provisioner(configurator, ids)
         configurator.followers.append(lambda kind, number, why: self._offers.look())
 
     async def run(self) -> None:
         """For ever."""
-        async with contextlib.aclosing(self._names):
-            await self._offers.run()
+        with contextlib.closing(NetworkWatch(self._changed, settle=SETTLED)):
+            async with contextlib.aclosing(self._names), asyncio.TaskGroup() as group:
+                group.create_task(self._offers.run())
+                group.create_task(self._provisioner.run())
+
+    def look_for_files(self) -> None:
+        """Somebody allowed says that there is something new (check-sync)."""
+        self._provisioner.check()
+
+    def _changed(self) -> None:
+        self._names.network_changed()
+        self._offers.look()
+        self._provisioner.network_changed()
 
     def _wants_servers(self) -> bool:
         account = self._configurator.settings.account
@@ -40,3 +61,34 @@ class Network:
             await self._configurator.base_changed("dhcp", {"sip": {"servers": list(servers)}})
         except SettingsError as fault:
             log.warning("SIP servers: %s: not used: %s", ", ".join(servers), fault)
+
+
+def examine(base: Mapping[str, Mapping[str, Any]], *, as_json: bool) -> int:
+    """Ask the network everything once, print each step, apply nothing; 0 if any of it is usable.
+
+    Raises SettingsError for layers that make no tree.
+    """
+    return asyncio.run(_examine(base, as_json=as_json))
+
+
+async def _examine(base: Mapping[str, Mapping[str, Any]], *, as_json: bool) -> int:
+    async def nothing(servers: tuple[str, ...]) -> None:
+        pass
+
+    def tell(step: str, text: str) -> None:
+        print(json.dumps({"step": step, "line": text}) if as_json else f"{step}: {text}")  # noqa: T201
+
+    ids = SystemIds()
+    async with (
+        contextlib.aclosing(open_configurator(base)) as configurator,
+        contextlib.aclosing(Resolver()) as names,
+    ):
+        offers = Offers(ids, names, lambda: True, nothing)
+        for line in await offers.ask():
+            tell("SIP servers", line)
+        provisioner = Provisioner(
+            configurator, ids, tell=lambda text: tell("configuration", text), apply=False
+        )
+        provisioner.load()
+        served = await provisioner.round()
+        return 0 if served or offers.found else 1

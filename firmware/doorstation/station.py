@@ -109,22 +109,28 @@ async def _run(base: Mapping[str, Mapping[str, Any]]) -> int:
     stop = stop_event()
     async with contextlib.aclosing(open_configurator(base)) as configurator:
         await configurator.start()
-        network = asyncio.create_task(Network(configurator, SystemIds()).run())
-        network.add_done_callback(lambda _: stop.set())  # it ends by a fault of ours only
+        network = Network(configurator, SystemIds())
+        running = asyncio.create_task(network.run())
+        running.add_done_callback(lambda _: stop.set())  # it ends by a fault of ours only
         try:
-            return await _run_stations(configurator, stop)
+            return await _run_stations(configurator, network, stop)
         finally:
-            network.cancel()
+            running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await network
+                await running
 
 
-async def _run_stations(configurator: Configurator, stop: asyncio.Event) -> int:
+async def _run_stations(configurator: Configurator, network: Network, stop: asyncio.Event) -> int:
     while not stop.is_set():
         log_level(configurator.settings)
         try:
             with parts.make(configurator.settings) as board:
-                station = Station(configurator.settings, board, configurator=configurator)
+                station = Station(
+                    configurator.settings,
+                    board,
+                    configurator=configurator,
+                    look_for_files=network.look_for_files,
+                )
                 await station.run(stop)
             if station.restarting:
                 return RESTART
@@ -155,10 +161,12 @@ class Station:
         ids: Ids | None = None,
         outside: Outside = REAL,
         configurator: Configurator | None = None,
+        look_for_files: Callable[[], None] = lambda: None,
     ) -> None:
         """`configurator`: by whom the settings may change; None: nobody."""
         self._settings = settings
         self._configurator = configurator
+        self._look_for_files = look_for_files
         self._end = asyncio.Event()
         self._board = board
         self._ids = ids if ids is not None else SystemIds()
@@ -627,6 +635,9 @@ class Station:
                 self.commands.message_result(event)
             case ua.CommandResult():
                 self.commands.change_result(event)
+            case ua.SyncAsked(source, rule):
+                log.info("check-sync from %s (%s)", source, rule)
+                self._look_for_files()
             case ua.Refused(method, source, status, rule):
                 log.debug("refused %s from %s: %d %s", method, source, status, rule)
                 self._journal.refused(event)

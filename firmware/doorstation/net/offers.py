@@ -17,15 +17,12 @@ from doorstation.errors import TransportError
 from doorstation.ids import Ids
 from doorstation.net import dhcp
 from doorstation.net.dns import Resolver
-from doorstation.net.netlink import NetworkWatch
 from doorstation.provision.discovery import described
 from doorstation.provision.servers import Servers
 from doorstation.sip.transport import DnsAnswer, DnsQuery
 
 log = logging.getLogger(__name__)
 
-SETTLED: Final = 0.02
-"""Seconds after a change: an address is worth nothing before its route."""
 SOON: Final = 4.0
 LATEST: Final = 300.0
 """Seconds between two rounds: the wait doubles from the one to the other while nobody answers."""
@@ -63,26 +60,30 @@ class Offers:
         self._changed = asyncio.Event()
         self._told: list[str] = []
 
+    @property
+    def found(self) -> bool:
+        """Whether any servers are offered."""
+        return bool(self._servers.used)
+
     def look(self) -> None:
         """Ask again: the network changed, or what is wanted."""
         self._changed.set()
 
     async def run(self) -> None:
         """Ask for ever."""
-        with contextlib.closing(NetworkWatch(self.look, settle=SETTLED)):
-            wait = SOON
-            while True:
-                self._changed.clear()
-                if self._wanted():
-                    interrupted = await self._round()
-                    wait = LATEST if self._servers.found else min(LATEST, wait * 2)
-                    if interrupted:
-                        wait = SOON
-                        continue
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait if self._wanted() else None):
-                        await self._changed.wait()
-                        wait = SOON
+        wait = SOON
+        while True:
+            self._changed.clear()
+            if self._wanted():
+                interrupted = await self._round()
+                wait = LATEST if self._servers.found else min(LATEST, wait * 2)
+                if interrupted:
+                    wait = SOON
+                    continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait if self._wanted() else None):
+                    await self._changed.wait()
+                    wait = SOON
 
     async def _round(self) -> bool:
         """Ask everybody once; whether a change of the network came between."""

@@ -38,6 +38,7 @@ from doorstation.ua.events import (
     MessageResult,
     Refused,
     RegistrationState,
+    SyncAsked,
 )
 from doorstation.ua.group import CallGroup
 from doorstation.ua.guesses import Guesses
@@ -434,6 +435,9 @@ class UserAgent:
         )
 
     def _request_received(self, server: int, request: Request, flow: Flow, now: float) -> None:
+        if _is_check_sync(request):
+            self._guarded(server, request, flow, now)
+            return
         unfit = inspect(request, self.config.contents)
         if unfit is not None:
             self._refuse(server, request, flow, unfit, "inspection")
@@ -496,6 +500,9 @@ class UserAgent:
         match decision.verdict:
             case Verdict.ALLOW if request.method == "INVITE":
                 self._call_in(server, request, flow, decision, now)
+            case Verdict.ALLOW if request.method == "NOTIFY":
+                self._respond(server, make_response(request, 200), now)
+                self._tell(SyncAsked(flow.remote[0], decision.rule))
             case Verdict.ALLOW:
                 self._respond(server, make_response(request, 200), now)
                 text = request.body[:MAX_TEXT].decode("utf-8", "replace")
@@ -706,6 +713,15 @@ class UserAgent:
             self.registration.flow,
             by_account=True,
         )
+
+
+def _is_check_sync(request: Request) -> bool:
+    """The one NOTIFY that comes unasked: what PBXs send to have a phone fetch its file again.
+
+    Whether they want it to start anew (`reboot=`) is theirs to wish.
+    """
+    event = (request.headers.get("Event") or "").partition(";")[0].strip().lower()
+    return request.method == "NOTIFY" and event == "check-sync"
 
 
 class _Message:

@@ -159,6 +159,13 @@ class MessageResult(msgspec.Struct, frozen=True):
     why: str
 
 
+class SyncAsked(msgspec.Struct, frozen=True):
+    """A NOTIFY of somebody allowed: there may be another configuration. Already answered 200."""
+
+    source: str
+    rule: str
+
+
 class Refused(msgspec.Struct, frozen=True):
     """A request from outside was turned away, and by which rule."""
 
@@ -192,6 +199,7 @@ Event = (
     | MessageReceived
     | ContentReceived
     | MessageResult
+    | SyncAsked
     | Refused
     | CommandResult
 )

@@ -1,0 +1,338 @@
+"""Configuration files from the network: where they lie, whose they are, and that they are applied.
+
+The rules are `provision`'s: the order of the places in `discovery`, what may be fetched in `fetch`,
+whose files count in `files`. Here they are carried out, one plain line in the log for each step.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import hashlib
+import logging
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from urllib.parse import urljoin
+
+import msgspec
+
+from doorstation import __version__
+from doorstation.configurator import Configurator
+from doorstation.dhcp.offered import Location, Offered
+from doorstation.errors import DoorstationError, ProtocolError
+from doorstation.ids import Ids
+from doorstation.net import dhcp, dns_sd, https, multicast
+from doorstation.net.offers import ask_everywhere
+from doorstation.provision.discovery import (
+    Ask,
+    Discovery,
+    Line,
+    Over,
+    Placeholders,
+    Source,
+    Try,
+    described,
+)
+from doorstation.provision.fetch import Failed, Poll, Unchanged
+from doorstation.provision.files import Accepted, Trust, assembled, read_signed
+from doorstation.provision.jws import PublicKey
+
+log = logging.getLogger(__name__)
+
+PART: Final = "files"
+"""Under which the configurator keeps what is known of files and their owners."""
+BUILT: Final = 1_790_000_000.0
+"""This firmware is younger than that: a clock or a file that says less is wrong."""
+QUIET: Final = 1.0
+"""Seconds between two looks at whether a call is still up."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What is remembered of files: none of it is secret."""
+
+    url: str = ""
+    """Of the last file that was taken."""
+    etag: str = ""
+    sha256: str = ""
+    serial: int = 0
+    owners: dict[str, str] = {}
+    """Keys that became the owner's by a file: kid -> key."""
+    boot: str = ""
+    """The first start's name of its boot: the first half hour ends with it at the latest."""
+    began: float = 0.0
+    """Seconds of that boot at the first start."""
+
+
+class Provisioner:
+    """Rounds of discovery, each at the door's own minute or when it is asked for."""
+
+    def __init__(
+        self,
+        configurator: Configurator,
+        ids: Ids,
+        *,
+        tell: Callable[[str], None] = log.info,
+        apply: bool = True,
+    ) -> None:
+        """`apply`: whether a good file is used; otherwise it is only judged."""
+        self._configurator = configurator
+        self._ids = ids
+        self._tell = tell
+        self._apply = apply
+        self._kept = Kept()
+        self._look = asyncio.Event()
+        self._domains: list[str] = []
+        self._after: float | None = None
+        self._places = 0
+        self._number = 0
+        self._asked_by_multicast = False
+        configurator.followers.append(self._heard)
+
+    # -- life
+
+    def check(self) -> None:
+        """Somebody says that there is something new (check-sync)."""
+        self._look.set()
+
+    def network_changed(self) -> None:
+        """Another network may say where the configuration lies, while nobody has said so."""
+        if not self._kept.url:
+            self._look.set()
+
+    async def run(self) -> None:
+        """Rounds for ever; none while nothing can be kept."""
+        if self._configurator.closed:
+            log.info("configuration from the network: passed over: %s", self._configurator.closed)
+            return
+        self.load()
+        poll = Poll(self._door().serial or self._door().mac, self._ids)
+        while True:
+            while self._configurator.busy:  # noqa: ASYNC110 - a file can wait
+                await asyncio.sleep(QUIET)
+            self._look.clear()
+            if not self._kept.boot:
+                await self._keep(boot=_boot(), began=_uptime())
+            found = await self.round()
+            wait = (
+                poll.after_success(_seconds_of_day())
+                if found or not self._places
+                else poll.after_failure(self._after)
+            )
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._look.wait()
+
+    def load(self) -> None:
+        """Take in what is kept."""
+        with contextlib.suppress(msgspec.ValidationError):
+            self._kept = msgspec.convert(self._configurator.remembered(PART) or {}, Kept)
+
+    # -- one round
+
+    async def round(self) -> bool:
+        """Look once; whether there was a file that counts."""
+        settings = self._configurator.settings.provisioning
+        door = self._door()
+        self._after, self._places, self._domains = None, 0, []
+        discovery = Discovery(
+            confirmed=self._kept.url,
+            typed=settings.url,
+            claimed=bool(self._trust(private=False).owners),
+            mode=settings.discovery,
+            placeholders=door,
+        )
+        outputs = discovery.start()
+        while True:
+            for output in outputs:
+                match output:
+                    case Line(text):
+                        self._tell(text)
+                    case Over(place):
+                        return place is not None
+                    case Ask(source):
+                        places, said = await self._ask(source, door)
+                        outputs = discovery.answered(source, places, said)
+                    case Try(place):
+                        self._places += 1
+                        outputs = discovery.tried(place, await self._tried(place))
+
+    async def _ask(self, source: Source, door: Placeholders) -> tuple[list[Location], str]:
+        """What the network says, and that in a few words."""
+        match source:
+            case "dhcp":
+                return await self._ask_dhcp()
+            case "multicast":
+                return await self._ask_by_multicast(door)
+            case "dns-sd":
+                asked = [await dns_sd.ask(domain) for domain in self._domains[:2]]
+                places = [place for each in asked for place in each]
+                said = "" if self._domains else "no domain to ask in"
+                return places, said or _said(places)
+
+    async def _ask_dhcp(self) -> tuple[list[Location], str]:
+        heard: list[Offered] = []
+        silences = await ask_everywhere(self._ids, heard.append)
+        for offered in heard:
+            self._domains.extend(offered.domains)
+        places = [place for offered in heard for place in offered.locations]
+        return places, "; ".join([*map(described, heard), *silences])
+
+    async def _ask_by_multicast(self, door: Placeholders) -> tuple[list[Location], str]:
+        if self._asked_by_multicast:
+            return [], "asked once since the start already"
+        self._asked_by_multicast = True
+        addresses = [each.address for each in dhcp.interfaces() if each.address]
+        asked = await asyncio.gather(
+            *(multicast.ask(self._ids, address, door) for address in addresses),
+            return_exceptions=True,
+        )
+        places = [place for each in asked if isinstance(each, list) for place in each]
+        return places, _said(places)
+
+    async def _tried(self, place: Location) -> str:
+        """Fetch, judge, apply; why not, or ""."""
+        credentials = self._credentials()
+        etag = self._kept.etag if place.url == self._kept.url else ""
+        answer = await https.fetch(place.url, etag, credentials)
+        match answer.result:
+            case Unchanged():
+                return ""
+            case Failed(why, after):
+                self._after = after if self._after is None else max(self._after, after or 0.0)
+                return why
+            case fetched:
+                pass
+        sha256 = hashlib.sha256(fetched.body).hexdigest()
+        if sha256 == self._kept.sha256:
+            return ""
+        try:
+            accepted = read_signed(
+                fetched.body, self._names(), self._trust(private=answer.private), _wall(), BUILT
+            )
+            contents = {}
+            for named in accepted.manifest.files:
+                part = (await https.fetch(urljoin(fetched.url, named.name), "", credentials)).result
+                if isinstance(part, Failed):
+                    return f"{named.name}: {part.why}"
+                contents[named.name] = part.body if not isinstance(part, Unchanged) else b""
+            raw = assembled(accepted, contents)
+            if self._apply:
+                await self._take(accepted, raw, place.url, fetched.etag, sha256)
+        except ProtocolError as fault:
+            return fault.reason
+        except DoorstationError as fault:
+            return str(fault)
+        return ""
+
+    async def _take(
+        self, accepted: Accepted, raw: dict[str, object], url: str, etag: str, sha256: str
+    ) -> None:
+        """Let the door run with a file. Raises SettingsError, Refused, StoreError."""
+        owners = self._kept.owners
+        if (owner := accepted.new_owner) is not None:
+            owners = {owner.kid: owner.text}
+        kept = msgspec.structs.replace(
+            self._kept,
+            url=url, etag=etag, sha256=sha256, serial=accepted.manifest.serial, owners=owners,
+        )  # fmt: skip
+        self._number = await self._configurator.replace(
+            raw,
+            by=accepted.kid,
+            how=f"file {accepted.manifest.serial}",
+            needs_word=False,
+            origin="provisioned",
+            kept={PART: msgspec.to_builtins(kept)},
+        )
+        self._kept = kept
+        if owner is not None:
+            log.warning("key %s is this door's owner now, by %s", owner.kid, accepted.rule)
+            fields = {"kid": owner.kid, "rule": accepted.rule, "url": url}
+            self._configurator.audit("owner", fields)
+
+    def _heard(self, kind: str, number: int, why: str) -> None:
+        if kind == "reset":
+            self._kept = Kept()
+            self._asked_by_multicast = False
+            self._look.set()
+        elif kind == "rolled_back" and number == self._number:
+            # Its serial stays: the same file is not tried again every day.
+            self._tell(f"passed over: {self._kept.url}: {why}")
+
+    async def _keep(self, **changes: object) -> None:
+        self._kept = msgspec.structs.replace(self._kept, **changes)
+        with contextlib.suppress(DoorstationError):
+            await self._configurator.remember(PART, msgspec.to_builtins(self._kept))
+
+    # -- who we are, and whom we trust
+
+    def _trust(self, *, private: bool) -> Trust:
+        settings = self._configurator.settings
+        keys = [*self._kept.owners.values()]
+        keys += [key.public for key in settings.keys.values() if key.role == "owner"]
+        owners = [PublicKey.parse(key) for key in keys]
+        here = self._kept.boot == _boot()
+        return Trust(
+            owners={owner.kid: owner for owner in owners},
+            fingerprint=settings.provisioning.fingerprint,
+            first_use=settings.provisioning.first_use,
+            since_reset=_uptime() - self._kept.began if here else float("inf"),
+            private_source=private,
+            serial=self._kept.serial,
+        )
+
+    def _credentials(self) -> https.Credentials:
+        settings = self._configurator.settings
+        tls = settings.tls
+        return https.Credentials(settings.provisioning.ca_file, tls.certificate, tls.key)
+
+    def _names(self) -> frozenset[str]:
+        macs = {each.mac.hex() for each in dhcp.interfaces()}
+        orders = self._configurator.remembered("orders")
+        uuid = orders.get("door", "") if isinstance(orders, dict) else ""
+        return frozenset(name for name in ("*", uuid, *macs) if name)
+
+    def _door(self) -> Placeholders:
+        first = next(iter(dhcp.interfaces()), None)
+        return Placeholders(
+            mac=first.mac.hex() if first is not None else "",
+            serial=_of_board("serial-number"),
+            model=_of_board("model").replace(" ", "-") or "generic",
+            version=__version__,
+        )
+
+
+def _said(places: list[Location]) -> str:
+    return "; ".join(f"{place.url} ({place.option})" for place in places) or "no answer"
+
+
+def _of_board(name: str) -> str:
+    """What the board's device tree says of it; "" without one."""
+    try:
+        text = Path("/proc/device-tree", name).read_text("ascii", "replace")
+    except OSError:
+        return ""
+    return text.rstrip("\0\n")
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return socket.gethostname()
+
+
+def _uptime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _wall() -> float | None:
+    """The clock, None while it is not set: a board without a battery starts in the past."""
+    now = time.time()
+    return now if now > BUILT else None
+
+
+def _seconds_of_day() -> float:
+    now = datetime.datetime.now(datetime.UTC)
+    return now.hour * 3600.0 + now.minute * 60 + now.second

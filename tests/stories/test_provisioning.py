@@ -1,0 +1,343 @@
+"""Signed files from the network: a door is claimed and kept up to date; nobody else gets in.
+
+Each attack is tried on a real door by a real server, and fails.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doorstation.provision.files import MAX_FILE
+from doorstation.provision.jws import PrivateKey
+
+from tests.support.dhcp import dhcp_server
+from tests.support.files import WebServer, signed, web_server
+from tests.support.lab import Lab, lab
+from tests.support.station import Station, doorstation, station, toml
+from tests.support.tls import Authority
+
+OWNER, ROGUE = PrivateKey.new(), PrivateKey.new()
+QUIET = {"audio": {"country": "fr"}}
+"""Settings that show that a file was applied."""
+
+
+@pytest.fixture
+def network() -> Iterator[Lab]:
+    with lab() as made:
+        yield made
+
+
+@pytest.fixture
+def web(network: Lab, tmp_path: Path) -> Iterator[WebServer]:
+    with web_server(network, tmp_path / "web", network.address()) as server:
+        yield server
+
+
+def door_settings(tmp_path: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "peers.indoor.uri": "sip:198.18.0.99",
+        "provisioning.state": str(tmp_path / "state"),
+        **{key.replace("__", "."): value for key, value in more.items()},
+    }
+
+
+CLAIMED: Mapping[str, Any] = {
+    "keys__owner": {"public": OWNER.public.text, "role": "owner"},
+}
+
+
+def wait_line(door: Station, text: str, seconds: float = 20.0) -> None:
+    door.process.ready(lambda: text in door.process.log_text(), f"says {text!r}", seconds)
+
+
+def refused(network: Lab, tmp_path: Path, url: str, why: str, **more: Any) -> str:
+    """A claimed door that was given a place passes it over for this reason; its log."""
+    settings = door_settings(tmp_path, **{**CLAIMED, "provisioning__url": url, **more})
+    with station(network, tmp_path / "door", settings) as door:
+        wait_line(door, why)
+        assert not door.events("configuration")
+        return door.process.log_text()
+
+
+# -- as it should be
+
+
+def test_door_without_an_owner_is_claimed_by_the_first_key_and_says_so(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    url = web.put("door.json", signed(OWNER, settings=QUIET))
+    settings = door_settings(tmp_path, provisioning__first_use=True)
+    with (
+        dhcp_server(network, tmp_path, f"dhcp-option-force=160,{url}"),
+        station(network, tmp_path / "door", settings) as door,
+    ):
+        wait_line(door, f"used: {url} (160)")
+        door.wait_event("configuration", state="confirmed")
+        text = door.process.log_text()
+        assert f"key {OWNER.public.kid} is this door's owner now, by first use" in text
+        assert "asked: dhcp" in text
+
+
+def test_key_whose_fingerprint_the_door_was_given_becomes_its_owners(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    url = web.put("door.json", signed(OWNER, settings=QUIET))
+    settings = door_settings(
+        tmp_path, provisioning__fingerprint=OWNER.public.kid, provisioning__url=url
+    )
+    with station(network, tmp_path / "door", settings) as door:
+        wait_line(door, f"used: {url} (typed)")
+        door.wait_event("configuration", state="confirmed")
+        assert "owner now, by fingerprint" in door.process.log_text()
+
+
+def test_files_of_a_list_are_laid_over_each_other(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    parts = {
+        "common.json": json.dumps({"audio": {"country": "de"}, "door": {"max_call": 60}}).encode(),
+        "model.json": json.dumps(QUIET).encode(),
+    }
+    for name, content in parts.items():
+        web.put(name, content)
+    files = [{"name": n, "sha256": hashlib.sha256(c).hexdigest()} for n, c in parts.items()]
+    url = web.put("door.jws", signed(OWNER, files=files))
+    settings = door_settings(tmp_path, **CLAIMED, provisioning__url=url)
+    with station(network, tmp_path / "door", settings) as door:
+        found = door.wait_event("configuration", state="confirmed")
+        assert found["keys"] == "audio.country, door.max_call"
+
+
+def test_file_that_is_the_same_costs_one_answer_without_a_body(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    url = web.put("door.jws", signed(OWNER, settings=QUIET))
+    settings = door_settings(tmp_path, **CLAIMED, provisioning__url=url)
+    with station(network, tmp_path / "door", settings) as door:
+        door.wait_event("configuration", state="confirmed")
+    with station(network, tmp_path / "door", settings) as door:
+        wait_line(door, f"used: {url} (confirmed)")
+        assert not door.events("configuration", state="staged")[1:]
+    first, second = web.requests()
+    assert first == "door.jws"
+    assert second.startswith('door.jws "')
+
+
+def test_door_shows_its_certificate_to_a_server_that_asks(network: Lab, tmp_path: Path) -> None:
+    authority, address = Authority(tmp_path), network.address()
+    mine = authority.issue("door.test")
+    with web_server(
+        network, tmp_path / "web", address, authority.issue(address), clients=authority
+    ) as web:
+        url = web.put("door.jws", signed(OWNER, settings=QUIET))
+        settings = door_settings(
+            tmp_path, **CLAIMED, provisioning__url=url, provisioning__ca_file=authority.ca,
+            tls__certificate=mine.certificate, tls__key=mine.key,
+        )  # fmt: skip
+        with station(network, tmp_path / "door", settings) as door:
+            door.wait_event("configuration", state="confirmed")
+
+
+def test_doctor_says_what_the_network_offers_and_what_of_it_counts(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    url = web.put("door.jws", signed(OWNER, settings=QUIET))
+    config = tmp_path / "door.toml"
+    config.write_text(
+        toml({"board.kind": "fake", "peers.indoor.uri": "sip:198.18.0.99",
+              "provisioning.fingerprint": OWNER.public.kid})
+    )  # fmt: skip
+    options = (f"dhcp-option-force=160,{url}", "dhcp-option-force=120,10.0.0.5")
+    with dhcp_server(network, tmp_path, *options):
+        said = doorstation("doctor", "network", "--config", str(config))
+    assert "SIP servers: used: 10.0.0.5" in said.stdout
+    assert f"configuration: used: {url} (160)" in said.stdout
+    assert said.returncode == 0
+    none = doorstation("doctor", "network", "--json", "--config", str(config))
+    assert none.returncode == 1
+    assert json.loads(none.stdout.splitlines()[-1]) == {
+        "step": "configuration", "line": "no configuration from the network"
+    }  # fmt: skip
+
+
+# -- attacks
+
+
+def test_claimed_door_ignores_everything_that_is_discovered(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    url = web.put("door.jws", signed(ROGUE, settings=QUIET))
+    settings = door_settings(tmp_path, **CLAIMED, provisioning__first_use=True)
+    with (
+        dhcp_server(network, tmp_path, f"dhcp-option-force=160,{url}"),
+        station(network, tmp_path / "door", settings) as door,
+    ):
+        wait_line(door, "passed over: the network: the door has an owner")
+        wait_line(door, "no configuration from the network")
+    assert web.requests() == []
+
+
+def test_rogue_file_only_wastes_a_fetch_where_nobody_is_taken_by_first_use(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    url = web.put("door.jws", signed(ROGUE, settings=QUIET))
+    with (
+        dhcp_server(network, tmp_path, f"dhcp-option-force=160,{url}"),
+        station(network, tmp_path / "door", door_settings(tmp_path)) as door,
+    ):
+        wait_line(door, "this door has no owner yet, and takes none by itself")
+        assert not door.events("configuration")
+    assert web.requests() == ["door.jws"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"account": {"user": "x", "password": "y", "domain": "evil.test"}, "keys": {}},
+        {"relays": {"door": {"pin": 5}}},
+        {"commanders": {"mallory": {"password": "long enough for it"}}},
+        {"provisioning": {"discovery": "always"}},
+    ],
+)
+def test_first_use_sets_no_pins_users_keys_or_ways_in(
+    network: Lab, tmp_path: Path, web: WebServer, settings: dict[str, Any]
+) -> None:
+    settings.pop("keys", None)
+    if "account" in settings:
+        settings = {"tls": {"ca_file": "/tmp/rogue.pem"}}
+    url = web.put("door.jws", signed(ROGUE, settings=settings))
+    first_use = door_settings(tmp_path, provisioning__first_use=True, provisioning__url=url)
+    with station(network, tmp_path / "door", first_use) as door:
+        wait_line(door, "not by a key that nobody has confirmed")
+        assert not door.events("configuration")
+
+
+def test_redirection_from_https_to_http_is_not_followed(network: Lab, tmp_path: Path) -> None:
+    authority, address = Authority(tmp_path), network.address()
+    with web_server(network, tmp_path / "web", address, authority.issue(address)) as web:
+        web.put("door.jws.redirect", f"http://{address}/door.jws".encode())
+        refused(
+            network, tmp_path, f"{web.url}/door.jws",
+            "redirected from https to what nobody protects",
+            provisioning__ca_file=authority.ca,
+        )  # fmt: skip
+
+
+def test_circle_of_redirections_ends(network: Lab, tmp_path: Path, web: WebServer) -> None:
+    web.put("door.jws.redirect", b"/door.jws")
+    refused(network, tmp_path, f"{web.url}/door.jws", "more than 3 redirections")
+    assert len(web.requests()) == 4
+
+
+def test_endless_file_is_not_read_to_its_end(network: Lab, tmp_path: Path, web: WebServer) -> None:
+    url = web.put("door.jws", os.urandom(4 * MAX_FILE))
+    refused(network, tmp_path, url, f"more than {MAX_FILE} bytes")
+
+
+def test_server_that_never_answers_is_left(network: Lab, tmp_path: Path, web: WebServer) -> None:
+    web.put("door.jws.slow", b"")
+    refused(network, tmp_path, f"{web.url}/door.jws", "no file within 5 s")
+
+
+def test_certificate_of_another_name_is_refused(network: Lab, tmp_path: Path) -> None:
+    authority, address = Authority(tmp_path), network.address()
+    with web_server(network, tmp_path / "web", address, authority.issue("other.test")) as web:
+        url = web.put("door.jws", signed(OWNER, settings=QUIET))
+        refused(
+            network, tmp_path, url, "certificate verify failed", provisioning__ca_file=authority.ca
+        )
+    assert web.requests() == []
+
+
+def test_certificate_of_an_unknown_authority_is_refused(network: Lab, tmp_path: Path) -> None:
+    authority, address = Authority(tmp_path), network.address()
+    with web_server(network, tmp_path / "web", address, authority.issue(address)) as web:
+        url = web.put("door.jws", signed(OWNER, settings=QUIET))
+        refused(network, tmp_path, url, "certificate verify failed")
+
+
+def test_old_file_with_a_good_signature_is_refused(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    url = web.put("door.jws", signed(OWNER, 7, settings=QUIET))
+    settings = door_settings(tmp_path, **CLAIMED, provisioning__url=url)
+    with station(network, tmp_path / "door", settings) as door:
+        door.wait_event("configuration", state="confirmed")
+    web.put("door.jws", signed(OWNER, 6, settings={"audio": {"country": "de"}}))
+    with station(network, tmp_path / "door", settings) as door:
+        wait_line(door, "serial 6: 7 was taken already")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (signed(OWNER, sub="b827eb000000", settings=QUIET), "for another door"),
+        (signed(ROGUE, settings=QUIET), "signed by no owner of this door"),
+        (json.dumps(QUIET).encode(), "passed over: http://"),
+        (signed(OWNER, settings=QUIET)[:-4] + b"AAAA", "passed over: http://"),
+        (signed(OWNER, expires=1_790_000_001, settings=QUIET), "expired"),
+    ],
+    ids=["another-door", "another-key", "unsigned", "broken-signature", "expired"],
+)
+def test_file_that_is_not_for_us_or_not_the_owners_is_refused(
+    network: Lab, tmp_path: Path, web: WebServer, content: bytes, why: str
+) -> None:
+    refused(network, tmp_path, web.put("door.jws", content), why)
+
+
+def test_part_that_is_not_the_one_that_was_signed_is_refused(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    web.put("common.json", json.dumps(QUIET).encode())
+    files = [{"name": "common.json", "sha256": "0" * 64}]
+    url = web.put("door.jws", signed(OWNER, files=files))
+    refused(network, tmp_path, url, "common.json: not the file that was signed")
+
+
+PNP_HOST = """
+import socket, struct, sys
+address, url = sys.argv[1:]
+link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+link.bind(("224.0.1.75", 5060))
+group = socket.inet_aton("224.0.1.75") + socket.inet_aton(address)
+link.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+print("ready", flush=True)
+while True:
+    data, source = link.recvfrom(9000)
+    lines = dict(line.split(": ", 1) for line in data.decode().split("\\r\\n")[1:] if ": " in line)
+    head = [f"NOTIFY sip:door@{source[0]}:{source[1]} SIP/2.0",
+            f"Via: SIP/2.0/UDP {address}:5060;branch=z9hG4bK1", f"From: {lines['To']};tag=9",
+            f"To: {lines['From']}", f"Call-ID: {lines['Call-ID']}", "CSeq: 1 NOTIFY",
+            "Event: ua-profile", "Content-Type: application/url", f"Content-Length: {len(url)}"]
+    answer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    answer.bind((address, 5060))
+    answer.sendto("\\r\\n".join([*head, "", url]).encode(), source)
+    answer.close()
+"""
+
+
+@pytest.mark.parametrize("key", [OWNER, ROGUE], ids=["owner", "rogue"])
+def test_host_that_answers_by_multicast_is_asked_and_its_file_judged(
+    network: Lab, tmp_path: Path, web: WebServer, key: PrivateKey
+) -> None:
+    url = web.put("door.jws", signed(key, settings=QUIET))
+    host = tmp_path / "host.py"
+    host.write_text(PNP_HOST)
+    command = (sys.executable, str(host), network.address(), url)
+    with network.program(*command, directory=tmp_path, log="host.log") as rogue:
+        rogue.ready(lambda: "ready" in rogue.log_text(), "listens")
+        settings = door_settings(tmp_path, provisioning__fingerprint=OWNER.public.kid)
+        with (
+            dhcp_server(network, tmp_path),
+            station(network, tmp_path / "door", settings) as door,
+        ):
+            wait_line(door, "asked: multicast")
+            if key is OWNER:
+                door.wait_event("configuration", state="confirmed")
+            else:
+                wait_line(door, "not the key whose fingerprint this door was given")
