@@ -276,6 +276,12 @@ def _print_status(status: object) -> None:
         print(f"relay {name}  {'on' if relay['on'] else 'off'}  {relay['pulses']} pulses")
     for name, led in status["leds"].items():
         print(f"led {name}  {led['pattern']}")
+    configuration = status["configuration"]
+    if configuration["pending"] is not None:
+        waits = ", which waits for the end of a call" if configuration["waiting"] else ""
+        print(f"configuration  change {configuration['pending']} is being tried{waits}")
+    if configuration["fault"]:
+        print(printable(f"configuration  fault: {configuration['fault']}"))
     for name, version in status["versions"].items():
         print(f"{name}  {version}")
 

@@ -14,7 +14,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
@@ -175,7 +175,7 @@ class Configurator:
             await asyncio.wait(tasks, timeout=CLOSE_WITHIN)
         for task in tasks:
             task.cancel()
-        if isinstance(self._disk, ThreadPoolExecutor):
+        if self._disk is not None:
             self._disk.shutdown(wait=False, cancel_futures=True)
 
     # -- looking
@@ -484,6 +484,8 @@ class Configurator:
 
     async def _on_disk(self, act: Callable[[], T]) -> T:
         if self._disk is None:
+            from concurrent.futures.thread import ThreadPoolExecutor  # a door that starts has none
+
             self._disk = ThreadPoolExecutor(1, thread_name_prefix="configuration")
         return await asyncio.get_running_loop().run_in_executor(self._disk, act)
 

@@ -135,6 +135,7 @@ def test_a_call_that_is_up_is_let_end_first(
         door.wait_status(lambda status: bool(status["calls"]), "a call")
         typed = Typed(lambda: door.config("set", 'sip.display_name="Gate"'))
         door.wait_status(lambda status: status["configuration"]["waiting"], "a change that waits")
+        assert "change 1 is being tried, which waits for" in door.ctl("status").stdout
         assert door.status()["calls"], "the call goes on"
         door.command("hangup")
         assert typed.result().returncode == 0
@@ -231,6 +232,7 @@ def test_a_disk_that_takes_nothing_is_a_fault_and_the_door_works(
         done = door.config("set", "audio.speaker_gain=-6.0")
         assert done.returncode == 1
         eventually(lambda: door.status()["configuration"]["fault"], "the fault is shown", 5)
+        assert "configuration  fault: " in door.ctl("status").stdout
         door.press()
         door.wait_status(lambda status: bool(status["calls"]), "the door rings all the same")
         door.command("hangup")
