@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
+import alsaaudio
 import pytest
 from doorboard.alsa import AlsaAudioPort, mixer_device, sound_cards
 from doorboard.fake import VISITOR
@@ -185,3 +186,35 @@ def test_a_closed_port_may_be_closed_again_and_opened(port: AlsaAudioPort) -> No
     port.close()
     port.open()
     assert len(port.read()) == 320
+
+
+class Insisting:
+    """alsaaudio's PCM of a card that knows 48 kHz only."""
+
+    def __init__(self, kind: int, mode: int, *, periodsize: int, **asked: object) -> None:
+        self.periodsize = periodsize
+        self.asked = asked
+
+    def info(self) -> dict[str, object]:
+        return {
+            "rate": 48000,
+            "channels": 1,
+            "format": alsaaudio.PCM_FORMAT_S16_LE,
+            "period_size": self.periodsize,
+            "buffer_size": 4 * self.periodsize,
+        }
+
+    def close(self) -> None: ...
+    def drop(self) -> None: ...
+
+
+@pytest.mark.parametrize("asked", [8000, 16000, 44100, 48000])
+def test_a_card_that_runs_at_48_khz_only_is_used_at_48_khz(
+    asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alsaaudio, "PCM", Insisting)
+    monkeypatch.setattr(AlsaAudioPort, "_start", lambda self: None)
+    port = AlsaAudioPort("hw:Codec", rate=asked)
+    port.open()
+    assert (port.rate, port.period) == (48000, 960)
+    port.close()

@@ -30,6 +30,9 @@ GOOD = CallStatistics(
     mos_cq=4.3,
     echo_db=None,
     echo_late=False,
+    overruns=1,
+    underruns=3,
+    card_lost_seconds=0.2,
     remote_lost=1,
     remote_jitter_ms=1.0,
     remote_discarded_percent=None,
@@ -65,6 +68,8 @@ GOOD = CallStatistics(
             {"round_trip_ms": 400.0, "delay_ms": 60.0, "remote_delay_ms": 150},
             "610 ms there and back",
         ),
+        ({"overruns": 20, "underruns": 17}, "the sound card stumbled 37 times"),
+        ({"card_lost_seconds": 12.4}, "no sound card for 12 s"),
         ({"echo_db": 12.3}, "echo only 12 dB down"),
         (
             {"echo_db": 0.0, "echo_late": True},

@@ -715,6 +715,23 @@ async def test_an_overrun_moves_the_timestamps_on(door: Door, phone: Phone) -> N
     assert stamps[2] - stamps[1] == 11 * 160
 
 
+async def test_what_the_card_did_in_a_call_is_told_with_it(door: Door, phone: Phone) -> None:
+    door.port.overruns = 5
+    door.port.underruns = 7
+    first = door.call(phone)
+    await door.step(20)
+    door.port.overruns += 2
+    door.port.underruns += 1
+    await door.step(20)
+    door.port.fault = "unplugged"
+    await door.step(100)
+    statistics = first.statistics()
+    assert statistics is not None
+    assert (statistics.overruns, statistics.underruns) == (2, 1)
+    assert statistics.card_lost_seconds == pytest.approx(2.0, abs=0.2)
+    assert statistics.sent >= 135, "the call lives"
+
+
 async def test_xruns_are_told_also_when_the_card_is_closed(door: Door) -> None:
     assert door.media.xruns == (0, 0)
     door.media.play(BEEP)

@@ -106,6 +106,17 @@ class EchoSeen(Protocol):
     def late(self) -> bool: ...
 
 
+class CardSeen(NamedTuple):
+    """What the sound card did during a call, as who drives it tells.
+
+    `overruns`: how often the microphone lost sound; `underruns`: the loudspeaker had none.
+    """
+
+    overruns: int = 0
+    underruns: int = 0
+    seconds_lost: float = 0.0
+
+
 class Datagram(NamedTuple):
     """To be sent: from the RTCP socket if `rtcp`, else from the RTP socket."""
 
@@ -154,7 +165,8 @@ class CallStatistics(msgspec.Struct, frozen=True):
     `encryption`: the SRTP suite; "" for plain sound. `burst_…`: as RFC 3611 4.7.2 has it.
     `mos_lq`, `mos_cq`: opinion of listening and of talking with each other, estimated, 1 to 4.4.
     `echo_db`: by how much the loudspeaker's echo was turned down; `echo_late`: it came before its
-    reference, so it was not. `remote_…`: what the far end says about how it hears us.
+    reference, so it was not. `card_lost_seconds`: without a sound card. `remote_…`: what the
+    far end says about how it hears us.
     """
 
     seconds: float
@@ -181,6 +193,9 @@ class CallStatistics(msgspec.Struct, frozen=True):
     mos_cq: float | None
     echo_db: float | None
     echo_late: bool
+    overruns: int
+    underruns: int
+    card_lost_seconds: float
     remote_lost: int | None
     remote_jitter_ms: float | None
     remote_discarded_percent: float | None
@@ -343,6 +358,7 @@ class CallAudio:
         "_trusted",
         "_unauthentic",
         "_up",
+        "card",
         "echo",
         "loudspeaker_level",
         "microphone_level",
@@ -365,6 +381,7 @@ class CallAudio:
         self.loudspeaker_level = Level()
         self.echo: EchoSeen | None = None
         """To be told by who cancels it."""
+        self.card = CardSeen()
         self._talk = quality.TalkLevel()
         self._ids = ids
         self._cname = (cname or ids.token()).encode()[:255]
@@ -795,6 +812,9 @@ class CallAudio:
             mos_cq=None if rating is None else round(quality.mos(rating[1]), 1),
             echo_db=None if echo is None else echo.erle_db,
             echo_late=echo is not None and echo.late,
+            overruns=self.card.overruns,
+            underruns=self.card.underruns,
+            card_lost_seconds=round(self.card.seconds_lost, 1),
             remote_lost=self._remote_lost,
             remote_jitter_ms=None
             if self._remote_lost is None

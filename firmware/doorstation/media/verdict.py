@@ -23,6 +23,12 @@ ECHO_HEARD: Final = 20.0
 DEAD_MICROPHONE: Final = -75.0
 """dBFS: the noise of any microphone that works is louder."""
 
+CARD_MISSED: Final = 1.0
+"""Seconds."""
+
+STUMBLE_EVERY: Final = 10.0
+"""Seconds of a call that forgive one xrun: a short gap, heard if one listens for it."""
+
 SILENT_FAR_END: Final = -75.0
 
 
@@ -37,6 +43,10 @@ def verdict(of: CallStatistics) -> str:
 
 
 def _faults(of: CallStatistics) -> Iterator[str]:
+    if of.card_lost_seconds >= CARD_MISSED:
+        yield f"no sound card for {of.card_lost_seconds:.0f} s"
+    if of.overruns + of.underruns > of.seconds / STUMBLE_EVERY:
+        yield f"the sound card stumbled {of.overruns + of.underruns} times"
     if not of.received:
         yield _why_nothing(of)
     if not of.sent:

@@ -80,6 +80,7 @@ from doorstation.media.engine import (
     AgreedAudio,
     CallAudio,
     CallStatistics,
+    CardSeen,
     Datagram,
     KeysAgreed,
     KeysRefused,
@@ -567,6 +568,7 @@ class _Leg:
         "send_to",
         "sink",
         "sockets",
+        "xruns_before",
     )
 
     def __init__(
@@ -579,6 +581,7 @@ class _Leg:
         self.ended: float | None = None
         self.send_errors = 0
         self.sink: Sink | None = None
+        self.xruns_before: tuple[int, int] | None = None
         self.use(sockets.address)
 
     def use(self, remote: str) -> None:
@@ -644,6 +647,17 @@ class _Leg:
                 (self.sockets.rtcp if rtcp else self.sockets.rtp).sendto(data, to)
             except OSError:
                 self.send_errors += 1
+
+    def watch_card(self, card: "_Card") -> None:
+        """Count what it did since this call began."""
+        overruns, underruns = card.xruns
+        if self.xruns_before is None:
+            self.xruns_before = overruns, underruns
+        before = self.xruns_before
+        lost = self.audio.card.seconds_lost
+        if card.state == "lost":
+            lost += _UPKEEP_TICKS * PERIOD
+        self.audio.card = CardSeen(overruns - before[0], underruns - before[1], lost)
 
     def trace(
         self,
@@ -907,11 +921,13 @@ class _Worker:
             if self.path is not None and not self._legs:
                 self.path.call_began(self.card.delay)
             leg.sink = self.sink
+            leg.watch_card(self.card)
             self._legs.append(leg)
             self._idle_ticks = 0
 
     def end(self, leg: _Leg) -> None:
         now = self._clock()
+        leg.watch_card(self.card)
         leg.send(leg.audio.bye(now))
         self._occurrences(leg)
         leg.ended = now
@@ -1073,6 +1089,7 @@ class _Worker:
             seen = None if path is None else path.canceller.figures()
             for leg in legs:
                 leg.audio.echo = seen
+                leg.watch_card(card)
                 leg.upkeep(now)
             if path is not None and path.canceller.occurred:
                 self._echo_occurred(path.canceller)

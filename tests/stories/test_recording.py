@@ -1,0 +1,72 @@
+"""Somebody has a call recorded, to find out why it sounds bad."""
+
+import tarfile
+import wave
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doorstation.media.pcm import audioop
+
+from tests.support.lab import Lab, eventually
+from tests.support.peers import baresip
+from tests.support.sounds import RATE, likeness, read_pcm
+from tests.support.station import station
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_the_next_call_is_recorded_on_request_with_both_voices_and_its_packets(
+    town: Lab, tmp_path: Path, visitor: Path, resident: Path, encrypted: bool
+) -> None:
+    folder = tmp_path / "recordings"
+    with baresip(town, tmp_path / "indoor", "indoor", source=resident) as phone:
+        settings: Mapping[str, Any] = {
+            "peers.indoor.uri": phone.uri,
+            "audio.microphone": str(visitor),
+            "audio.echo": "off",
+            "audio.noise_suppression": False,
+            "audio.gain_control": False,
+            "audio.srtp": "optional" if encrypted else "off",
+            "recording.folder": str(folder),
+            "buttons.call.steps": [{"ring": ["indoor"]}],
+        }
+        with station(town, tmp_path / "door", settings) as door:
+            assert door.status()["recording"] is None
+            door.command("record", action="start")
+            assert door.status()["recording"]["state"] == "waiting"
+            door.press()
+            call = door.wait_call("connected")
+            told = door.wait_event("recording")
+            assert told["call"] == call["id"]
+            assert door.status()["recording"] == {
+                "state": "on",
+                "call": call["id"],
+                "file": told["file"],
+            }
+            eventually(
+                lambda: (door.calls()[0]["statistics"] or {}).get("received", 0) > 150, "sound"
+            )
+            phone.hangup()
+            door.wait_idle()
+            file = folder / told["file"]
+            eventually(file.exists, "the file")
+            assert file.stat().st_mode & 0o777 == 0o600
+            with tarfile.open(file) as tar:
+                tar.extractall(tmp_path, filter="data")
+            with wave.open(str(tmp_path / "sound.wav")) as wav:
+                assert (wav.getnchannels(), wav.getframerate()) == (4, 16000)
+                seconds = wav.getnframes() / 16000
+                frames = wav.readframes(wav.getnframes())
+            assert seconds > 2.5
+            samples = array("h", frames)
+            microphone, _, sent, received = (
+                audioop.ratecv(samples[track::4].tobytes(), 2, 1, 16000, RATE, None)[0]
+                for track in range(4)
+            )
+            assert likeness(read_pcm(visitor), microphone) > 0.9
+            assert likeness(read_pcm(visitor), sent) > 0.9
+            assert likeness(read_pcm(resident), received) > 0.9
+            trace = (tmp_path / "packets.pcap").read_bytes()
+            assert len(trace) > 100 * seconds * 100
