@@ -687,7 +687,7 @@ def test_digits_may_come_by_info() -> None:
     assert house.last("code")["source"] == "info"
 
 
-def test_tones_in_the_sound_never_count() -> None:
+def test_tones_in_the_sound_do_not_count_unless_settings_say_so() -> None:
     house = House()
     house.talk()
     assert house.press("4711", source="inband") == []

@@ -88,15 +88,21 @@ def test_only_what_could_have_been_a_code_counts_as_a_guess(rule: str, guess: bo
 
 @pytest.mark.parametrize("source", ["rfc4733", "info", "inband", "", "INFO"])
 @pytest.mark.parametrize("in_call", [False, True])
-def test_digit_counts_from_the_call_by_signalling_only(in_call: bool, source: str) -> None:
-    decision = may_count(in_call=in_call, source=source)
-    assert decision.allowed == (in_call and source in {"rfc4733", "info"})
+@pytest.mark.parametrize("inband", [False, True])
+def test_digit_counts_from_the_call_by_signalling_or_as_tones_where_they_are_wanted(
+    in_call: bool, source: str, inband: bool
+) -> None:
+    decision = may_count(in_call=in_call, source=source, inband_digits=inband)
+    wanted = {"rfc4733", "info", "inband"} if inband else {"rfc4733", "info"}
+    assert decision.allowed == (in_call and source in wanted)
     if not decision.allowed:
         assert decision.rule == ("in_band" if in_call else "no_call")
 
 
 def test_digit_injected_by_another_host_never_counts() -> None:
-    assert may_count(in_call=True, source="stray") == Decision(False, "stray")
+    for inband in (False, True):
+        decision = may_count(in_call=True, source="stray", inband_digits=inband)
+        assert decision == Decision(False, "stray")
 
 
 @pytest.mark.parametrize(

@@ -15,20 +15,41 @@ from tests.support.peers import baresip
 from tests.support.sounds import RATE, likeness, read_pcm
 from tests.support.station import station
 
+TAG = 10
+"""Octets that SRTP adds."""
+
+
+def packet_sizes(trace: bytes) -> list[int]:
+    """Of the datagrams' contents."""
+    sizes: list[int] = []
+    at = 24
+    while at < len(trace):
+        length = int.from_bytes(trace[at + 8 : at + 12], "little")
+        sizes.append(length - 28)
+        at += 16 + length
+    assert at == len(trace)
+    return sizes
+
 
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_the_next_call_is_recorded_on_request_with_both_voices_and_its_packets(
     town: Lab, tmp_path: Path, visitor: Path, resident: Path, encrypted: bool
 ) -> None:
     folder = tmp_path / "recordings"
-    with baresip(town, tmp_path / "indoor", "indoor", source=resident) as phone:
+    with baresip(
+        town,
+        tmp_path / "indoor",
+        "indoor",
+        source=resident,
+        encryption="srtp-mand" if encrypted else "",
+    ) as phone:
         settings: Mapping[str, Any] = {
             "peers.indoor.uri": phone.uri,
             "audio.microphone": str(visitor),
             "audio.echo": "off",
             "audio.noise_suppression": False,
             "audio.gain_control": False,
-            "audio.srtp": "optional" if encrypted else "off",
+            "audio.srtp": "required" if encrypted else "off",
             "recording.folder": str(folder),
             "buttons.call.steps": [{"ring": ["indoor"]}],
         }
@@ -69,4 +90,6 @@ def test_the_next_call_is_recorded_on_request_with_both_voices_and_its_packets(
             assert likeness(read_pcm(visitor), sent) > 0.9
             assert likeness(read_pcm(resident), received) > 0.9
             trace = (tmp_path / "packets.pcap").read_bytes()
-            assert len(trace) > 100 * seconds * 100
+            sizes = packet_sizes(trace)
+            assert sizes.count(12 + 160 + (TAG if encrypted else 0)) > 200, "both ways"
+            assert sizes.count(12 + 160 + (0 if encrypted else TAG)) == 0

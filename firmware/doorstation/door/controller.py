@@ -193,6 +193,7 @@ class FarEnd(msgspec.Struct, frozen=True):
     uri: str
     may_open: bool
     short_codes: bool
+    inband_digits: bool
 
 
 class _Attempt(msgspec.Struct):
@@ -465,7 +466,11 @@ class Door:
         talk = _Talk(
             call=event.call,
             far_end=FarEnd(
-                target.peer or target.uri, target.uri, target.may_open, target.short_codes
+                target.peer or target.uri,
+                target.uri,
+                target.may_open,
+                target.short_codes,
+                target.inband_digits,
             ),
             since=now,
             button=attempt.plan.name,
@@ -520,7 +525,9 @@ class Door:
             self._outputs.append(RejectCall(event.call, reception.status))
             return
         # What a registrar says of its callers cannot be proved: they share one row of wrong codes.
-        far_end = FarEnd(event.peer, event.uri, caller.may_open, caller.short_codes)
+        far_end = FarEnd(
+            event.peer, event.uri, caller.may_open, caller.short_codes, caller.inband_digits
+        )
         talk = _Talk(call=event.call, far_end=far_end, since=now)
         if reception.answer == "accept":
             self._dispatch(Trigger.CALL_IN_ACCEPTED, now, _Cause(talk=talk))
@@ -544,7 +551,8 @@ class Door:
     def _handle_digit(self, event: DigitReceived, now: float) -> None:
         talk = self._talk if self._phase is Phase.TALKING else None
         in_call = talk is not None and talk.call == event.call
-        decision = may_count(in_call=in_call, source=event.source)
+        inband = talk is not None and talk.far_end.inband_digits
+        decision = may_count(in_call=in_call, source=event.source, inband_digits=inband)
         finished = None
         count = 0
         if decision.allowed and talk is not None and talk.entry is not None:

@@ -114,7 +114,8 @@ class CallEnded(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class DigitReceived:
-    """`source`: "rfc4733", "info", "inband" or "stray" (of another host); those never count."""
+    """`source`: "rfc4733", "info", "inband", which count where the far end's settings say so, or
+    "stray" (of another host), which never do."""
 
     call: str
     value: str = field(repr=False)

@@ -12,6 +12,7 @@ class Target(msgspec.Struct, frozen=True):
     needs_account: bool
     may_open: bool
     short_codes: bool
+    inband_digits: bool
 
 
 class PlannedStep(msgspec.Struct, frozen=True):
@@ -38,6 +39,7 @@ class PlannedStep(msgspec.Struct, frozen=True):
             needs_account=False,
             may_open=all(target.may_open for target in self.targets),
             short_codes=all(target.short_codes for target in self.targets),
+            inband_digits=all(target.inband_digits for target in self.targets),
         )
 
 
@@ -68,10 +70,14 @@ def _target(settings: Settings, text: str, short_codes: bool) -> Target:
     uri = settings.target_uri(text)
     name = next((name for name, peer in settings.peers.items() if peer.uri == uri), "")
     peer = settings.peers.get(name)
+    needs_account = settings.through_account(uri)
+    account = settings.account if needs_account else None
+    known = peer if peer is not None else account
     return Target(
         uri=uri,
         peer=name,
-        needs_account=settings.through_account(uri),
+        needs_account=needs_account,
         may_open=peer is None or peer.may_open,
         short_codes=short_codes or (peer is not None and peer.short_codes),
+        inband_digits=known is not None and known.inband_digits,
     )

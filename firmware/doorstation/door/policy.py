@@ -36,11 +36,14 @@ class CardAttempt(msgspec.Struct, frozen=True, kw_only=True):
     known: bool
 
 
-def may_count(*, in_call: bool, source: str) -> Decision:
-    """Whether a digit is taken into an entry. `in_call`: from the call that is connected now."""
+def may_count(*, in_call: bool, source: str, inband_digits: bool) -> Decision:
+    """Whether a digit is taken into an entry. `in_call`: from the call that is connected now.
+
+    `inband_digits`: tones in the far end's voice are digits, by its settings.
+    """
     if not in_call:
         return Decision(False, "no_call")
-    if source not in COUNTED_SOURCES:
+    if source not in COUNTED_SOURCES and not (source == "inband" and inband_digits):
         return Decision(False, "stray" if source == "stray" else "in_band")
     return Decision(True, "counted")
 
