@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -173,3 +175,13 @@ def test_file_that_is_no_tree_is_refused() -> None:
         accepted = read(signed(files=listed(common=content)))
         with pytest.raises(ProtocolError):
             assembled(accepted, {"common.json": content})
+
+
+def test_command_line_of_the_documentation_signs_a_file_that_is_taken(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs/provisioning.md"
+    script = page.read_text().partition("```sh\n")[2].partition("```")[0]
+    (tmp_path / "owner.pem").write_bytes(OWNER.pem)
+    subprocess.run(["sh", "-e", "-c", script], cwd=tmp_path, check=True)
+    trust = Trust(owners={}, fingerprint=OWNER.public.kid)
+    accepted = read_signed((tmp_path / "door.jws").read_bytes(), NAMES, trust, None, 0.0)
+    assert accepted.manifest.settings == {"audio": {"country": "at"}}
