@@ -8,7 +8,7 @@ import pytest
 
 from tests.media.test_inband import pause, tone
 from tests.support.lab import Lab, eventually
-from tests.support.peers import baresip
+from tests.support.peers import baresip, sipp
 from tests.support.station import CODE, station
 
 
@@ -45,3 +45,29 @@ def test_a_code_typed_as_tones_opens_where_tones_count(
                     lambda: (door.calls()[0]["statistics"] or {}).get("received", 0) > 180, "tones"
                 )
             assert door.pulses() == wanted
+
+
+def test_a_code_played_at_the_panel_opens_nothing_through_a_far_end_that_echoes(
+    town: Lab, tmp_path: Path, typed: Path
+) -> None:
+    with sipp(town, tmp_path / "sipp", "uas_answer", echoes=True, keys={"status": "200"}) as phone:
+        settings = {
+            "peers.gateway.uri": f"sip:gateway@{phone.address}:5060",
+            "peers.gateway.inband_digits": True,
+            "audio.microphone": str(typed),
+            "audio.codecs": ["PCMA"],
+            "audio.echo": "off",
+            "sip.port": 5080,
+            "buttons.call.steps": [{"ring": ["gateway"]}],
+        }
+        with station(town, tmp_path / "door", settings) as door:
+            door.press()
+            door.wait_call("connected")
+            eventually(
+                lambda: (door.calls()[0]["statistics"] or {}).get("received", 0) > 180, "echo"
+            )
+            assert door.calls()[0]["statistics"]["loudspeaker_dbfs"] > -40, "the tones came back"
+            assert door.new_events("digit") == []
+            assert door.pulses() == 0
+            door.command("hangup")
+            phone.finish()

@@ -553,12 +553,13 @@ def sipp(
     keys: Mapping[str, str] | None = None,
     port: int = 5060,
     address: str | None = None,
+    echoes: bool = False,
 ) -> Iterator[Sipp]:
     """Run tests/support/sipp/`scenario`.xml for `calls` calls.
 
     `target` ("address:port") is whom a `uac_` scenario calls; a `uas_` scenario waits for calls and
     is listening on return. `keys` fill [name] in the scenario; `pause_ms` is its <pause/>;
-    `address` is one that `lab.address` gave.
+    `address` is one that `lab.address` gave; with `echoes` all RTP goes back to who sent it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     address = address or lab.address()
@@ -573,6 +574,8 @@ def sipp(
     command += ["-trace_msg", "-message_file", str(directory / "messages.log")]
     command += ["-trace_err", "-error_file", str(directory / "errors.log")]
     command += ["-recv_timeout", "20000", "-cid_str", f"{scenario}-%u-%p@%s"]
+    if echoes:
+        command.append("-rtp_echo")
     if target:
         command.append(target)
     with lab.program(*command, directory=directory, log="sipp.log") as process:
