@@ -227,8 +227,10 @@ def test_a_disk_that_takes_nothing_is_a_fault_and_the_door_works(
     with station(town, tmp_path, settings(proxy, tmp_path, **ringing(nobody))) as door:
         door.wait_registered()
         if how == "full":
-            # The disk of this folder, to whoever writes: a slot that is a folder takes nothing.
-            (folder / "state.a").mkdir()
+            # A slot that is a folder takes nothing, from root neither.
+            for slot in ("state.a", "state.b"):
+                (folder / slot).unlink(missing_ok=True)
+                (folder / slot).mkdir()
         done = door.config("set", "audio.speaker_gain=-6.0")
         assert done.returncode == 1
         eventually(lambda: door.status()["configuration"]["fault"], "the fault is shown", 5)
