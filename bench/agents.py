@@ -49,6 +49,8 @@ class Setup:
     """Whether it listens for TLS, on port 5061."""
     wide_band: bool = False
     """Whether it speaks G.722 and Opus too; Doorstation always does."""
+    more: str = ""
+    """Further sections of Doorstation's settings."""
 
 
 class Running:
@@ -245,6 +247,7 @@ socket = "{folder}/control.sock"
 
 [provisioning]
 state = "{folder}/state"
+{setup.more}
 """
 
 

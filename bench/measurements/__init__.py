@@ -8,8 +8,9 @@ from types import ModuleType
 from typing import Final
 
 NAMES: Final = (
-    "start", "idle", "talk", "load", "answering", "press", "digit", "changes", "short_calls",
-    "messages", "network", "codecs", "encryption", "more_calls", "more_peers", "a_day",
+    "start", "idle", "talk", "load", "answering", "press", "digit", "changes", "orders",
+    "short_calls", "messages", "network", "codecs", "encryption", "more_calls", "more_peers",
+    "a_day",
 )  # fmt: skip
 
 

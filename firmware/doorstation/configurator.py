@@ -45,6 +45,9 @@ T = TypeVar("T")
 CLOSE_WITHIN: Final = 2.0
 """Seconds given to the disk when the service ends."""
 
+LINES_AFTER: Final = 0.05
+"""Seconds that lines of the audit log let the change go first that they are about."""
+
 NOTHING_KEPT: Final = (
     "nothing is kept here, so nothing can be changed while the door runs: "
     "provisioning.state names no folder and systemd gave none (StateDirectory=)"
@@ -475,6 +478,7 @@ class Configurator:
             self._record("configuration_fault", {"why": self.fault})
 
     async def _write_lines(self, audit: AuditLog) -> None:
+        await asyncio.sleep(LINES_AFTER)
         while self._lines:
             at, kind, fields = self._lines.popleft()
             try:
