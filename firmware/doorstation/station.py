@@ -244,7 +244,7 @@ class Station:
             self._shell.tell(self._agent.start)
             for transport, host, port in sockets.listening:
                 log.info("listening on %s %s:%d", transport, host, port)
-            self._loop.call_later(SETTLED, _freeze)
+            self._loop.call_later(SETTLED, self._settle)
             if self._configurator is not None:
                 self._configurator.attach(self, self._settings)
             try:
@@ -284,6 +284,13 @@ class Station:
                     log.warning("configuration: %s", fault)
                 return
             await asyncio.sleep(RESET_LOOK)
+
+    def _settle(self) -> None:
+        """Not while somebody talks: a collection holds up the media thread too, and is heard."""
+        if self._media.running:
+            self._loop.call_later(SETTLED, self._settle)
+        else:
+            _freeze()
 
     # -- what the configurator wants
 

@@ -10,7 +10,16 @@ from doorstation.media.events import Digit
 from doorstation.net import media
 
 from tests.support.network import Conditions
-from tests.support.simulated_house import DOMAIN, DOOR, PBX, House, HousePlan, PhonePlan, Step
+from tests.support.simulated_house import (
+    DOMAIN,
+    DOOR,
+    PBX,
+    House,
+    HousePlan,
+    PhonePlan,
+    SimulatedMedia,
+    Step,
+)
 from tests.support.virtual_time import run
 from tests.support.wire import request
 
@@ -230,3 +239,23 @@ def test_stranger_who_knows_code_and_dialog_opens_nothing(tmp_path: Path) -> Non
         house.command("hangup")
 
     tell(story, tmp_path, kitchen(), PhonePlan("stranger", "192.0.2.66", wild=False))
+
+
+def test_the_collection_after_the_start_waits_until_nobody_talks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collected: list[float] = []
+    monkeypatch.setattr(SimulatedMedia, "running", True)
+    monkeypatch.setattr(
+        "doorstation.station._freeze",
+        lambda: collected.append(asyncio.get_running_loop().time()),
+    )
+
+    async def story(house: House) -> None:
+        await asyncio.sleep(10)
+        assert not collected
+        monkeypatch.setattr(SimulatedMedia, "running", False)
+        await asyncio.sleep(2)
+        assert len(collected) == 1
+
+    tell(story, tmp_path, kitchen())
