@@ -224,7 +224,10 @@ class Baresip:
         self.command("hold")
 
     def resume(self) -> None:
-        self.command("resume")
+        """Take the call off hold; by its name, as 1.1.0 forgets which call is the current one."""
+        with self._changed:
+            name = next(event["id"] for event in reversed(self.events) if "id" in event)
+        self.command("resume", name)
 
     def send_digits(self, digits: str) -> None:
         """Send DTMF by RFC 4733 in the call that is up."""
