@@ -123,6 +123,9 @@ def test_a_card_pulled_in_a_call_is_told_and_used_again_when_it_is_back(
             assert door.calls()[0]["state"] == "connected"
             card.speak(visitor)
             assert likeness(read_pcm(visitor), heard_by(phone, 2)) > 0.9
+            phone.hangup()
+            door.wait_idle()
+            assert door.wait_event("call_statistics")["card_lost_seconds"] > 0
 
 
 def test_a_card_that_is_not_there_is_told_at_the_start_and_the_door_works_without(
