@@ -152,7 +152,7 @@ def test_a_key_that_is_revoked_orders_nothing_any_more(office: Office, door: Sta
     assert "403 no key of this kid" in office.orders(door, "status", key="extra").stderr
 
 
-def test_the_counter_outlives_a_power_cut(town: Lab, tmp_path: Path, office: Office) -> None:
+def test_the_counter_outlives_a_restart(town: Lab, tmp_path: Path, office: Office) -> None:
     settings = office.settings(tmp_path / "state")
     with station(town, tmp_path / "door", settings) as door:
         assert office.orders(door, "set", "relays.door.pulse=1.5").returncode == 0
@@ -315,3 +315,36 @@ def test_the_example_sender_of_bash_and_openssl_gives_an_order_and_shows_its_res
     answer, result = done.stdout.splitlines()
     assert answer.startswith("SIP/2.0 202 ")
     assert json.loads(result)["rows"] == [["relays.door.pulse", 0.5, "local"]]
+
+
+def test_a_power_cut_while_a_change_is_tried_takes_it_back_and_tells_who_ordered_it(
+    town: Lab, tmp_path: Path, office: Office
+) -> None:
+    settings = office.settings(tmp_path / "state") | {"provisioning.confirm_within": 60}
+
+    async def story() -> tuple[Any, Any]:
+        with station(town, tmp_path / "door", settings) as door:
+            known, uri = identity(door), door.uri()
+            async with order_client(office.admin, uri, known, "office", WORD) as client:
+                counter = await client.send("set", set={"relays.door.pulse": 1.5})
+                applied = await client.result(counter)
+                door.cut_power()
+                with station(town, tmp_path / "door", settings):
+                    return applied, await client.result(counter)
+
+    applied, back = asyncio.run(story())
+    assert (applied["state"], back["state"], back["number"]) == ("applied", "rolled-back", 1)
+    assert back["why"] == "the door started again before it was confirmed"
+
+
+def test_a_registrar_that_is_none_is_taken_back_and_the_office_is_told_through_the_old_one(
+    office: Office, guest: Station, pbx: Kamailio
+) -> None:
+    done = office.orders(
+        guest, "--within", "5", "set", "account.registrar=127.0.0.1:9",
+        to=f"sip:door@{pbx.address}", account=f"sip:office@{pbx.address}",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.endswith('why="nobody confirmed it in time"\n'), done.stdout
+    assert "rolled-back" in done.stdout
+    guest.wait_registered()
