@@ -87,6 +87,7 @@ tests_need_packages() {
   needs 'phones and callers of the tests' baresip-core sip-tester
   needs 'a sound card in user space' pulseaudio pulseaudio-utils libasound2-plugins alsa-utils
   needs 'networks of their own, names and addresses' iproute2 dnsmasq-base
+  needs 'another DHCP server, and clients that hold its port beside us' kea-dhcp4-server isc-dhcp-client dhcpcd5
   needs 'the page, tested in a real browser' chromium fonts-dejavu-core
   needs 'small guests for kernel GPIO and sound' busybox-static xz-utils
   needs 'echo and resampling of the loudspeaker' libspeexdsp1

@@ -8,9 +8,9 @@ from types import ModuleType
 from typing import Final
 
 NAMES: Final = (
-    "start", "idle", "talk", "load", "answering", "press", "digit", "changes", "orders",
-    "short_calls", "messages", "network", "codecs", "encryption", "more_calls", "more_peers",
-    "a_day",
+    "start", "option_120", "idle", "talk", "load", "answering", "press", "digit", "changes",
+    "orders", "short_calls", "messages", "network", "codecs", "encryption", "more_calls",
+    "more_peers", "a_day",
 )  # fmt: skip
 
 

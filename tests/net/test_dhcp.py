@@ -10,7 +10,7 @@ from doorstation.dhcp.offered import Offered
 from doorstation.ids import SystemIds
 from doorstation.net import dhcp
 
-from tests.support.dhcp import dhcp_server
+from tests.support.dhcp import dhcp_server, kea
 from tests.support.lab import Lab
 from tests.support.lab import lab as network
 
@@ -124,3 +124,55 @@ async def test_question_that_is_given_up_leaves_no_socket_and_no_timer(lab: Lab)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize(
+    ("data", "servers"),
+    [
+        ("00 04 73697031 07 6578616d706c65 04 74657374 00", ("sip1.example.test",)),
+        ("01 0a000005 0a000006", ("10.0.0.5", "10.0.0.6")),
+    ],
+    ids=["names", "addresses"],
+)
+async def test_kea_answers_with_both_encodings(
+    lab: Lab, tmp_path: Path, data: str, servers: tuple[str, ...]
+) -> None:
+    option = {"code": 120, "csv-format": False, "data": data.replace(" ", ""), "always-send": True}
+    with kea(lab, tmp_path, lab.address(), option):
+        found = await asked(lab)
+    assert found[False].sip_servers == servers
+
+
+@pytest.mark.parametrize("client", ["dhclient", "dhcpcd"])
+async def test_answer_comes_beside_the_systems_own_client(
+    lab: Lab, tmp_path: Path, client: str
+) -> None:
+    """Each on the interface that is asked on, with a lease of the same server."""
+    own = tmp_path / "dhclient.conf"
+    own.write_text("request subnet-mask;\n")
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\nexit 0\n")
+    script.chmod(0o755)
+    commands = {
+        "dhclient": (
+            "/usr/sbin/dhclient", "-4", "-d", "-cf", str(own), "-sf", str(script),
+            "-lf", str(tmp_path / "leases.client"), "-pf", str(tmp_path / "pid"), lab.interface,
+        ),
+        # It keeps leases and sockets in folders of the system's own.
+        "dhcpcd": (
+            "unshare", "--mount", "sh", "-c",
+            'mount -t tmpfs none /var/lib/dhcpcd; mount -t tmpfs none /run; exec "$@"', "sh",
+            "/usr/sbin/dhcpcd", "-4", "-B", "-f", "/dev/null", "-c", str(script), "-G", "-A",
+            "--noalias", lab.interface,
+        ),
+    }  # fmt: skip
+    bound = {"dhclient": "bound to", "dhcpcd": "leased"}
+    with (
+        dhcp_server(lab, tmp_path, "dhcp-option-force=120,10.0.0.5"),
+        lab.program(*commands[client], directory=tmp_path, log="client.log", here=True) as theirs,
+    ):
+        await asyncio.to_thread(
+            theirs.ready, lambda: bound[client] in theirs.log_text(), "has a lease", 20
+        )
+        found = await asked(lab)
+    assert found[False].sip_servers == ("10.0.0.5",)

@@ -45,3 +45,12 @@ def test_names_that_are_no_hosts_and_addresses_of_one_link_are_not_used() -> Non
 
 def test_servers_of_one_answer_are_bounded() -> None:
     assert len(after([Offered("x", sip_servers=tuple(f"s{i}.test" for i in range(100)))])) == 8
+
+
+def test_answer_of_the_network_takes_the_place_of_a_guess_at_once() -> None:
+    servers = Servers()
+    servers.begin()
+    assert servers.guessed(("old.test",))
+    servers.begin()
+    assert servers.heard(A)
+    assert servers.used == ("10.0.0.5",)

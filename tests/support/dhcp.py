@@ -1,7 +1,8 @@
 """A real DHCP server in a lab: Debian's dnsmasq, with the options that a test hands in."""
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,4 +26,34 @@ def dhcp_server(lab: Lab, folder: Path, *options: str) -> Iterator[Process]:
     command = (program, "-C", str(folder / "dnsmasq.conf"))
     with lab.program(*command, directory=folder, log="dnsmasq.log") as server:
         server.ready(lambda: "started, version" in server.log_text(), "has started")
+        yield server
+
+
+@contextmanager
+def kea(lab: Lab, folder: Path, address: str, *options: Mapping[str, object]) -> Iterator[Process]:
+    """ISC's Kea at `address`, with DHCPv4 options in its own words."""
+    network = address.rpartition(".")[0]
+    config = {
+        "Dhcp4": {
+            "interfaces-config": {
+                "interfaces": [f"eth0/{address}"], "dhcp-socket-type": "raw", "re-detect": False
+            },
+            "lease-database": {"type": "memfile", "persist": False},
+            "subnet4": [
+                {"subnet": f"{network}.0/24", "pools": [{"pool": f"{network}.200-{network}.240"}]}
+            ],
+            "option-data": list(options),
+            "loggers": [
+                {
+                    "name": "kea-dhcp4", "severity": "INFO",
+                    "output_options": [{"output": "stdout"}],
+                }
+            ],
+        }
+    }  # fmt: skip
+    (folder / "kea.json").write_text(json.dumps(config))
+    own = {"KEA_PIDFILE_DIR": str(folder), "KEA_LOCKFILE_DIR": str(folder)}
+    command = ("/usr/sbin/kea-dhcp4", "-c", str(folder / "kea.json"))
+    with lab.program(*command, directory=folder, log="kea.log", environment=own) as server:
+        server.ready(lambda: "DHCP4_STARTED" in server.log_text(), "has started")
         yield server

@@ -129,10 +129,10 @@ class Offers:
         changed = news.is_set()
         if not self._servers.found:
             changed |= await self._by_domain(domains, lines)
-        if not self._servers.found:
+        if not self._servers.found and dhcp.interfaces():
             for offered in self._leases():
                 lines.append(described(offered))
-                changed |= self._servers.offered(offered.sip_servers)
+                changed |= self._servers.guessed(offered.sip_servers)
                 domains = [name for name in offered.domains if name not in domains]
                 changed |= not self._servers.found and await self._by_domain(domains, lines)
         changed |= self._servers.end()
@@ -154,7 +154,7 @@ class Offers:
             answers = await asyncio.gather(*map(self._names.resolve, questions))
             if any(isinstance(answer, DnsAnswer) and answer.records for answer in answers):
                 lines.append(f"DNS: {domain} names SIP servers")
-                return self._servers.offered((domain,))
+                return self._servers.guessed((domain,))
             lines.append(f"DNS: {domain} names no SIP server")
         return False
 

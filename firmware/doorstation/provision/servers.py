@@ -19,6 +19,8 @@ class Servers:
         self.used: tuple[str, ...] = ()
         self._found: list[tuple[str, ...]] = []
         self._answered = False
+        self._guessed = True
+        """What is used was written down somewhere, perhaps of another network."""
 
     @property
     def found(self) -> bool:
@@ -31,19 +33,26 @@ class Servers:
         self._answered = False
 
     def heard(self, offered: Offered) -> bool:
-        """An answer; whether other servers are used from now on."""
+        """An answer; whether other servers are used from now on: at once in place of a guess."""
         self._answered = True
-        return self.offered(offered.sip_servers)
+        before, usable = self.used, self._usable(offered.sip_servers)
+        if usable and self._guessed:
+            self.used, self._guessed = usable, False
+        return self.used != before
 
-    def offered(self, names: tuple[str, ...]) -> bool:
+    def guessed(self, names: tuple[str, ...]) -> bool:
         """Servers from elsewhere; whether other servers are used from now on."""
+        usable = self._usable(names)
+        if usable and not self.used:
+            self.used, self._guessed = usable, True
+            return True
+        return False
+
+    def _usable(self, names: tuple[str, ...]) -> tuple[str, ...]:
         usable = tuple(name for name in names if _usable(name))[:MOST_SERVERS]
         if usable:
             self._found.append(usable)
-            if not self.used:
-                self.used = usable
-                return True
-        return False
+        return usable
 
     def end(self) -> bool:
         """The round is over; whether other servers are used from now on.
