@@ -61,19 +61,20 @@ def erle_db(scene: Heard, out: Samples, first: float, last: float) -> float:
 
 
 def seconds_to_20_db(scene: Heard, out: Samples, since: float = 0.0) -> float | None:
-    """From the first echo after `since` until 200 ms of it are 20 dB down; None: never."""
-    window = RATE // 5
+    """From the first echo after `since` until half a second that is 20 dB down; None: never."""
+    window = RATE // 2
+    late = FRAME  # the preprocessor's: else an onset that has not come out yet is taken for success
     microphone = _samples(scene.microphone)
     began: float | None = None
-    for start in range(round(since * RATE), len(out) - window, RATE // 100):
-        before = (microphone[start : start + window] ** 2).mean()
-        if before < 3e4:
+    for start in range(round(since * RATE), len(out) - window - late, RATE // 100):
+        before = microphone[start : start + window]
+        if (before[: RATE // 50] ** 2).mean() < 3e4 and began is None:
             continue
         if began is None:
             began = start / RATE
-        after = (out[start : start + window] ** 2).mean()
-        if before > 100 * after:
-            return (start + window) / RATE - began
+        after = out[start + late : start + window + late]
+        if (before**2).mean() > max(3e4, 100 * (after**2).mean()):
+            return start / RATE - began
     return None
 
 
@@ -263,8 +264,8 @@ the sound card, and a street @NOISE@ dB below the echo: what a linear filter alo
 
 @TIME@
 
-From the first audible echo until 200 ms of it are 20 dB down. *Filter kept*: a second call, the
-canceller as the first call left it. *Hand*: at 15 s another path takes the place of the first.
+From the first audible echo until half a second of it is 20 dB down. *Filter kept*: a second call,
+the canceller as the first call left it. *Hand*: at 15 s another path takes the place of the first.
 
 ## Both talk: what the far end has of the visitor
 
