@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from doorboard.closing import Closing
+from doorboard.fake_room import FakeRoom
 from doorboard.interfaces import BoardError, ButtonEvent, ReaderEvent
 from doorboard.patterns import lengths
 
@@ -234,6 +235,7 @@ def load_microphone(path: str | PathLike[str], rate: int) -> bytes:
 class FakeAudioPort(Closing):
     """A sound card without one: a WAV file or silence for a microphone, a short memory for a
     loudspeaker, and a clock whose n-th period ends at start + n * 20 ms, however late anyone was.
+    In a `room` (see `fake_room.ROOMS`) the microphone also hears the loudspeaker.
 
     `heard()` may be called from any thread; the rest belongs to the thread that reads.
     """
@@ -245,6 +247,7 @@ class FakeAudioPort(Closing):
         rate: int = 8000,
         microphone: str | PathLike[str] | None = None,
         loop: bool = True,
+        room: str = "",
         remember: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -262,6 +265,8 @@ class FakeAudioPort(Closing):
         self._position = 0
         self._loop = loop
         self._ring: deque[bytes] = deque(maxlen=max(1, round(remember * 50)))
+        self._room = FakeRoom(room, rate) if room else None
+        self._sounding: deque[bytes] = deque()
         self._plugged = True
         self._open = False
         self._start = 0.0
@@ -295,6 +300,7 @@ class FakeAudioPort(Closing):
         self._check_plugged()
         self._open = True
         self._start, self._ticks, self._queued = self._clock(), 0, 2
+        self._sounding = deque([self._silence] * 2)
 
     def read(self) -> bytes:
         if not self._open:
@@ -307,12 +313,21 @@ class FakeAudioPort(Closing):
             self.overruns += 1
             self._start, self._ticks = self._clock(), 0
             self._queued = 0
+            self._sounding.clear()
         self._check_plugged()
         # The loudspeaker's clock is the same one: each period captured is a period played.
         if self._queued:
             self._queued -= 1
         elif self.written:
             self.underruns += 1
+        frame = self._spoken()
+        if self._room is None:
+            return frame
+        played = self._sounding.popleft() if self._sounding else self._silence
+        return self._room.heard(played, frame)
+
+    def _spoken(self) -> bytes:
+        """What somebody says before the microphone."""
         end = self._position + len(self._silence)
         if not self._microphone or end > len(self._microphone):
             return self._silence
@@ -331,6 +346,8 @@ class FakeAudioPort(Closing):
             return b""
         self._queued += 1
         self._ring.append(period)
+        if self._room is not None:
+            self._sounding.append(period)
         return period
 
     @property
@@ -353,6 +370,7 @@ class FakeBoard(Closing):
         self,
         *,
         microphone: str | PathLike[str] | None = None,
+        room: str = "",
         rate: int = 8000,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -364,6 +382,7 @@ class FakeBoard(Closing):
         self.readers: dict[str, FakeReader] = {}
         self.ports: dict[str, FakeAudioPort] = {}
         self._microphone = microphone
+        self._room = room
         self._rate = rate
         self._clock = clock
         self._sleep = sleep
@@ -389,6 +408,7 @@ class FakeBoard(Closing):
                 name,
                 rate=self._rate,
                 microphone=self._microphone,
+                room=self._room,
                 clock=self._clock,
                 sleep=self._sleep,
             )

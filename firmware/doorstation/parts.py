@@ -70,6 +70,27 @@ def make(settings: Settings) -> Iterator[Parts]:
         yield _fake(settings) if settings.board.kind == "fake" else _real(settings, stack)
 
 
+def card(settings: Settings) -> AudioPort:
+    """The sound card alone, for a look at it. Raises BoardError for one that is not there."""
+    if settings.board.kind == "fake":
+        from doorboard.fake import FakeBoard
+
+        return FakeBoard(rate=settings.audio.rate).audio()
+    return _alsa(settings.audio)
+
+
+def simulated_card(room: str) -> AudioPort:
+    """A card in one of the rooms of the fake board, at 16 kHz, whose time costs nothing."""
+    from doorboard.fake import FakeBoard
+
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    return FakeBoard(room=room, rate=16000, clock=lambda: now[0], sleep=sleep).audio()
+
+
 def _fake(settings: Settings) -> Parts:
     from doorboard.fake import FakeBoard
 
