@@ -65,6 +65,16 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path)
     check.set_defaults(run=_check)
 
+    audio = parts.add_parser("audio", help="play a sweep; measure loudspeaker, microphone, echo")
+    audio.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
+    audio.add_argument("--board", choices=("real", "fake"), default="real")
+    audio.add_argument(
+        "--room", choices=("good", "loud", "howl", "broken-mic"), help="of the fake board"
+    )
+    audio.add_argument("--json", action="store_true", help="one JSON object")
+    audio.add_argument("--plot", type=Path, metavar="FILE", help="write a picture (SVG)")
+    audio.set_defaults(run=_doctor_audio)
+
     trial = commands.add_parser("try", help="a door and an indoor phone on this machine, no parts")
     trial.add_argument("--port", type=int, default=8090, help="of the page; 0: any free one")
     trial.add_argument("--runtime", type=Path, help="folder for door.sock and phone.sock")
@@ -238,6 +248,18 @@ def _check(options: argparse.Namespace) -> int:
         print(f"remark: {remark}")
     print(f"{options.file}: no problems")
     return 0
+
+
+def _doctor_audio(options: argparse.Namespace) -> int:
+    from doorstation import doctor
+    from doorstation.settings import Settings, load
+
+    if options.room and options.board != "fake":
+        raise DoorstationError("--room is a room of the fake board: --board fake --room ROOM")
+    simulated = options.board == "fake"
+    settings = Settings() if simulated else load(options.config)
+    room = (options.room or "good") if simulated else ""
+    return doctor.audio(settings, room=room, as_json=options.json, plot=options.plot)
 
 
 def _try(options: argparse.Namespace) -> int:

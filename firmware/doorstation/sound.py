@@ -175,9 +175,9 @@ class Sound:
 Sounds: TypeAlias = Mapping[str, tones.Sound]
 
 
-def sound_path(audio: Audio) -> Callable[[], path.SoundPath] | None:
-    """What makes the path that the settings ask for; None: the sound goes straight."""
-    options = path.Options(
+def path_options(audio: Audio) -> path.Options:
+    """What the settings say of echo, noise and levels."""
+    return path.Options(
         echo.Options(
             audio.echo,
             audio.noise_suppression,
@@ -188,6 +188,11 @@ def sound_path(audio: Audio) -> Callable[[], path.SoundPath] | None:
         MicrophoneLevels(audio.microphone_gain, audio.gain_control),
         SpeakerLevels(audio.speaker_gain, audio.street_gain, audio.street_threshold),
     )
+
+
+def sound_path(audio: Audio) -> Callable[[], path.SoundPath] | None:
+    """What makes the path that the settings ask for; None: the sound goes straight."""
+    options = path_options(audio)
     return None if options.idle else lambda: path.SoundPath(options)
 
 

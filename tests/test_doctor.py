@@ -1,0 +1,65 @@
+"""`doorstation doctor audio`: every room its report, and a good verdict alone is success."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from doorstation import doctor, parts
+from doorstation.cli import main
+from doorstation.media.levels import SpeakerLevels
+from doorstation.media.path import Options
+
+
+@pytest.mark.parametrize(
+    ("room", "verdict", "status"),
+    [
+        ("good", "good", 0),
+        ("loud", "too loud", 1),
+        ("howl", "would howl", 1),
+        ("broken-mic", "microphone broken", 1),
+    ],
+)
+def test_every_room_of_the_fake_board_has_its_verdict(
+    room: str, verdict: str, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "audio", "--board", "fake", "--room", room, "--json"]) == status
+    report = json.loads(capsys.readouterr().out)
+    assert report["verdict"] == verdict
+    assert {"erle_db", "delay_ms", "noise_dbfs", "coupling_db"} <= report.keys()
+
+
+@pytest.mark.parametrize("room", ["loud", "howl"])
+def test_the_advice_makes_the_verdict_good(room: str) -> None:
+    first = doctor.measure(parts.simulated_card(room), Options()).report()
+    gain = first.advice["audio.speaker_gain"]
+    assert isinstance(gain, float | int)
+    options = Options(speaker=SpeakerLevels(volume_db=gain))
+    assert doctor.measure(parts.simulated_card(room), options).report().verdict == "good"
+
+
+def test_the_report_is_plain_and_the_picture_can_be_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "room.svg"
+    assert main(["doctor", "audio", "--board", "fake", "--plot", str(picture)]) == 0
+    said = capsys.readouterr()
+    assert "verdict: good" in said.out
+    assert str(picture) in said.err
+    root = ElementTree.parse(picture).getroot()
+    assert len(root.findall(".//{http://www.w3.org/2000/svg}polyline")) == 5
+
+
+def test_a_room_needs_the_fake_board(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "audio", "--room", "good"]) == 1
+    assert "--board fake" in capsys.readouterr().err
+
+
+def test_a_card_that_is_not_there_is_a_fault_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "door.toml"
+    config.write_text('[audio]\ndevice = "plughw:CARD=nowhere"\n[buttons.call]\npin = 17\n'
+                      '[[buttons.call.steps]]\nring = ["sip:a@192.0.2.1"]\n')  # fmt: skip
+    assert main(["doctor", "audio", "--config", str(config)]) == 1
+    assert "nowhere" in capsys.readouterr().err
