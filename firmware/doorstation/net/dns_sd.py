@@ -1,5 +1,6 @@
 """DNS-SD (RFC 6763) on the domain that the network names: `_door-config._tcp`, by unicast DNS."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from doorstation.dhcp.offered import Location
@@ -10,11 +11,14 @@ MOST = 4
 """Instances looked at."""
 
 
-async def ask(domain: str) -> list[Location]:
-    """The addresses of the instances that the domain's DNS lists."""
+async def ask(domain: str, nameservers: Sequence[str] = ()) -> list[Location]:
+    """The addresses of the instances that the domain's DNS lists. `nameservers`: instead of the
+    system's."""
     import aiodns
 
-    resolver = aiodns.DNSResolver(timeout=WITHIN / 3, tries=2)
+    resolver = aiodns.DNSResolver(
+        nameservers=list(nameservers) or None, timeout=WITHIN / 3, tries=2
+    )
 
     async def query(name: str, kind: str) -> list[Any]:
         try:
