@@ -224,10 +224,16 @@ class Baresip:
         self.command("hold")
 
     def resume(self) -> None:
-        """Take the call off hold; by its name, as 1.1.0 forgets which call is the current one."""
-        with self._changed:
-            name = next(event["id"] for event in reversed(self.events) if "id" in event)
-        self.command("resume", name)
+        """Take the call off hold, as soon as the phone has the answer to its holding."""
+
+        def taken() -> bool:
+            try:
+                self.command("resume")
+            except AssertionError:  # 1.1.0 refuses while its re-INVITE is under way
+                return False
+            return True
+
+        eventually(taken, "the phone takes its call off hold")
 
     def send_digits(self, digits: str) -> None:
         """Send DTMF by RFC 4733 in the call that is up."""
