@@ -9,6 +9,7 @@ from doorstation import doctor, parts
 from doorstation.cli import main
 from doorstation.media.levels import SpeakerLevels
 from doorstation.media.path import Options
+from doorstation.media.selftest import Report
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,12 @@ def test_a_card_that_is_not_there_is_a_fault_in_one_line(
                       '[[buttons.call.steps]]\nring = ["sip:a@192.0.2.1"]\n')  # fmt: skip
     assert main(["doctor", "audio", "--config", str(config)]) == 1
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_sound_that_the_card_lost_meanwhile_is_told() -> None:
+    port = parts.simulated_card("broken-mic")
+    port.underruns = 3
+    report = doctor.measure(port, Options()).report()
+    assert report.xruns >= 3
+    assert any("lost sound" in line for line in doctor.lines(report))
+    assert not any("lost sound" in line for line in doctor.lines(Report("good", "", -60.0)))

@@ -59,6 +59,7 @@ def measure(port: AudioPort, options: path.Options) -> selftest.SelfTest:
             way.heard(port.read())
             pcm = test.tick(tape.microphone, tape.reference)
             way.written(port.write(way.sounding(way.mixed(pcm, None))))
+        test.xruns = port.overruns + port.underruns
     return test
 
 
@@ -102,6 +103,8 @@ def lines(report: selftest.Report) -> list[str]:
         *row("echo cancelled", report.erle_db, "dB", "with the settings' canceller"),
         f"verdict: {report.verdict}" + (f": {report.explanation}" if report.explanation else ""),
     ]
+    if report.xruns:
+        out.append(f"the card lost sound {report.xruns} times: delay and drift are in doubt")
     for name, value in report.advice.items():
         out.append(f"advice:  {name} = {json.dumps(value)}")
     return out

@@ -76,6 +76,8 @@ class Report(msgspec.Struct, frozen=True):
     drift_ppm: float | None = None
     erle_db: float | None = None
     clipped: bool = False
+    xruns: int = 0
+    """How often the card lost sound meanwhile: delay and drift are then in doubt."""
     advice: dict[str, float | str] = {}
 
 
@@ -132,6 +134,8 @@ class SelfTest:
         self._heard = bytearray()
         self._played = bytearray()
         self._refused = False
+        self.xruns = 0
+        """To be set by the owner, from the card."""
 
     @property
     def finished(self) -> bool:
@@ -176,6 +180,9 @@ class SelfTest:
         """What was found. Raises ValueError before the test has finished."""
         if not self.finished:
             raise ValueError("the test has not finished")
+        return msgspec.structs.replace(self._report(), xruns=self.xruns)
+
+    def _report(self) -> Report:
         noise_dbfs = round(dbfs(self._noise_rms()), 1)
         if self._refused:
             coupling = self._coupling_db(_SILENCE)
