@@ -577,7 +577,7 @@ def test_absurd_timestamps_fill_no_memory_and_cost_no_period(
             buffer.put(timestamp(chance), b"\1\0" * length, codec, chance.choice([0.0, 0.1]))
         assert len(buffer.get()) == 320
         assert len(buffer._packets) <= 128
-        assert len(buffer._slacks) <= 500
+        assert len(buffer._slack.latest) <= 500
         assert buffer.delay <= 3.0
 
 

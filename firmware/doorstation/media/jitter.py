@@ -26,7 +26,6 @@ telephone-events, a restarted sender). Timestamps that went on meanwhile are pla
 due; others start afresh. After comfort noise (RFC 3389) what is missing is silence of that colour.
 """
 
-from collections import deque
 from typing import Final
 
 from doorstation.errors import MalformedPacket
@@ -34,6 +33,7 @@ from doorstation.media.codec import Codec
 from doorstation.media.comfort_noise import ComfortNoise
 from doorstation.media.conceal import Concealer
 from doorstation.media.pcm import audioop, crossfade
+from doorstation.media.slack import Slack
 from doorstation.media.timescale import QUIET, best_shift, spliced
 
 _MAX_HELD_MS: Final = 400
@@ -60,31 +60,18 @@ _NOISE_CLOCK: Final = 8000
 _BRIDGED_MS: Final = 40
 """The longest gap between two sides that is worth more than a fade."""
 
-# The estimate of the delay.
 _FEW: Final = 10
 _MANY: Final = 500
 """Packets at least, and at most, between two looks at it: else a second's."""
-_EPOCHS: Final = 60
-"""How long a late packet is remembered."""
-_KEPT: Final = 4
-"""Slacks remembered of an epoch: a single bad second is no more than that."""
-_TOO_LATE: Final = 500
-"""One packet in so many may come too late."""
-_SURE: Final = 5
-"""Epochs before the delay may shrink."""
 _URGENT: Final = 3
 """Periods too much that do not wait for a pause."""
 _SECOND: Final = 50
 _TRIES: Final = 10
 """Periods in a row that are looked at for a pause, each second: more would cost without one."""
-_IMPATIENCE: Final = 0.03
-"""What is a pause, as a share of the usual loudness: -30 dB at first, ..."""
+_IMPATIENCE: Final = 0.02
+"""What is a pause, as a share of the usual loudness: -34 dB at first, ..."""
 _PATIENCE: Final = 0.25
-"""... -12 dB after ten seconds without one; from then on speech is spliced too."""
-_TROUBLE: Final = 3
-"""Packets too late within an epoch that are not waited for its end."""
-_LOSSY: Final = 3
-"""Losses in the last minute from which on a packet is kept for the bridge."""
+"""... -12 dB after a dozen seconds without one; from then on speech is spliced too."""
 
 
 class JitterBuffer:
@@ -98,21 +85,15 @@ class JitterBuffer:
         "_cursor",
         "_due_later",
         "_epoch",
-        "_epochs",
         "_event_periods",
-        "_fresh",
         "_grid",
         "_history",
         "_invented",
         "_last_at",
-        "_late_now",
         "_limit",
-        "_losses",
-        "_lost_before",
         "_loudness",
         "_next_timestamp",
         "_noise",
-        "_offset",
         "_over",
         "_packets",
         "_patience",
@@ -122,11 +103,10 @@ class JitterBuffer:
         "_reset",
         "_rest",
         "_resting",
-        "_slacks",
+        "_slack",
         "_step",
         "_step_ticks",
         "_tries",
-        "_typical",
         "_urgent",
         "_waiting",
         "_wish",
@@ -183,15 +163,8 @@ class JitterBuffer:
         """Samples between the cursor and what is played next: of the rest, less those invented."""
         self._previous = self._history = bytes(self._bytes)
 
-        # The estimate. Slacks are kept less the offset, which moves with the delay.
-        self._slacks: list[float] = []
-        self._offset = 0
-        self._epochs: deque[tuple[int, list[float]]] = deque(maxlen=_EPOCHS)
-        self._fresh = True
-        self._losses: deque[int] = deque(maxlen=_EPOCHS)
-        self._lost_before = 0
-        self._late_now = 0
-        self._typical = 0.0
+        # The delay.
+        self._slack = Slack(self.period)
         self._wish = 0
         """Samples of delay to put in, or to take out if negative."""
         self._urgent = False
@@ -225,9 +198,11 @@ class JitterBuffer:
             return
         self._last_at = at
         self._next_timestamp = (timestamp + self._step_ticks) & 0xFFFFFFFF
-        self._slacks.append(ahead - ahead % self._grid + age * self.rate - self._offset)
+        slack = self._slack
+        latest = slack.latest
+        latest.append(ahead - ahead % self._grid + age * self.rate - slack.offset)
         self._packets.append((at, payload, codec))
-        if len(self._slacks) >= self._epoch:
+        if len(latest) >= self._epoch:
             self._review()
 
     def expect_silence(self) -> None:
@@ -293,13 +268,13 @@ class JitterBuffer:
             self._next_timestamp = (timestamp + ticks) & 0xFFFFFFFF
             if (step, ticks) != (self._step, self._step_ticks):
                 self._stepping(step, ticks)
-        slack = ahead - ahead % self._grid + age * self.rate
-        self._slacks.append(slack - self._offset)
+        slack = self._slack
+        slack.latest.append(ahead - ahead % self._grid + age * self.rate - slack.offset)
         late = at + step <= self._cursor and codec is not None
         if late:
             self.late += 1
-            self._late_now += 1
-        if len(self._slacks) >= self._epoch or self._late_now >= _TROUBLE:
+            slack.late += 1
+        if slack.trouble or len(slack.latest) >= self._epoch:
             self._review()
         if late:
             return
@@ -340,7 +315,7 @@ class JitterBuffer:
     def _resume(self, at: int) -> None:
         """The first packet after a pause: on the old time base, if that may be."""
         ahead = at - self._cursor - self._invented
-        if not -_MAX_DELAY * self.period <= ahead <= self._typical + 5 * self.period:
+        if not -_MAX_DELAY * self.period <= ahead <= self._slack.typical + 5 * self.period:
             self._begin(at)
             return
         self._playing = True
@@ -349,13 +324,13 @@ class JitterBuffer:
             self._cursor += self._invented
         else:
             self._cursor = at
-            self._grown(-ahead)
+            self._slack.moved(-ahead)
         self._invented = self._over = 0
 
     @property
     def _usual(self) -> int:
         """Samples that a packet waits, most of the time."""
-        return min(int(self._typical), _MAX_DELAY * self.period)
+        return min(int(self._slack.typical), _MAX_DELAY * self.period)
 
     def _shed(self) -> None:
         """More waits than any delay wants: go on at the usual one before the newest packet."""
@@ -366,9 +341,7 @@ class JitterBuffer:
             self.dropped += 1
         self._rest = b""
         self._invented = self._over = 0
-        self._slacks.clear()  # what held all of them back says nothing about what comes now
-        self._epochs.clear()
-        self._fresh = True
+        self._slack.forget()
 
     # Sound that is not simply the next packet.
 
@@ -466,7 +439,7 @@ class JitterBuffer:
                 continue
             if self._invented:
                 # Not lost but late, and played all the same.
-                self._grown(self._invented)
+                self._slack.moved(self._invented)
                 self._wish = min(self._wish, max(0, self._wish - self._invented))
                 self._invented = 0
             self._cursor += len(pcm) // 2
@@ -511,7 +484,7 @@ class JitterBuffer:
             # Time to be put in is heard least here.
             gap += self.period
             self._wish -= self.period
-            self._grown(self.period)
+            self._slack.moved(self.period)
         concealer = self._concealer
         if not concealer.active:
             concealer.begin(self._heard())
@@ -544,61 +517,34 @@ class JitterBuffer:
 
     # The delay.
 
-    def _grown(self, samples: int) -> None:
-        """The delay has become longer (shorter: negative): every slack with it."""
-        self._offset += samples
-        self._typical += samples
-
     def _review(self) -> None:
         """Decide whether the delay should be another: about once a second."""
-        slacks = sorted(self._slacks)
-        self._slacks.clear()
-        self._epochs.append((len(slacks), slacks[:_KEPT]))
-        self._losses.append(max(0, self.lost - self._lost_before - self._late_now))
-        self._lost_before = self.lost
-        trouble = self._late_now >= _TROUBLE
-        self._late_now = 0
-        self._typical = slacks[len(slacks) // 2] + self._offset
+        slack = self._slack
+        urgent = slack.trouble
+        slack.review(self.lost, len(slack.latest) >= self._epoch)
         self._bound()
-        if self._fresh and len(self._epochs) > _SURE:
-            # Of a line's first second, with its look-ups and starting threads, nothing is learned.
-            self._fresh = False
-            self._epochs.popleft()
-
-        smallest = sorted(slack for _, some in self._epochs for slack in some)
-        seen = sum(count for count, _ in self._epochs)
-        lowest = smallest[min(seen // _TOO_LATE, len(smallest) - 1)]
-        spare = lowest + self._offset
-        # A clock that drifts shows in the last second first.
-        lately = slacks[1] + self._offset if len(slacks) >= self._epoch else spare
-        spare = min(spare, lately)
-        if sum(self._losses) >= _LOSSY:
-            spare = min(spare, slacks[len(slacks) // 20] + self._offset - self.period)
-
         # Packets are needed a fraction of a period sooner than they are played, if that is where
         # splices have left them: without it nothing is lost.
         astray = self._over % self.period if self._grid == 1 else 0
-        spare -= astray
-        lately -= astray
+        spare = slack.spare - astray
+        margin = self.rate // 300
+        guard = 1.1 * margin + (slack.typical - spare) / 8
         impatient = self._patience >= _PATIENCE
-        margin = self.rate // 400
-        guard = 1.2 * margin + (self._typical - spare) / 8
+        self._urgent = False
+        periods = 0
         if spare < margin:
             periods = int((margin - spare) // self.period) + 1
-            periods = min(periods, _MAX_DELAY - int(self._typical // self.period))
-            self._urgent = trouble or impatient or lately < 0
-        elif spare >= self.period + guard and (
-            len(self._epochs) >= _SURE or spare >= _URGENT * self.period + guard
-        ):
-            periods = -int((spare - guard) // self.period)
-            self._urgent = impatient or -periods >= _URGENT
-        else:
-            periods = 0
-            self._urgent = False
+            periods = max(0, min(periods, _MAX_DELAY - int(slack.typical // self.period)))
+            self._urgent = urgent or impatient or slack.lately < astray
+        elif spare >= self.period + guard:
+            surplus = int((spare - guard) // self.period)
+            if slack.sure or surplus >= _URGENT:
+                periods = -surplus
+            self._urgent = impatient or surplus >= _URGENT
         self._wish = periods * self.period - astray
         self._loudness += (audioop.rms(self._history, 2) - self._loudness) / 16.0
         self._tries = 0
-        self._patience = 1.25 * self._patience if self._wish else _IMPATIENCE
+        self._patience = 1.2 * self._patience if self._wish else _IMPATIENCE
         if self._wish:
             self._plain = False
             self._tries = _SECOND if self._urgent or self._wish > 0 else _TRIES
@@ -636,5 +582,5 @@ class JitterBuffer:
             return
         self._rest = spliced(sound, place, shift, overlap)[place:]
         self._wish += shift // 2
-        self._grown(-shift // 2)
+        self._slack.moved(-shift // 2)
         self.cuts += 1

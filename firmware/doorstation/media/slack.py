@@ -1,0 +1,133 @@
+"""How long before they are needed packets arrive: what the delay of a jitter buffer hangs on.
+
+Slack is counted in samples and goes with the delay: when that grows by a period, so does every
+slack that was ever measured. They are kept less an offset, which alone moves.
+"""
+
+from collections import deque
+from typing import Final, NamedTuple
+
+_EPOCHS: Final = 60
+"""Reviews, about one a second, for which a late packet is remembered."""
+_KEPT: Final = 4
+"""Slacks remembered of each: a single bad second is no more than that."""
+_TOO_LATE: Final = 500
+"""One packet in so many may come too late."""
+_SURE: Final = 5
+"""Reviews after which the smallest slack is worth something."""
+_FASTEST: Final = 0.0005
+"""Share by which the far end's clock may be another than ours; more is no clock."""
+_TROUBLE: Final = 3
+"""Packets too late that are not waited for the end of the second."""
+_LOSSY: Final = 3
+"""Losses in the last minute from which on a packet is kept to bridge them."""
+
+
+class _Epoch(NamedTuple):
+    """What is kept of the packets between two reviews."""
+
+    packets: int
+    middle: float
+    smallest: list[float]
+
+
+class Slack:
+    """Slack of one source's packets; `period`: samples in 20 ms."""
+
+    __slots__ = (
+        "_epochs",
+        "_fresh",
+        "_losses",
+        "_lost",
+        "_period",
+        "late",
+        "lately",
+        "latest",
+        "offset",
+        "spare",
+        "typical",
+    )
+
+    def __init__(self, period: int) -> None:
+        self.latest: list[float] = []
+        """Of the packets since the last review, each less the offset."""
+        self.offset = 0
+        self.late = 0
+        """Packets since the last review that came too late to be played."""
+        self.typical = 0.0
+        """That of the median packet."""
+        self.spare = 0.0
+        """What nearly all packets have: by so much the delay could shrink."""
+        self.lately = 0.0
+        """The same of the last second alone: a clock that drifts shows here first."""
+        self._period = period
+        self._epochs: deque[_Epoch] = deque(maxlen=_EPOCHS)
+        self._losses: deque[int] = deque(maxlen=_EPOCHS)
+        self._lost = 0
+        self._fresh = True
+
+    @property
+    def sure(self) -> bool:
+        """Whether it was watched for long enough."""
+        return len(self._epochs) >= _SURE
+
+    @property
+    def trouble(self) -> bool:
+        """Whether so many packets came too late that something has to be done at once."""
+        return self.late >= _TROUBLE
+
+    def moved(self, samples: int) -> None:
+        """The delay is longer by so much; negative: shorter."""
+        self.offset += samples
+        self.typical += samples
+
+    def forget(self) -> None:
+        """What held packets back until now says nothing about those to come."""
+        self.latest.clear()
+        self._epochs.clear()
+        self._fresh = True
+
+    def review(self, lost: int, whole: bool) -> None:
+        """Take the latest, at least one, into account.
+
+        `lost`: gaps so far, those of packets that came too late among them; `whole`: whether a
+        second's packets are there.
+        """
+        latest = sorted(self.latest)
+        self.latest.clear()
+        middle = latest[len(latest) // 2]
+        self._epochs.append(_Epoch(len(latest), middle, latest[:_KEPT]))
+        self._losses.append(max(0, lost - self._lost - self.late))
+        self._lost = lost
+        self.late = 0
+        self.typical = middle + self.offset
+        if self._fresh and len(self._epochs) > _SURE:
+            # Of a line's first second, with its look-ups and starting threads, nothing is learned.
+            self._fresh = False
+            self._epochs.popleft()
+        drift = self._drift()
+        last = len(self._epochs) - 1
+        smallest = sorted(
+            slack + drift * (last - place)
+            for place, epoch in enumerate(self._epochs)
+            for slack in epoch.smallest
+        )
+        seen = sum(epoch.packets for epoch in self._epochs)
+        spare = smallest[min(seen // _TOO_LATE, len(smallest) - 1)]
+        lately = latest[1] if whole else spare
+        self.lately = lately + self.offset
+        self.spare = min(spare, lately) + self.offset
+        if sum(self._losses) >= _LOSSY:
+            # Most packets are to be there a period before they are needed.
+            most = latest[len(latest) // 20] + self.offset
+            self.spare = min(self.spare, most - self._period)
+
+    def _drift(self) -> float:
+        """By how much all slacks grow from one review to the next, as clocks that differ do it."""
+        third = len(self._epochs) // 3
+        if third < _SURE:
+            return 0.0
+        middles = [epoch.middle for epoch in self._epochs]
+        grown = (sum(middles[-third:]) - sum(middles[:third])) / third
+        most = _FASTEST * 50 * self._period
+        return max(-most, min(most, grown / (len(middles) - third)))
