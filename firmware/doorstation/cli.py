@@ -162,9 +162,13 @@ def _add_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--account", default="", help="SIP URI to register first, at a server")
     parser.add_argument("--account-password-file", type=Path)
     parser.add_argument("--within", type=float, help="seconds for a change to be confirmed")
-    ops = ("set", "check", "get", "confirm", "rollback", "history", "status", "open", "reboot")
+    ops = (
+        "set", "check", "get", "confirm", "rollback", "history", "status", "fetch", "open",
+        "reboot",
+    )  # fmt: skip
     parser.add_argument("op", choices=ops)
-    parser.add_argument("words", nargs="*", help="key=value, key, number or relay")
+    words = "key=value, key, number, relay, or URL and SHA-256 of a signed file"
+    parser.add_argument("words", nargs="*", help=words)
     parser.set_defaults(run=_command)
 
 
@@ -197,9 +201,9 @@ def _command(options: argparse.Namespace) -> int:
     from doorstation.net.order_client import KeyFile
     from doorstation.ordering import Way, read_password, run
 
-    needed = {"confirm": 1, "rollback": 1, "open": 1}.get(options.op)
+    needed = {"confirm": 1, "rollback": 1, "open": 1, "fetch": 2}.get(options.op)
     if needed is not None and len(options.words) != needed:
-        raise DoorstationError(f"{options.op} needs one word")
+        raise DoorstationError(f"{options.op} needs {needed} {'word' if needed == 1 else 'words'}")
     way = Way(
         KeyFile(options.key),
         options.to,

@@ -31,7 +31,7 @@ class Network:
         self._configurator = configurator
         self._names = Resolver()
         self._offers = Offers(ids, self._names, self._wants_servers, self._use_servers)
-        self._provisioner = Provisioner(configurator, ids)
+        self.provisioner = Provisioner(configurator, ids)
         configurator.followers.append(lambda kind, number, why: self._offers.look())
 
     async def run(self) -> None:
@@ -39,16 +39,12 @@ class Network:
         with contextlib.closing(NetworkWatch(self._changed, settle=SETTLED)):
             async with contextlib.aclosing(self._names), asyncio.TaskGroup() as group:
                 group.create_task(self._offers.run())
-                group.create_task(self._provisioner.run())
-
-    def look_for_files(self) -> None:
-        """Somebody allowed says that there is something new (check-sync)."""
-        self._provisioner.check()
+                group.create_task(self.provisioner.run())
 
     def _changed(self) -> None:
         self._names.network_changed()
         self._offers.look()
-        self._provisioner.network_changed()
+        self.provisioner.network_changed()
 
     def _wants_servers(self) -> bool:
         account = self._configurator.settings.account

@@ -55,6 +55,8 @@ async def _run(way: Way, op: str, words: Sequence[str], within: float | None) ->
                     print(f"{past['number']}  {past['at']}  {past['by']}  {past['result']}  {keys}")
             case "confirm" | "rollback":
                 return _outcome(await client.order(op, of=int(words[0])))
+            case "fetch":
+                return await _fetch(client, words[0], words[1], within)
             case "open":
                 return _outcome(await client.order("open", relay=words[0]))
             case _:
@@ -69,9 +71,26 @@ async def _set(client: OrderClient, change: Mapping[str, Any], within: float | N
         print("nothing to change")
         return 0
     _print_differences(looked)
+    return await _confirmed(client, await _applied(client, "set", within, **change))
+
+
+async def _fetch(client: OrderClient, url: str, sha256: str, within: float | None) -> int:
+    """What the file changes is known when the door has it."""
+    result = await _applied(client, "fetch", within, url=url, sha256=sha256)
+    _print_differences(result)
+    return await _confirmed(client, result)
+
+
+async def _applied(
+    client: OrderClient, op: str, within: float | None, **fields: Any
+) -> Mapping[str, Any]:
+    """The result of an order that tries something."""
     trial = {} if within is None else {"within": within}
-    counter = await client.send("set", **change, **trial)
-    result = await client.result(counter, TRIED_WITHIN if within is None else within + 30)
+    counter = await client.send(op, **fields, **trial)
+    return await client.result(counter, TRIED_WITHIN if within is None else within + 30)
+
+
+async def _confirmed(client: OrderClient, result: Mapping[str, Any]) -> int:
     if result["state"] != "applied":
         return _outcome(result)
     return _outcome(await client.order("confirm", of=result["number"]))
@@ -101,7 +120,7 @@ def _value(text: str) -> Any:
 
 
 def _print_differences(result: Mapping[str, Any]) -> None:
-    for each in result["differences"]:
+    for each in result.get("differences", ()):
         old, new = (json.dumps(each[name], ensure_ascii=False) for name in ("old", "new"))
         print(f"{each['key']}: {old} -> {new}")
 

@@ -11,9 +11,9 @@ import hashlib
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urljoin
 
 import msgspec
@@ -21,7 +21,7 @@ import msgspec
 from doorstation import __version__
 from doorstation.configurator import Configurator
 from doorstation.dhcp.offered import Location, Offered
-from doorstation.errors import DoorstationError, ProtocolError
+from doorstation.errors import DoorstationError
 from doorstation.ids import Ids
 from doorstation.net import dhcp, dns_sd, https, multicast
 from doorstation.net.offers import ask_everywhere
@@ -35,8 +35,8 @@ from doorstation.provision.discovery import (
     Try,
     described,
 )
-from doorstation.provision.fetch import Failed, Poll, Unchanged
-from doorstation.provision.files import Accepted, Trust, assembled, read_signed
+from doorstation.provision.fetch import Failed, Fetched, Poll, Unchanged
+from doorstation.provision.files import Trust, assembled, read_signed
 from doorstation.provision.jws import PublicKey
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,16 @@ class Kept(msgspec.Struct, frozen=True):
     """Seconds of that boot at the first start."""
 
 
+class File(msgspec.Struct, frozen=True):
+    """A signed file that counts, with all that it names. `kept`: what is known once it is used."""
+
+    raw: Mapping[str, Any]
+    signer: str
+    new_owner: PublicKey | None
+    rule: str
+    kept: Kept
+
+
 class Provisioner:
     """Rounds of discovery, each at the door's own minute or when it is asked for."""
 
@@ -87,13 +97,16 @@ class Provisioner:
         self._after: float | None = None
         self._places = 0
         self._number = 0
+        self._saving: asyncio.Task[None] | None = None
+        self._by_order: tuple[int, File] | None = None
+        """The change that is tried by order, and its file."""
         self._asked_by_multicast = False
         configurator.followers.append(self._heard)
 
     # -- life
 
     def check(self) -> None:
-        """Somebody says that there is something new (check-sync)."""
+        """Somebody allowed says that there is something new (check-sync)."""
         self._look.set()
 
     def network_changed(self) -> None:
@@ -193,9 +206,8 @@ class Provisioner:
 
     async def _tried(self, place: Location) -> str:
         """Fetch, judge, apply; why not, or ""."""
-        credentials = self._credentials()
         etag = self._kept.etag if place.url == self._kept.url else ""
-        answer = await https.fetch(place.url, etag, credentials)
+        answer = await https.fetch(place.url, etag, self._credentials())
         match answer.result:
             case Unchanged():
                 return ""
@@ -204,56 +216,93 @@ class Provisioner:
                 return why
             case fetched:
                 pass
-        sha256 = hashlib.sha256(fetched.body).hexdigest()
-        if sha256 == self._kept.sha256:
+        if _sha256(fetched) == self._kept.sha256:
             return ""
         try:
-            accepted = read_signed(
-                fetched.body, self._names(), self._trust(private=answer.private), _wall(), BUILT
-            )
-            contents = {}
-            for named in accepted.manifest.files:
-                part = (await https.fetch(urljoin(fetched.url, named.name), "", credentials)).result
-                if isinstance(part, Failed):
-                    return f"{named.name}: {part.why}"
-                contents[named.name] = part.body if not isinstance(part, Unchanged) else b""
-            raw = assembled(accepted, contents)
+            file = await self._judged(fetched, place.url, private=answer.private)
             if self._apply:
-                await self._take(accepted, raw, place.url, fetched.etag, sha256)
-        except ProtocolError as fault:
-            return fault.reason
+                await self._take(file)
         except DoorstationError as fault:
             return str(fault)
         return ""
 
-    async def _take(
-        self, accepted: Accepted, raw: dict[str, object], url: str, etag: str, sha256: str
-    ) -> None:
-        """Let the door run with a file. Raises SettingsError, Refused, StoreError."""
+    async def _judged(self, fetched: Fetched, url: str, *, private: bool) -> File:
+        """A file that was fetched, with its parts. Raises DoorstationError: it does not count."""
+        accepted = read_signed(
+            fetched.body, self._names(), self._trust(private=private), _wall(), BUILT
+        )
+        contents = {}
+        for named in accepted.manifest.files:
+            part = await https.fetch(urljoin(fetched.url, named.name), "", self._credentials())
+            try:
+                contents[named.name] = _fetched(part).body
+            except DoorstationError as fault:
+                raise DoorstationError(f"{named.name}: {fault}") from None
         owners = self._kept.owners
         if (owner := accepted.new_owner) is not None:
             owners = {owner.kid: owner.text}
         kept = msgspec.structs.replace(
             self._kept,
-            url=url, etag=etag, sha256=sha256, serial=accepted.manifest.serial, owners=owners,
+            url=url, etag=fetched.etag, sha256=_sha256(fetched), serial=accepted.manifest.serial,
+            owners=owners,
         )  # fmt: skip
+        raw = assembled(accepted, contents)
+        return File(raw, accepted.kid, owner, accepted.rule, kept)
+
+    async def _take(self, file: File) -> None:
+        """Let the door run with a file. Raises SettingsError, Refused, StoreError."""
         self._number = await self._configurator.replace(
-            raw,
-            by=accepted.kid,
-            how=f"file {accepted.manifest.serial}",
+            file.raw,
+            by=file.signer,
+            how=f"file {file.kept.serial}",
             needs_word=False,
             origin="provisioned",
-            kept={PART: msgspec.to_builtins(kept)},
+            kept={PART: msgspec.to_builtins(file.kept)},
         )
-        self._kept = kept
-        if owner is not None:
-            log.warning("key %s is this door's owner now, by %s", owner.kid, accepted.rule)
-            fields = {"kid": owner.kid, "rule": accepted.rule, "url": url}
+        self._taken(file)
+
+    def _taken(self, file: File) -> None:
+        self._kept = file.kept
+        if (owner := file.new_owner) is not None:
+            log.warning("key %s is this door's owner now, by %s", owner.kid, file.rule)
+            fields = {"kid": owner.kid, "rule": file.rule, "url": file.kept.url}
             self._configurator.audit("owner", fields)
 
+    async def ordered(self, url: str, sha256: str) -> File:
+        """The file that an order names. Raises DoorstationError: why it does not count."""
+        answer = await https.fetch(url, "", self._credentials())
+        fetched = _fetched(answer)
+        if _sha256(fetched) != sha256.lower():
+            raise DoorstationError("not the file that was ordered: its SHA-256 is another")
+        return await self._judged(fetched, url, private=answer.private)
+
+    async def try_ordered(
+        self,
+        file: File,
+        *,
+        by: str,
+        how: str,
+        confirm_within: float | None,
+        kept: Mapping[str, Any],
+    ) -> int:
+        """Try it as a change that needs a word, as `Configurator.replace`; the change's number.
+
+        Its place and serial are remembered when the change is confirmed: what nobody confirms
+        changes nothing, and may be ordered again.
+        """
+        number = await self._configurator.replace(
+            file.raw, by=by, how=how, needs_word=True, origin="provisioned",
+            confirm_within=confirm_within, kept=kept,
+        )  # fmt: skip
+        self._by_order = number, file
+        return number
+
     def _heard(self, kind: str, number: int, why: str) -> None:
+        if self._by_order is not None and number == self._by_order[0] and kind == "confirmed":
+            self._taken(self._by_order[1])
+            self._saving = asyncio.get_running_loop().create_task(self._keep())
         if kind == "reset":
-            self._kept = Kept()
+            self._kept, self._by_order = Kept(), None
             self._asked_by_multicast = False
             self._look.set()
         elif kind == "rolled_back" and number == self._number:
@@ -301,6 +350,17 @@ class Provisioner:
             model=_of_board("model").replace(" ", "-") or "generic",
             version=__version__,
         )
+
+
+def _sha256(fetched: Fetched) -> str:
+    return hashlib.sha256(fetched.body).hexdigest()
+
+
+def _fetched(answer: https.Answer) -> Fetched:
+    """Raises DoorstationError: nothing came."""
+    if isinstance(answer.result, Fetched):
+        return answer.result
+    raise DoorstationError(answer.result.why if isinstance(answer.result, Failed) else "unchanged")
 
 
 def _said(places: list[Location]) -> str:

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -37,11 +38,12 @@ from doorstation.provision.commander import (
     Key,
     Typed,
 )
-from doorstation.provision.configuration import Refused
+from doorstation.provision.fetch import url_fault
 from doorstation.provision.jws import PrivateKey, PublicKey
 from doorstation.provision.layers import Change, Difference, Row, shown
 from doorstation.provision.orders import Order
 from doorstation.provision.state import Past, Pending
+from doorstation.provisioner import Provisioner
 from doorstation.settings import RESERVED_WORDS, Secret, Settings, Word
 from doorstation.sip.transport import Flow
 from doorstation.ua import events as ua
@@ -76,6 +78,7 @@ class Asked(msgspec.Struct, frozen=True):
     """With `by` what the change's record says: which one it is."""
     target: str
     by_account: bool
+    op: str = ""
     kid: str = ""
     ctr: int = 0
 
@@ -104,6 +107,7 @@ class Remote:
         is_busy: Callable[[], bool],
         is_registered: Callable[[], bool],
         restart: Callable[[], None],
+        provisioner: Provisioner | None,
     ) -> None:
         self._reach = reach
         self._configurator = configurator
@@ -111,6 +115,7 @@ class Remote:
         self._is_busy = is_busy
         self._is_registered = is_registered
         self._restart = restart
+        self._provisioner = provisioner
         self._ids = ids
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -255,13 +260,6 @@ class Remote:
                     configurator.check(_change(order))
                 except SettingsError as fault:
                     return ProtocolError("\n".join(fault.problems), status=422)
-                if order.op == "set" and (tried := configurator.pending) is not None:
-                    return ProtocolError(_is_tried(tried), status=409)
-                if order.within is not None and not (
-                    SHORTEST_TRIAL <= order.within <= LONGEST_TRIAL
-                ):
-                    limits = f"{SHORTEST_TRIAL:g} to {LONGEST_TRIAL:g} s"
-                    return ProtocolError(f"within: {limits}", status=422)
             case "confirm" | "rollback":
                 tried = configurator.pending
                 if tried is None or tried.number != order.of:
@@ -270,8 +268,17 @@ class Remote:
                     return ProtocolError("the door is not registered", status=409)
             case "reboot" if self._is_busy():
                 return ProtocolError("a call is up; later", status=409)
-            case "fetch":
-                return ProtocolError("this door fetches nothing by order", status=501)
+            case "fetch" if self._provisioner is None:
+                return ProtocolError("this door fetches nothing", status=501)
+            case "fetch" if why := url_fault(order.url):
+                return ProtocolError(f"url: {why}", status=422)
+            case "fetch" if not _SHA256.fullmatch(order.sha256):
+                return ProtocolError("sha256: 64 hexadecimal digits", status=422)
+        if order.op in ("set", "fetch") and (tried := configurator.pending) is not None:
+            return ProtocolError(_is_tried(tried), status=409)
+        if order.within is not None and not SHORTEST_TRIAL <= order.within <= LONGEST_TRIAL:
+            limits = f"{SHORTEST_TRIAL:g} to {LONGEST_TRIAL:g} s"
+            return ProtocolError(f"within: {limits}", status=422)
         return None
 
     # -- carrying out
@@ -280,8 +287,8 @@ class Remote:
         order = execute.order
         by = f"{execute.by}, key {execute.key}"
         asked = Asked(
-            by, f"message {order.ctr}", str(event.request.from_.uri), event.by_account, kid,
-            order.ctr,
+            by, f"message {order.ctr}", str(event.request.from_.uri), event.by_account,
+            order.op, kid, order.ctr,
         )  # fmt: skip
         self._flows[asked.target] = event.flow
         accepted = partial(self._answer, event, Answer(202))
@@ -296,6 +303,9 @@ class Remote:
                 self._answer(event, Answer(503, body=str(fault).encode()))
                 return
         accepted()
+        if order.op == "fetch":
+            await self._fetch(order, asked)
+            return
         try:
             result = await self._done(order, by)
         except DoorstationError as fault:
@@ -356,6 +366,25 @@ class Remote:
                 status = 503
             self._answer(event, Answer(status, body=str(fault).encode()))
 
+    async def _fetch(self, order: Order, asked: Asked) -> None:
+        """Try the file that an order names; 202 is out, as a server may be slow."""
+        provisioner = self._provisioner
+        assert provisioner is not None, "refused otherwise"
+        fault: DoorstationError | None
+        try:
+            file = await provisioner.ordered(order.url, order.sha256)
+        except DoorstationError as found:
+            fault = found
+        else:
+            fault = await self._stage(
+                asked,
+                lambda kept: provisioner.try_ordered(
+                    file, by=asked.by, how=asked.how, confirm_within=order.within, kept=kept
+                ),
+            )
+        if fault is not None:
+            self._send(asked, "fetch", {"state": "failed", "why": str(fault)})
+
     async def _stage(
         self,
         asked: Asked,
@@ -369,7 +398,7 @@ class Remote:
             self._staging = partial(self._staged, asked, accepted)
             try:
                 await stage({PART: msgspec.to_builtins(kept)})
-            except (Refused, SettingsError, StoreError) as found:
+            except DoorstationError as found:
                 fault = found
             else:
                 return None
@@ -425,7 +454,7 @@ class Remote:
                 self._applied_told = True
                 self._send(
                     asked,
-                    "set",
+                    asked.op,
                     {"state": "applied", "number": pending.number, **_told(pending.differences)},
                 )
             return
@@ -439,7 +468,7 @@ class Remote:
             changed = ", ".join(_plainly(each) for each in past.differences) or "nothing changed"
             self._send_text(asked, changed if kept else f"taken back: {why}")
         elif not kept:
-            self._send(asked, "set", {"state": "rolled-back", "number": past.number, "why": why})
+            self._send(asked, asked.op, {"state": "rolled-back", "number": past.number, "why": why})
         self._spawn(self._remember())
 
     def _can_tell(self) -> bool:
@@ -589,6 +618,7 @@ class Remote:
 
 
 _MAX_FLOWS: Final = 16
+_SHA256: Final = re.compile("[0-9a-fA-F]{64}")
 
 
 def _change(order: Order) -> Change:

@@ -36,6 +36,7 @@ from doorstation.net.signals import stop_event
 from doorstation.net.sockets import Listen, SipSockets, TlsFiles
 from doorstation.network import Network
 from doorstation.printable import printable
+from doorstation.provisioner import Provisioner
 from doorstation.recorder import Recorder
 from doorstation.relays import Relays
 from doorstation.remote import Remote
@@ -129,7 +130,7 @@ async def _run_stations(configurator: Configurator, network: Network, stop: asyn
                     configurator.settings,
                     board,
                     configurator=configurator,
-                    look_for_files=network.look_for_files,
+                    provisioner=network.provisioner,
                 )
                 await station.run(stop)
             if station.restarting:
@@ -161,12 +162,15 @@ class Station:
         ids: Ids | None = None,
         outside: Outside = REAL,
         configurator: Configurator | None = None,
-        look_for_files: Callable[[], None] = lambda: None,
+        provisioner: Provisioner | None = None,
     ) -> None:
-        """`configurator`: by whom the settings may change; None: nobody."""
+        """`configurator`: by whom the settings may change; None: nobody.
+
+        `provisioner`: by whom files come from the network; None: none come.
+        """
         self._settings = settings
         self._configurator = configurator
-        self._look_for_files = look_for_files
+        self._provisioner = provisioner
         self._end = asyncio.Event()
         self._board = board
         self._ids = ids if ids is not None else SystemIds()
@@ -382,6 +386,7 @@ class Station:
             is_busy=lambda: self.busy,
             is_registered=lambda: self.registered,
             restart=self._restart,
+            provisioner=self._provisioner,
         )
         self.commands.identity = lambda: remote.identity
         return remote
@@ -644,7 +649,8 @@ class Station:
                 self.commands.change_result(event)
             case ua.SyncAsked(source, rule):
                 log.info("check-sync from %s (%s)", source, rule)
-                self._look_for_files()
+                if self._provisioner is not None:
+                    self._provisioner.check()
             case ua.Refused(method, source, status, rule):
                 log.debug("refused %s from %s: %d %s", method, source, status, rule)
                 self._journal.refused(event)

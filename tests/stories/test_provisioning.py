@@ -3,6 +3,7 @@
 Each attack is tried on a real door by a real server, and fails.
 """
 
+import asyncio
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doorstation.net.order_client import KeyFile, order_client
 from doorstation.provision.files import MAX_FILE
 from doorstation.provision.jws import PrivateKey
 
@@ -163,6 +165,117 @@ def test_doctor_says_what_the_network_offers_and_what_of_it_counts(
     assert json.loads(none.stdout.splitlines()[-1]) == {
         "step": "configuration", "line": "no configuration from the network"
     }  # fmt: skip
+
+
+# -- by order
+
+WORD = "a-word-of-the-office"
+
+
+@pytest.fixture
+def admin(tmp_path: Path) -> KeyFile:
+    (tmp_path / "word").write_text(f"{WORD}\n")
+    return KeyFile.new(tmp_path / "admin.key")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def secure_web(network: Lab, tmp_path: Path, authority: Authority) -> Iterator[WebServer]:
+    address = network.address()
+    with web_server(network, tmp_path / "web", address, authority.issue(address)) as server:
+        yield server
+
+
+@pytest.fixture
+def claimed(
+    network: Lab, tmp_path: Path, admin: KeyFile, authority: Authority
+) -> Iterator[Station]:
+    """A door with an owner, whose files lie on a server with TLS, and an office that orders it."""
+    settings = door_settings(
+        tmp_path, **CLAIMED, provisioning__ca_file=authority.ca,
+        keys__admin={"public": admin.key.public.text, "role": "admin"},
+        commanders__office__password=WORD,
+    )  # fmt: skip
+    with station(network, tmp_path / "door", settings) as door:
+        yield door
+
+
+def fetch(door: Station, tmp_path: Path, url: str, content: bytes) -> Any:
+    """`doorstation command … fetch URL SHA256`, to its end."""
+    return doorstation(
+        "command", "--key", str(tmp_path / "admin.key"), "--to", door.uri(),
+        "--door", door.command("keys")["door"]["door"], "--user", "office",
+        "--password-file", str(tmp_path / "word"),
+        "fetch", url, hashlib.sha256(content).hexdigest(),
+    )  # fmt: skip
+
+
+def test_file_that_an_order_names_is_applied_and_kept_by_the_commanders_word(
+    claimed: Station, tmp_path: Path, secure_web: WebServer
+) -> None:
+    content = signed(OWNER, settings=QUIET)
+    done = fetch(claimed, tmp_path, secure_web.put("door.jws", content), content)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == 'audio.country: null -> "fr"\nconfirmed number=1\n'
+    (staged,) = claimed.events("configuration", state="staged")
+    assert staged["by"].startswith("office, key ")
+    again = fetch(claimed, tmp_path, f"{secure_web.url}/door.jws", content)
+    assert again.stdout == 'failed why="serial 1: 1 was taken already"\n'
+
+
+def test_file_by_order_that_nobody_confirms_goes_back_and_may_be_ordered_again(
+    claimed: Station, tmp_path: Path, admin: KeyFile, secure_web: WebServer
+) -> None:
+    content = signed(OWNER, settings=QUIET)
+    url = secure_web.put("door.jws", content)
+    uuid = claimed.command("keys")["door"]["door"]
+
+    async def story() -> list[Any]:
+        file = {"url": url, "sha256": hashlib.sha256(content).hexdigest()}
+        async with order_client(admin, claimed.uri(), uuid, "office", WORD) as client:
+            counter = await client.send("fetch", **file, within=5)
+            return [await client.result(counter), await client.result(counter)]
+
+    applied, back = asyncio.run(story())
+    assert (applied["op"], applied["state"]) == ("fetch", "applied")
+    assert (back["op"], back["state"]) == ("fetch", "rolled-back")
+    assert back["why"] == "nobody confirmed it in time"
+    assert fetch(claimed, tmp_path, url, content).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "ordered", "why"),
+    [
+        (signed(ROGUE, settings=QUIET), None, "signed by no owner of this door"),
+        (signed(OWNER, sub="b827eb000000", settings=QUIET), None, "for another door"),
+        (signed(OWNER, settings=QUIET), b"another", "not the file that was ordered"),
+        (signed(OWNER, settings={"audio": {"country": 7}}), None, "audio.country"),
+        (b"", None, "status 404"),
+    ],
+    ids=["another-key", "another-door", "another-file", "bad-setting", "no-file"],
+)
+def test_file_by_order_that_does_not_count_is_refused_and_the_office_told_why(
+    claimed: Station,
+    tmp_path: Path,
+    secure_web: WebServer,
+    content: bytes,
+    ordered: bytes | None,
+    why: str,
+) -> None:
+    url = secure_web.put("door.jws", content) if content else f"{secure_web.url}/none.jws"
+    done = fetch(claimed, tmp_path, url, ordered or content)
+    assert done.returncode == 1
+    assert done.stdout.startswith("failed why=")
+    assert why in done.stdout
+    assert not claimed.events("configuration")
+
+
+def test_order_to_fetch_what_is_no_address_is_refused(claimed: Station, tmp_path: Path) -> None:
+    assert "422 url: file" in fetch(claimed, tmp_path, "file:///etc/passwd", b"").stderr
 
 
 # -- attacks
