@@ -601,3 +601,33 @@ def test_an_orderly_flood_is_bounded_too() -> None:
             assert len(buffer._packets) <= 130
         buffer.get()
         assert buffer.delay <= 0.45
+
+
+def test_one_bad_second_leaves_no_delay_behind() -> None:
+    def delay(r: random.Random, sent: float) -> float:
+        held = max(0.0, 20.25 - sent) if sent > 20 else 0.0
+        return max(r.uniform(0, 0.03), held)
+
+    line = Line(delay)
+    line.run(1500)
+    assert max(line.delays) >= 0.2
+    assert sorted(line.delays[-250:])[125] <= 0.061
+
+
+def test_periods_that_the_card_has_lost_are_no_delay() -> None:
+    buffer = JitterBuffer()
+    for i in range(1000):
+        buffer.put(i * 160, ramp(i * 160, 160), RAW, 0.01 if i < 500 else max(0.01, (515 - i) / 50))
+        if i == 515:
+            buffer.skip(15)
+        if not 500 <= i < 515:
+            buffer.get()
+    assert buffer.delay <= 0.021
+    assert buffer.concealed <= 1
+    assert buffer.cuts <= 1
+
+
+def test_a_line_that_is_shorter_from_now_on_shortens_the_delay_within_seconds() -> None:
+    line = Line(lambda r, sent: r.uniform(0, 0.04) + (0.2 if sent < 30 else 0.0))
+    line.run(1500 + 400)
+    assert line.delays[-1] <= 0.081

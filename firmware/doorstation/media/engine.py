@@ -214,7 +214,7 @@ _RX_CONFIG: Final = 0b10_11_0000
 
 _NEW: Final = rtcp.Reception.NEW
 
-_OLDEST: Final = 0.1
+_OLDEST: Final = 0.5
 """Seconds that a packet may be taken to have waited: the rest is a clock that was set."""
 
 _SOURCE_GONE: Final = 2.0
@@ -769,8 +769,9 @@ class CallAudio:
         return self.loudspeaker(), out + self.upkeep(now)
 
     def periods_lost(self, count: int) -> None:
-        """The card has lost `count` periods of capture: the timestamps go on as time did."""
+        """The card has lost `count` periods of capture: all timestamps go on as time did."""
         self._timestamp = self._timestamp + count * self._period & 0xFFFFFFFF
+        self._buffer.skip(count)
         self._mark()
 
     def bye(self, now: float) -> list[Datagram]:

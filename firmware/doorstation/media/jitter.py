@@ -209,6 +209,12 @@ class JitterBuffer:
         """The far end sends a telephone-event: what is missing now was never sent."""
         self._event_periods = 4
 
+    def skip(self, periods: int) -> None:
+        """The loudspeaker has missed so many: what they would have played is over, not late."""
+        if self._playing:
+            self._cursor += periods * self.period
+            self._plain = False
+
     def get(self) -> bytes:
         """The next period of samples."""
         packets = self._packets
@@ -269,11 +275,12 @@ class JitterBuffer:
             if (step, ticks) != (self._step, self._step_ticks):
                 self._stepping(step, ticks)
         slack = self._slack
-        slack.latest.append(ahead - ahead % self._grid + age * self.rate - slack.offset)
+        measured = ahead - ahead % self._grid + age * self.rate
+        slack.latest.append(measured - slack.offset)
         late = at + step <= self._cursor and codec is not None
         if late:
             self.late += 1
-            slack.late += 1
+            slack.late += measured < 0  # else it was here in time, and we were not
         if slack.trouble or len(slack.latest) >= self._epoch:
             self._review()
         if late:

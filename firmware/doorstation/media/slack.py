@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 
 _EPOCHS: Final = 60
 """Reviews, about one a second, for which a late packet is remembered."""
-_KEPT: Final = 4
-"""Slacks remembered of each: a single bad second is no more than that."""
 _TOO_LATE: Final = 500
-"""One packet in so many may come too late."""
+"""One packet in so many may come too late; a bad second counts as one."""
 _SURE: Final = 5
 """Reviews after which the smallest slack is worth something."""
+_STEP: Final = 3
+"""Reviews in a row that all show another level: a shorter way, not jitter."""
 _FASTEST: Final = 0.0005
 """Share by which the far end's clock may be another than ours; more is no clock."""
 _TROUBLE: Final = 3
@@ -28,7 +28,8 @@ class _Epoch(NamedTuple):
 
     packets: int
     middle: float
-    smallest: list[float]
+    smallest: float
+    whole: bool
 
 
 class Slack:
@@ -95,8 +96,11 @@ class Slack:
         """
         latest = sorted(self.latest)
         self.latest.clear()
-        middle = latest[len(latest) // 2]
-        self._epochs.append(_Epoch(len(latest), middle, latest[:_KEPT]))
+        middle, smallest, packets = latest[len(latest) // 2], latest[0], len(latest)
+        if self._epochs and not self._epochs[-1].whole:
+            before = self._epochs.pop()
+            smallest, packets = min(smallest, before.smallest), packets + before.packets
+        self._epochs.append(_Epoch(packets, middle, smallest, whole))
         self._losses.append(max(0, lost - self._lost - self.late))
         self._lost = lost
         self.late = 0
@@ -105,15 +109,14 @@ class Slack:
             # Of a line's first second, with its look-ups and starting threads, nothing is learned.
             self._fresh = False
             self._epochs.popleft()
+        self._follow_steps()
         drift = self._drift()
         last = len(self._epochs) - 1
-        smallest = sorted(
-            slack + drift * (last - place)
-            for place, epoch in enumerate(self._epochs)
-            for slack in epoch.smallest
+        worst = sorted(
+            epoch.smallest + drift * (last - place) for place, epoch in enumerate(self._epochs)
         )
         seen = sum(epoch.packets for epoch in self._epochs)
-        spare = smallest[min(seen // _TOO_LATE, len(smallest) - 1)]
+        spare = worst[min(seen // _TOO_LATE, len(worst) - 1)]
         lately = latest[1] if whole else spare
         self.lately = lately + self.offset
         self.spare = min(spare, lately) + self.offset
@@ -121,6 +124,14 @@ class Slack:
             # Most packets are to be there a period before they are needed.
             most = latest[len(latest) // 20] + self.offset
             self.spare = min(self.spare, most - self._period)
+
+    def _follow_steps(self) -> None:
+        """Forget what was before the line, or a clock, became another by a step."""
+        middles = [epoch.middle for epoch in self._epochs]
+        before, since = middles[:-_STEP], middles[-_STEP:]
+        if before and min(since) > max(before) + 2 * self._period:
+            for _ in range(len(before) + 1):  # and the second in which it happened
+                self._epochs.popleft()
 
     def _drift(self) -> float:
         """By how much all slacks grow from one review to the next, as clocks that differ do it."""
