@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import logging
 import os
+import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
@@ -23,6 +24,7 @@ import msgspec
 
 from doorstation.door.events import Field
 from doorstation.errors import DoorstationError, SettingsError, StoreError
+from doorstation.ids import Ids
 from doorstation.provision.configuration import (
     Apply,
     Configuration,
@@ -47,6 +49,9 @@ CLOSE_WITHIN: Final = 2.0
 
 LINES_AFTER: Final = 0.05
 """Seconds that lines of the audit log let the change go first that they are about."""
+
+DOOR: Final = "door"
+"""Under which the door's own name is kept."""
 
 NOTHING_KEPT: Final = (
     "nothing is kept here, so nothing can be changed while the door runs: "
@@ -126,6 +131,8 @@ class Configurator:
         self._wanted: Settings | None = None
         """What it is to run with once no call is up."""
         self._must_register = False
+        self._door = ""
+        """Its name, from when it was made until it is kept."""
         self._look_due = False
         self._cut_short = state.pending
         self._configuration = self._configure(base, restarted(state))
@@ -230,6 +237,19 @@ class Configurator:
     def remembered(self, part: str) -> Any:
         """What a part keeps here, None if nothing."""
         return self._configuration.state.kept.get(part)
+
+    @property
+    def door(self) -> str:
+        """The door's UUID: in its realm, and what orders and files name it by; "" for none yet."""
+        return str(self.remembered(DOOR) or self._door)
+
+    def identify(self, ids: Ids) -> str:
+        """The same, made at the first need; after a reset another."""
+        if not self.door:
+            self._door = str(uuid.UUID(int=ids.number(128), version=4))
+            if not self.closed:
+                self._spawn(self.remember(DOOR, self._door))
+        return self.door
 
     async def verify(self) -> str:
         """ "" if no line of the audit log was changed or removed, else what is wrong and where."""
@@ -457,6 +477,8 @@ class Configurator:
             "why": tell.why or None,
         }
         self.audit(tell.kind, {**fields, "keys": list(tell.keys)})
+        if tell.kind == "reset":
+            self._door = ""
         keys = ", ".join(tell.keys)
         self._record("configuration", {"state": tell.kind, **fields, "keys": keys})
         self._told(tell.kind, tell.number, tell.why)

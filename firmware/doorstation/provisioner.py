@@ -119,6 +119,7 @@ class Provisioner:
         if self._configurator.closed:
             log.info("configuration from the network: passed over: %s", self._configurator.closed)
             return
+        self._configurator.identify(self._ids)
         self.load()
         poll = Poll(self._door().serial or self._door().mac, self._ids)
         while True:
@@ -238,6 +239,7 @@ class Provisioner:
                 contents[named.name] = _fetched(part).body
             except DoorstationError as fault:
                 raise DoorstationError(f"{named.name}: {fault}") from None
+        raw = assembled(accepted, contents)
         owners = self._kept.owners
         if (owner := accepted.new_owner) is not None:
             owners = {owner.kid: owner.text}
@@ -246,7 +248,6 @@ class Provisioner:
             url=url, etag=fetched.etag, sha256=_sha256(fetched), serial=accepted.manifest.serial,
             owners=owners,
         )  # fmt: skip
-        raw = assembled(accepted, contents)
         return File(raw, accepted.kid, owner, accepted.rule, kept)
 
     async def _take(self, file: File) -> None:
@@ -303,6 +304,7 @@ class Provisioner:
             self._saving = asyncio.get_running_loop().create_task(self._keep())
         if kind == "reset":
             self._kept, self._by_order = Kept(), None
+            self._configurator.identify(self._ids)
             self._asked_by_multicast = False
             self._look.set()
         elif kind == "rolled_back" and number == self._number:
@@ -338,9 +340,7 @@ class Provisioner:
 
     def _names(self) -> frozenset[str]:
         macs = {each.mac.hex() for each in dhcp.interfaces()}
-        orders = self._configurator.remembered("orders")
-        uuid = orders.get("door", "") if isinstance(orders, dict) else ""
-        return frozenset(name for name in ("*", uuid, *macs) if name)
+        return frozenset(name for name in ("*", self._configurator.door, *macs) if name)
 
     def _door(self) -> Placeholders:
         first = next(iter(dhcp.interfaces()), None)

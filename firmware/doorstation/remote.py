@@ -16,7 +16,6 @@ import json
 import logging
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
@@ -29,6 +28,7 @@ from doorstation.configurator import Configurator
 from doorstation.door.events import Field, OpenRequested
 from doorstation.errors import DoorstationError, ProtocolError, SettingsError, StoreError
 from doorstation.ids import Ids
+from doorstation.net import dhcp
 from doorstation.provision.commander import (
     Answer,
     Audit,
@@ -86,8 +86,6 @@ class Asked(msgspec.Struct, frozen=True):
 class Kept(msgspec.Struct, frozen=True):
     """What must outlive a restart."""
 
-    door: str
-    """The door's UUID."""
     key: str
     """The door's own key, PKCS #8 in PEM: what results are signed with."""
     counters: Mapping[str, int] = {}
@@ -161,8 +159,8 @@ class Remote:
             keys[public.kid] = Key(name, public, key.role, key.opens, key.scope)
         commanders = settings.commanders
         self._commander = Commander(
-            door=self._kept.door,
-            names=(),
+            door=self._configurator.identify(self._ids),
+            names=lambda: [each.mac.hex() for each in dhcp.interfaces()],
             keys=keys,
             users={name: who.password.reveal() for name, who in commanders.items()},
             typists=frozenset(name for name, who in commanders.items() if who.types),
@@ -178,15 +176,15 @@ class Remote:
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """The door's UUID and the public key that its results are signed with."""
+        """The door's UUID, and the public key that its results are signed with once it has one."""
         if self._kept is None:
-            return {}
-        return {"door": self._kept.door, "key": self._own_key().public.text}
+            return {"door": self._configurator.door} if self._configurator.door else {}
+        return {"door": self._configurator.door, "key": self._own_key().public.text}
 
     def _remembered(self) -> Kept:
         with contextlib.suppress(msgspec.ValidationError):
             return msgspec.convert(self._configurator.remembered(PART), Kept)
-        made = Kept(str(uuid.UUID(int=self._ids.number(128), version=4)), _pem(PrivateKey.new()))
+        made = Kept(_pem(PrivateKey.new()))
         self._kept = made
         if not self._configurator.closed:
             self._spawn(self._remember())
@@ -437,6 +435,10 @@ class Remote:
 
     def _change_told(self, kind: str, number: int, why: str) -> None:
         pending = self._configurator.pending
+        if kind == "reset" and self._kept is not None:
+            self._kept = self._remembered()
+            self._key = self._commander = None
+            self.take(self._settings)
         if kind != "staged":
             self.station_changed()
         elif self._staging is not None and pending is not None:
@@ -551,7 +553,7 @@ class Remote:
     def _send(self, asked: Asked, op: str, result: Mapping[str, Any]) -> None:
         """A result, signed by the door."""
         told = {
-            "door": self._known.door, "kid": asked.kid, "ctr": asked.ctr, "op": op,
+            "door": self._configurator.door, "kid": asked.kid, "ctr": asked.ctr, "op": op,
             "iat": int(time.time()), **result,
         }  # fmt: skip
         payload = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()

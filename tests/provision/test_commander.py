@@ -37,7 +37,7 @@ def commander(**more: Any) -> Commander:
     roles: tuple[Role, ...] = ("admin", "viewer", "opener")
     return Commander(
         door=DOOR,
-        names=("b827eb010203",),
+        names=lambda: ["b827eb010203"],
         keys={KEYS[r].public.kid: Key(r, KEYS[r].public, r, opens=("door",)) for r in roles},
         users={"office": "secret", "caretaker": "word"},
         typists=frozenset({"caretaker"}),
@@ -289,8 +289,9 @@ def test_storm_from_many_addresses_keeps_a_bounded_table() -> None:
 def test_commander_whose_phone_knows_md5_alone_is_asked_for_that_and_nobody_else_is() -> None:
     for algorithms, asked in (({"indoor": ("MD5",)}, "MD5"), ({"other": ("MD5",)}, "SHA-256")):
         door = Commander(
-            door=DOOR, names=(), keys={}, users={"indoor": "word"}, typists=frozenset({"indoor"}),
-            counters={}, secret=b"seal", ids=SeededIds(1), algorithms=algorithms,
+            door=DOOR, names=tuple, keys={}, users={"indoor": "word"},
+            typists=frozenset({"indoor"}), counters={}, secret=b"seal", ids=SeededIds(1),
+            algorithms=algorithms,
         )  # fmt: skip
         (answer,) = door.received(
             message(b"status", "text/plain"), OFFICE, 0.0, WALL, reliable=True

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doorstation.net import dhcp
 from doorstation.net.order_client import KeyFile, OrderRefused, order_client
 from doorstation.ua.inspect import ORDERS
 
@@ -127,6 +128,18 @@ def test_two_masters_push_at_once_and_one_wins_and_the_other_is_told(
     outcomes = sorted(asyncio.run(both()))
     assert outcomes[1] == "confirmed"
     assert outcomes[0].startswith("409 change 2 by office, key ")
+
+
+def test_an_order_may_name_the_door_by_its_mac_address(office: Office, door: Station) -> None:
+    async def story(sub: str) -> Any:
+        way = order_client(office.admin, door.uri(), identity(door), "office", WORD)
+        async with way as client:
+            return await client.order("status", sub=sub)
+
+    ours = {each.mac.hex() for each in dhcp.interfaces()}
+    assert asyncio.run(story(ours.pop()))["state"] == "done"
+    with pytest.raises(OrderRefused, match="403 for another door"):
+        asyncio.run(story("b827eb000000"))
 
 
 def test_an_order_of_an_opener_opens_by_the_doors_own_way(office: Office, door: Station) -> None:

@@ -98,6 +98,19 @@ def test_key_whose_fingerprint_the_door_was_given_becomes_its_owners(
         assert "owner now, by fingerprint" in door.process.log_text()
 
 
+def test_file_may_name_a_door_without_commanders_by_its_uuid(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    settings = door_settings(tmp_path, **CLAIMED)
+    with station(network, tmp_path / "door", settings) as door:
+        wait_line(door, "no configuration from the network")
+        uuid = door.command("keys")["door"]["door"]
+    url = web.put("door.jws", signed(OWNER, sub=uuid, settings=QUIET))
+    with station(network, tmp_path / "door", settings | {"provisioning.url": url}) as door:
+        door.wait_event("configuration", state="confirmed")
+        assert door.command("keys")["door"]["door"] == uuid
+
+
 def test_files_of_a_list_are_laid_over_each_other(
     network: Lab, tmp_path: Path, web: WebServer
 ) -> None:

@@ -13,7 +13,7 @@ Sans-I/O: the owner sends the answers, carries `Execute` out and keeps the count
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -141,7 +141,7 @@ class Commander:
         self,
         *,
         door: str,
-        names: tuple[str, ...],
+        names: Callable[[], Iterable[str]],
         keys: Mapping[str, Key],
         users: Mapping[str, str],
         typists: frozenset[str],
@@ -156,7 +156,8 @@ class Commander:
         `algorithms`: by which a user may prove his password, SHA-256 where nothing is said;
         `stands_against`: why an order that is allowed cannot be carried out now."""
         self._stands_against = stands_against
-        self._names = frozenset((door, "*", *names))
+        self._door = door
+        self._names = names
         self._keys = keys
         self._algorithms = {**dict.fromkeys(users, _ALGORITHMS), **(algorithms or {})}
         self._typists = typists
@@ -269,7 +270,7 @@ class Commander:
         return [count, audit, Answer(202), Execute(order, user, key.name, request.call_id)]
 
     def _check_new(self, order: Order, kid: str, wall: float | None) -> None:
-        if order.sub not in self._names:
+        if order.sub not in (self._door, "*") and order.sub not in self._names():
             raise ProtocolError("for another door", status=403)
         last = self._counters.get(kid, 0)
         if order.ctr <= last:
