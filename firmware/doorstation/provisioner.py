@@ -243,12 +243,22 @@ class Provisioner:
         owners = self._kept.owners
         if (owner := accepted.new_owner) is not None:
             owners = {owner.kid: owner.text}
+        elif accepted.kid not in owners:
+            # By a key that the settings name: they alone say from now on who is an owner.
+            owners = {}
+            self._check_owned(raw)
         kept = msgspec.structs.replace(
             self._kept,
             url=url, etag=fetched.etag, sha256=_sha256(fetched), serial=accepted.manifest.serial,
             owners=owners,
         )  # fmt: skip
         return File(raw, accepted.kid, owner, accepted.rule, kept)
+
+    def _check_owned(self, raw: Mapping[str, Any]) -> None:
+        """Raises DoorstationError for a file after which nobody would be the door's owner."""
+        settings = self._configurator.tree.with_layer("provisioned", raw).settings()
+        if not any(key.role == "owner" for key in settings.keys.values()):
+            raise DoorstationError("it names no owner's key, and the door would have none")
 
     async def _take(self, file: File) -> None:
         """Let the door run with a file. Raises SettingsError, Refused, StoreError."""

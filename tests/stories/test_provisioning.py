@@ -111,6 +111,45 @@ def test_file_may_name_a_door_without_commanders_by_its_uuid(
         assert door.command("keys")["door"]["door"] == uuid
 
 
+def test_key_change_the_old_owner_names_the_new_one_who_revokes_the_old(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    new, old = PrivateKey.new(), {"public": OWNER.public.text, "role": "owner"}
+    added = {"public": new.public.text, "role": "owner"}
+    settings = door_settings(
+        tmp_path, provisioning__fingerprint=OWNER.public.kid,
+        provisioning__url=f"{web.url}/door.jws",
+    )  # fmt: skip
+
+    def serves(key: PrivateKey, serial: int, keys: dict[str, Any]) -> None:
+        web.put("door.jws", signed(key, serial, settings=QUIET | {"keys": keys}))
+
+    def taken(serial: int) -> None:
+        with station(network, tmp_path / "door", settings) as door:
+            door.wait_event("configuration", state="confirmed", how=f"file {serial}")
+
+    def passed_over(why: str) -> None:
+        with station(network, tmp_path / "door", settings) as door:
+            wait_line(door, why)
+
+    serves(OWNER, 1, {})
+    taken(1)
+    serves(new, 2, {"new": added})
+    passed_over("signed by no owner of this door")
+    serves(OWNER, 3, {"new": added})
+    taken(3)
+    serves(OWNER, 4, {"new": added})
+    taken(4)  # both are valid
+    serves(new, 5, {"old": old, "new": added})
+    taken(5)
+    serves(new, 6, {})
+    passed_over("it names no owner's key, and the door would have none")
+    serves(new, 7, {"new": added})
+    taken(7)
+    serves(OWNER, 8, {"old": old})
+    passed_over("signed by no owner of this door")
+
+
 def test_files_of_a_list_are_laid_over_each_other(
     network: Lab, tmp_path: Path, web: WebServer
 ) -> None:
