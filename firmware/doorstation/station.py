@@ -669,8 +669,10 @@ class Station:
 
     def _media_agreed(self, call: str, session: AudioSession | None, *, early: bool) -> None:
         if session is not None:
-            inband = self._agent.calls[call].inband_digits
-            self._sound.agreed(call, session, early=early, inband=inband)
+            # A far end that agrees and hangs up at once: the end is told next.
+            found = self._agent.calls.get(call)
+            if found is not None:
+                self._sound.agreed(call, session, early=early, inband=found.inband_digits)
         elif self._sound.gave_up(call):
             self._door_input(door.EarlyMedia(self._door.call, heard=False))
 
