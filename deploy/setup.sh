@@ -79,6 +79,10 @@ install_packages() {
     *' kamailio '*) # nor at the next boot
       if command -v systemctl >/dev/null; then $sudo systemctl disable -q kamailio.service || :; fi ;;
   esac
+  case " $wanted " in
+    *' network-manager '*) # this machine has its network from somebody else
+      if command -v systemctl >/dev/null; then $sudo systemctl disable -q NetworkManager.service || :; fi ;;
+  esac
   wanted='' reasons=''
 }
 
@@ -88,6 +92,7 @@ tests_need_packages() {
   needs 'a sound card in user space' pulseaudio pulseaudio-utils libasound2-plugins alsa-utils
   needs 'networks of their own, names and addresses' iproute2 dnsmasq-base
   needs 'another DHCP server, and clients that hold its port beside us' kea-dhcp4-server isc-dhcp-client dhcpcd5
+  needs 'the DHCP client of desktops and of newer Raspberry Pi OS, on a bus of its own' network-manager dbus-daemon
   needs 'the page, tested in a real browser' chromium fonts-dejavu-core
   needs 'small guests for kernel GPIO and sound' busybox-static xz-utils
   needs 'echo and resampling of the loudspeaker' libspeexdsp1

@@ -1,6 +1,7 @@
 """DHCP questions on a real network, beside whoever holds port 68."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from doorstation.dhcp.offered import Offered
 from doorstation.ids import SystemIds
 from doorstation.net import dhcp
 
-from tests.support.dhcp import dhcp_server, kea
+from tests.support.dhcp import dhcp_server, kea, network_manager
 from tests.support.lab import Lab
 from tests.support.lab import lab as network
 
@@ -174,5 +175,17 @@ async def test_answer_comes_beside_the_systems_own_client(
         await asyncio.to_thread(
             theirs.ready, lambda: bound[client] in theirs.log_text(), "has a lease", 20
         )
+        found = await asked(lab)
+    assert found[False].sip_servers == ("10.0.0.5",)
+
+
+async def test_answer_comes_beside_network_manager(lab: Lab, tmp_path: Path) -> None:
+    """Which gave the interface its address, and holds port 68 by a socket that is connected."""
+    with (
+        dhcp_server(lab, tmp_path, "dhcp-option-force=120,10.0.0.5"),
+        contextlib.ExitStack() as end,
+    ):
+        await asyncio.to_thread(end.enter_context, network_manager(lab, tmp_path))
+        assert int(interface(lab).address.rpartition(".")[2]) >= 200
         found = await asked(lab)
     assert found[False].sip_servers == ("10.0.0.5",)

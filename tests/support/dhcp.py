@@ -1,6 +1,7 @@
 """A real DHCP server in a lab: Debian's dnsmasq, with the options that a test hands in."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -57,3 +58,79 @@ def kea(lab: Lab, folder: Path, address: str, *options: Mapping[str, object]) ->
     with lab.program(*command, directory=folder, log="kea.log", environment=own) as server:
         server.ready(lambda: "DHCP4_STARTED" in server.log_text(), "has started")
         yield server
+
+
+NETWORK_MANAGER = """
+mount -t tmpfs none /run
+mount -t tmpfs none /var/lib/NetworkManager
+mount -t sysfs -o ro none /sys  # else it waits for udev to know its devices
+mkdir /run/NetworkManager
+ip addr flush dev "$2"  # what has an address is somebody else's to it
+dbus-daemon --config-file="$1/bus.conf" --nofork --nopidfile & bus=$!
+trap 'kill $manager $bus' TERM
+until [ -S /run/bus ]; do sleep 0.05; done
+DBUS_SYSTEM_BUS_ADDRESS=unix:path=/run/bus \\
+    NetworkManager --debug --config="$1/manager.conf" --config-dir=/run/none & manager=$!
+wait; wait
+"""
+
+BUS = """
+<busconfig>
+  <type>system</type><listen>unix:path=/run/bus</listen><auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/><allow user="*"/>
+  </policy>
+</busconfig>
+"""
+
+
+@contextmanager
+def network_manager(lab: Lab, folder: Path) -> Iterator[Process]:
+    """Debian's NetworkManager with a bus of its own; on return it has a lease on our side."""
+    (folder / "bus.conf").write_text(BUS)
+    (folder / "manager.conf").write_text(f"""
+[main]
+plugins=keyfile
+dhcp=internal
+dns=none
+rc-manager=unmanaged
+hostname-mode=none
+no-auto-default=*
+[keyfile]
+path={folder}/connections
+unmanaged-devices=*,except:interface-name:{lab.interface}
+[device-ours]
+match-device=interface-name:{lab.interface}
+managed=1
+""")
+    connection = folder / "connections" / "door.nmconnection"
+    connection.parent.mkdir()
+    connection.write_text(f"""
+[connection]
+id=door
+uuid=8e2b1c34-0000-4000-8000-b827eb010203
+type=ethernet
+interface-name={lab.interface}
+[ipv4]
+method=auto
+[ipv6]
+method=disabled
+""")
+    connection.chmod(0o600)  # it uses no other
+    command = (
+        "unshare",
+        "--mount",
+        "--uts",
+        "sh",
+        "-c",
+        NETWORK_MANAGER,
+        "sh",
+        str(folder),
+        lab.interface,
+    )
+    paths = {"PATH": f"{os.environ['PATH']}:/usr/sbin"}
+    with lab.program(
+        *command, directory=folder, log="manager.log", environment=paths, here=True
+    ) as manager:
+        manager.ready(lambda: "Activation: successful" in manager.log_text(), "has a lease", 20)
+        yield manager
