@@ -124,10 +124,13 @@ def test_new_disk_has_a_fresh_state() -> None:
 def test_real_files_are_for_the_service_alone(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     folder.mkdir(mode=0o755)
-    os.umask(0)
-    store = StateStore(Folder(folder))
-    for state in STATES:
-        store.write(state)
+    before = os.umask(0)
+    try:
+        store = StateStore(Folder(folder))
+        for state in STATES:
+            store.write(state)
+    finally:
+        os.umask(before)
     assert StateStore(Folder(folder)).read() == STATES[-1]
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
