@@ -185,6 +185,19 @@ async def _with_counter(office: Office, door: Station, counter: int) -> str:
         return str(refused.value)
 
 
+def test_a_door_that_was_reset_is_another_and_obeys_the_keys_of_its_file(
+    office: Office, door: Station
+) -> None:
+    assert office.orders(door, "set", "relays.door.pulse=1.5").returncode == 0
+    before = identity(door)
+    assert door.config("reset").returncode == 0
+    door.wait_event("configuration", state="reset")
+    assert identity(door) != before
+    assert office.orders(door, "get", "relays.door.pulse").stdout == (
+        "relays.door.pulse = 0.5  (local)\n"
+    )
+
+
 def test_an_ordered_restart_ends_with_the_status_that_systemd_restarts(
     office: Office, door: Station
 ) -> None:
