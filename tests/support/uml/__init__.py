@@ -25,7 +25,7 @@ def kernel() -> Path:
     named = os.environ.get("UML_KERNEL")
     path = Path(named) if named else BESIDE if BESIDE.exists() else _built()
     if not path.exists():
-        raise RuntimeError(f"{path} does not exist.\n{HOW_TO_GET_ONE}")
+        raise RuntimeError(f"no kernel for guests is built\n{path}: not there\n{HOW_TO_GET_ONE}")
     if path.suffix != ".xz":
         return path
     packed = path.read_bytes()
