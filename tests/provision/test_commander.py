@@ -308,3 +308,24 @@ def test_what_stands_against_an_order_is_said_and_its_counter_is_used_up() -> No
     assert (audit.status, audit.rule) == (409, "busy")
     assert isinstance(answer, Answer)
     assert (answer.status, answer.body) == (409, b"busy")
+
+
+def test_addresses_of_one_ipv6_network_are_one_source() -> None:
+    """Any host has its /64 whole: ever new addresses of it wait like one."""
+    door = commander()
+    statuses = []
+    for n in range(60):
+        (answer,) = door.received(message(b"x"), f"2001:db8::{n:x}", 0.0, WALL, reliable=True)
+        assert isinstance(answer, Answer)
+        statuses.append(answer.status)
+    assert statuses.count(401) == 10
+    assert len(door._paces) == 1
+
+
+def test_orders_that_are_refused_after_the_password_cost_a_pause_too() -> None:
+    office = Office(commander())
+    for _ in range(4):
+        assert status(office.sends(signed(sub="another"))) == 403
+    (answer,) = office.door.received(message(b"x"), OFFICE, office.now, WALL, reliable=True)
+    assert isinstance(answer, Answer)
+    assert answer.status == 503

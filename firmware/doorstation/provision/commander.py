@@ -25,6 +25,7 @@ from doorstation.provision.orders import Order, Role, may_order, parse_order
 from doorstation.sip.digest import DigestServer
 from doorstation.sip.message import Request
 from doorstation.sip.uri import SipUri
+from doorstation.ua.guesses import source_key
 from doorstation.ua.inspect import ORDERS
 
 CONTENT: Final = ORDERS
@@ -177,7 +178,8 @@ class Commander:
 
         `reliable`: whether it came by TCP or TLS.
         """
-        pause = self._too_often(source, now)
+        pace = self._pace(source, now)
+        pause = self._too_often(pace, now)
         if pause is not None:
             return [Answer(503, "Too many", (("Retry-After", str(pause)),), once=True)]
         same = _identity(request)
@@ -186,17 +188,19 @@ class Commander:
         verdict = self._guard.verify(request, now, source=source)
         if not verdict.ok:
             if verdict.guessed:
-                return self._refuse(source, now, verdict.user, 403, verdict.rule)
+                return self._refuse(pace, source, now, verdict.user, 403, verdict.rule)
             challenge = self._guard.challenge(
                 now, verdict.stale, source=source, algorithms=self._asks_for(request)
             )
             headers = tuple(("WWW-Authenticate", value) for value in challenge)
             return [Answer(401, "", headers, once=True)]
-        self._paces[source].refused = 0
         try:
             outputs = self._judge(request, verdict.user, source, wall, reliable=reliable)
         except ProtocolError as fault:
-            outputs = self._refuse(source, now, verdict.user, fault.status, fault.reason)
+            user = verdict.user
+            outputs = self._refuse(pace, source, now, user, fault.status, fault.reason)
+        else:
+            pace.refused = 0
         self._remember(same, outputs)
         return outputs
 
@@ -208,14 +212,18 @@ class Commander:
 
     # -- how often
 
-    def _too_often(self, source: str, now: float) -> int | None:
-        """Seconds to wait, None if it may be looked at."""
-        pace = self._paces.get(source)
+    def _pace(self, source: str, now: float) -> _Pace:
+        key = source_key(source)
+        pace = self._paces.get(key)
         if pace is None:
             if len(self._paces) >= MAX_SOURCES:
                 self._paces.popitem(last=False)
-            pace = self._paces[source] = _Pace(now, _BURST)
-        self._paces.move_to_end(source)
+            pace = self._paces[key] = _Pace(now, _BURST)
+        self._paces.move_to_end(key)
+        return pace
+
+    def _too_often(self, pace: _Pace, now: float) -> int | None:
+        """Seconds to wait, None if it may be looked at."""
         if self._all is None:
             self._all = _Pace(now, _ALL_BURST)
         if not pace.takes(now, _BURST, _PER_SECOND):
@@ -224,9 +232,10 @@ class Commander:
             return 1
         return None
 
-    def _refuse(self, source: str, now: float, user: str, status: int, rule: str) -> list[Output]:
+    def _refuse(
+        self, pace: _Pace, source: str, now: float, user: str, status: int, rule: str
+    ) -> list[Output]:
         """A refusal costs its source a pause that doubles."""
-        pace = self._paces[source]
         pace.refused += 1
         if pace.refused > 3:
             pace.until = now + min(_LONGEST_PAUSE, 2.0 ** (pace.refused - 3))

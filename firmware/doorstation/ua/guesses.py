@@ -23,11 +23,11 @@ class Guesses:
         return len(self._rows)
 
     def locked(self, source: str, now: float) -> bool:
-        wrong, last = self._rows.get(_key(source), (0, 0.0))
+        wrong, last = self._rows.get(source_key(source), (0, 0.0))
         return wrong >= LIMIT and now < last + LOCKED
 
     def wrong(self, source: str, now: float) -> None:
-        key = _key(source)
+        key = source_key(source)
         wrong, last = self._rows.pop(key, (0, 0.0))
         if now >= last + LOCKED:
             wrong = 0
@@ -36,10 +36,11 @@ class Guesses:
         self._rows[key] = (wrong + 1, now)
 
     def right(self, source: str) -> None:
-        self._rows.pop(_key(source), None)
+        self._rows.pop(source_key(source), None)
 
 
-def _key(source: str) -> str:
+def source_key(source: str) -> str:
+    """What one host cannot change of its address: IPv4 whole, of IPv6 the /64 that it has whole."""
     try:
         address = ip_address(source.partition("%")[0])
     except ValueError:
