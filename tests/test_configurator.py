@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
-from doorstation.configurator import Configurator
+from doorstation.configurator import MAX_LINES, Configurator
 from doorstation.errors import DoorstationError, SettingsError, StoreError
 from doorstation.provision.configuration import CUT, LOST_WORD, UNWELL, Refused
 from doorstation.provision.layers import Change
@@ -367,5 +367,27 @@ def test_door_without_a_registration_before_needs_none_for_a_volume() -> None:
             one.registered = False
             await stage(one, VOLUME)
             assert results(one) == ["confirmed"]
+
+    run(story())
+
+
+def test_lines_that_wait_for_a_disk_that_stands_still_are_bounded() -> None:
+    async def story() -> None:
+        configurator = Configurator({"local": LOCAL}, Disk(), disk=Inline())
+        for number in range(MAX_LINES + 50):
+            configurator.audit("order", {"status": number})
+        assert len(configurator._lines) == MAX_LINES
+        assert "lines of the audit log are lost" in configurator.fault
+        await configurator.aclose()
+
+    run(story())
+
+
+def test_door_that_keeps_nothing_keeps_no_lines_either() -> None:
+    async def story() -> None:
+        configurator = Configurator({"local": LOCAL}, None)
+        configurator.audit("order", {"status": 403})
+        assert not configurator._lines
+        await configurator.aclose()
 
     run(story())

@@ -50,6 +50,9 @@ CLOSE_WITHIN: Final = 2.0
 LINES_AFTER: Final = 0.05
 """Seconds that lines of the audit log let the change go first that they are about."""
 
+MAX_LINES: Final = 1000
+"""Lines that wait while the disk stands still: who is refused writes some of them."""
+
 DOOR: Final = "door"
 """Under which the door's own name is kept."""
 
@@ -339,9 +342,14 @@ class Configurator:
         await self._do(lambda: self._configuration.base_changed(origin, raw), kept=False)
 
     def audit(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """A line for the audit log; nobody waits for it."""
+        """A line for the audit log, where there is one; nobody waits for it."""
+        if self._audit is None:
+            return
+        if len(self._lines) >= MAX_LINES:
+            self._disk_failed(StoreError("the disk stands still: lines of the audit log are lost"))
+            return
         self._lines.append((_now(), kind, fields))
-        if self._audit is not None and (self._writing is None or self._writing.done()):
+        if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write_lines(self._audit))
 
     def _seconds(self, wanted: float | None) -> float:
