@@ -18,13 +18,16 @@ from bench.run import Bench, Values
 from bench.table import Row, Target
 from tests.support.uml import in_guest
 
+STARTED = 20.0
+"""Seconds after which nobody asks the network for settings any more."""
+
 
 def measure(bench: Bench) -> tuple[list[Row], list[str]]:
     seconds = bench.seconds(60, 10)
 
     def one(agent: Agent) -> Values:
         with bench.start(agent, Setup(sound=False)) as running:
-            time.sleep(2)
+            time.sleep(STARTED)
             watched = Watched(running.pid)
             time.sleep(seconds)
             cost = watched.cost()

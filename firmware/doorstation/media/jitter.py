@@ -16,7 +16,7 @@ happen in whole periods, since what matters is which `get` needs a packet's firs
 that is a little fast or slow shows itself in the slack and is followed by the same means.
 
 *Without being heard.* Time is put in and taken out in pauses, or where sound is missing anyway;
-when it cannot wait, by pitch periods (see timescale.py).
+when it cannot wait, by pitch periods (see timescale.py). A single period too much always waits.
 
 *Loss.* A gap is bridged better when the packet after it is there. When packets are lost again and
 again, the buffer keeps one more for this.
@@ -299,7 +299,8 @@ class JitterBuffer:
         """Packets are of `step` samples from now on; 0: comfort noise."""
         self._step = step
         self._step_ticks = ticks
-        self._epoch = max(_FEW, min(_MANY, self.rate // max(1, step)))
+        # Not quite a second: what comes every second would be met every time, or never.
+        self._epoch = max(_FEW, min(_MANY, int(0.94 * self.rate) // max(1, step)))
         even = step and (self.period % step == 0 or step % self.period == 0)
         self._grid = 1 if even else self.period
         self._bound()
@@ -547,7 +548,7 @@ class JitterBuffer:
             surplus = int((spare - guard) // self.period)
             if slack.sure or surplus >= _URGENT:
                 periods = -surplus
-            self._urgent = impatient or surplus >= _URGENT
+            self._urgent = (impatient and surplus > 1) or surplus >= _URGENT
         self._wish = periods * self.period - astray
         self._loudness += (audioop.rms(self._history, 2) - self._loudness) / 16.0
         self._tries = 0
