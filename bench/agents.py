@@ -49,6 +49,8 @@ class Setup:
     """Whether it listens for TLS, on port 5061."""
     wide_band: bool = False
     """Whether it speaks G.722 and Opus too; Doorstation always does."""
+    plain: bool = True
+    """False: Doorstation's sound as its defaults have it: without echo and noise, at one level."""
     more: str = ""
     """Further sections of Doorstation's settings."""
 
@@ -234,7 +236,7 @@ listen = ["{address}"]
 [audio]
 device = "vcard"
 rate = {setup.rate}
-{PLAIN_SOUND}
+{PLAIN_SOUND if setup.plain else ""}
 
 [door]
 max_call = 7200
