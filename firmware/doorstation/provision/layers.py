@@ -15,7 +15,7 @@ from doorstation import settings
 from doorstation.errors import SettingsError
 from doorstation.settings import Settings
 
-ORIGINS: Final = ("profile", "dhcp", "provisioned", "local", "remote")
+ORIGINS: Final = ("dhcp", "provisioned", "local", "remote")
 """From the weakest to the strongest. `default` stands below all of them and is no layer."""
 
 DEFAULT: Final = "default"
