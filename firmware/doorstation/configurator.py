@@ -292,12 +292,16 @@ class Configurator:
         origin: str,
         confirm_within: float | None = None,
         kept: Mapping[str, Any] | None = None,
+        then: Mapping[str, Any] | None = None,
     ) -> int:
-        """Try a whole layer in place of the one there is; the change's number."""
+        """Try a whole layer in place of the one there is; the change's number.
+
+        `then`: what is to be remembered once it is confirmed, in that one write.
+        """
         await self._do(
             lambda: self._configuration.replace(
                 raw, by=by, how=how, at=_now(), seconds=self._seconds(confirm_within),
-                needs_word=needs_word, origin=origin, kept=kept,
+                needs_word=needs_word, origin=origin, kept=kept, then=then,
             )
         )  # fmt: skip
         return self._configuration.state.number

@@ -45,6 +45,8 @@ PART: Final = "files"
 """Under which the configurator keeps what is known of files and their owners."""
 BUILT: Final = 1_790_000_000.0
 """This firmware is younger than that: a clock or a file that says less is wrong."""
+BY_FILE: Final = "file "
+"""How a change came that nobody ordered; its serial follows."""
 QUIET: Final = 1.0
 """Seconds between two looks at whether a call is still up."""
 
@@ -56,9 +58,14 @@ class Kept(msgspec.Struct, frozen=True):
     """Of the last file that was taken."""
     etag: str = ""
     sha256: str = ""
+    tried: str = ""
+    """SHA-256 of a file that was tried and not kept: it is not tried again."""
     serial: int = 0
+    """The highest that an owner's file had, kept or not."""
     owners: dict[str, str] = {}
     """Keys that became the owner's by a file: kid -> key."""
+    rule: str = ""
+    """By which they did."""
     boot: str = ""
     """The first start's name of its boot: the first half hour ends with it at the latest."""
     began: float = 0.0
@@ -70,8 +77,8 @@ class File(msgspec.Struct, frozen=True):
 
     raw: Mapping[str, Any]
     signer: str
-    new_owner: PublicKey | None
-    rule: str
+    claims: bool
+    """Whether its key becomes the owner's by it."""
     kept: Kept
 
 
@@ -96,10 +103,6 @@ class Provisioner:
         self._domains: list[str] = []
         self._after: float | None = None
         self._places = 0
-        self._number = 0
-        self._saving: asyncio.Task[None] | None = None
-        self._by_order: tuple[int, File] | None = None
-        """The change that is tried by order, and its file."""
         self._asked_by_multicast = False
         configurator.followers.append(self._heard)
 
@@ -219,6 +222,8 @@ class Provisioner:
                 pass
         if _sha256(fetched) == self._kept.sha256:
             return ""
+        if _sha256(fetched) == self._kept.tried:
+            return "this file was tried already, and taken back"
         try:
             file = await self._judged(fetched, place.url, private=answer.private)
             if self._apply:
@@ -240,19 +245,19 @@ class Provisioner:
             except DoorstationError as fault:
                 raise DoorstationError(f"{named.name}: {fault}") from None
         raw = assembled(accepted, contents)
-        owners = self._kept.owners
+        owners, rule = self._kept.owners, self._kept.rule
         if (owner := accepted.new_owner) is not None:
-            owners = {owner.kid: owner.text}
+            owners, rule = {owner.kid: owner.text}, accepted.rule
         elif accepted.kid not in owners:
             # By a key that the settings name: they alone say from now on who is an owner.
             owners = {}
             self._check_owned(raw)
         kept = msgspec.structs.replace(
             self._kept,
-            url=url, etag=fetched.etag, sha256=_sha256(fetched), serial=accepted.manifest.serial,
-            owners=owners,
+            url=url, etag=fetched.etag, sha256=_sha256(fetched), tried="",
+            serial=accepted.manifest.serial, owners=owners, rule=rule,
         )  # fmt: skip
-        return File(raw, accepted.kid, owner, accepted.rule, kept)
+        return File(raw, accepted.kid, owner is not None, kept)
 
     def _check_owned(self, raw: Mapping[str, Any]) -> None:
         """Raises DoorstationError for a file after which nobody would be the door's owner."""
@@ -261,23 +266,34 @@ class Provisioner:
             raise DoorstationError("it names no owner's key, and the door would have none")
 
     async def _take(self, file: File) -> None:
-        """Let the door run with a file. Raises SettingsError, Refused, StoreError."""
-        self._number = await self._configurator.replace(
-            file.raw,
-            by=file.signer,
-            how=f"file {file.kept.serial}",
-            needs_word=False,
-            origin="provisioned",
-            kept={PART: msgspec.to_builtins(file.kept)},
-        )
-        self._taken(file)
+        """Let the door run with a file. Raises SettingsError, Refused, StoreError.
 
-    def _taken(self, file: File) -> None:
-        self._kept = file.kept
-        if (owner := file.new_owner) is not None:
-            log.warning("key %s is this door's owner now, by %s", owner.kid, file.rule)
-            fields = {"kid": owner.kid, "rule": file.rule, "url": file.kept.url}
-            self._configurator.audit("owner", fields)
+        Its place and its owner count once the door is well with it; until then it is known as
+        tried, and no older file of the same owner counts any more. The serial of one who is no
+        owner yet is not kept: it would shut out the real owner's files.
+        """
+        serial = self._kept.serial if file.claims else file.kept.serial
+        tried = msgspec.structs.replace(self._kept, tried=file.kept.sha256, serial=serial)
+        await self._try(
+            file, by=file.signer, how=f"{BY_FILE}{file.kept.serial}", needs_word=False,
+            confirm_within=None, kept={PART: msgspec.to_builtins(tried)},
+        )  # fmt: skip
+
+    async def _try(
+        self,
+        file: File,
+        *,
+        by: str,
+        how: str,
+        needs_word: bool,
+        confirm_within: float | None,
+        kept: Mapping[str, Any],
+    ) -> int:
+        then = {PART: msgspec.to_builtins(file.kept)}
+        return await self._configurator.replace(
+            file.raw, by=by, how=how, needs_word=needs_word, origin="provisioned",
+            confirm_within=confirm_within, kept=kept, then=then,
+        )  # fmt: skip
 
     async def ordered(self, url: str, sha256: str) -> File:
         """The file that an order names. Raises DoorstationError: why it does not count."""
@@ -301,25 +317,31 @@ class Provisioner:
         Its place and serial are remembered when the change is confirmed: what nobody confirms
         changes nothing, and may be ordered again.
         """
-        number = await self._configurator.replace(
-            file.raw, by=by, how=how, needs_word=True, origin="provisioned",
-            confirm_within=confirm_within, kept=kept,
-        )  # fmt: skip
-        self._by_order = number, file
-        return number
+        return await self._try(
+            file, by=by, how=how, needs_word=True, confirm_within=confirm_within, kept=kept
+        )
 
     def _heard(self, kind: str, number: int, why: str) -> None:
-        if self._by_order is not None and number == self._by_order[0] and kind == "confirmed":
-            self._taken(self._by_order[1])
-            self._saving = asyncio.get_running_loop().create_task(self._keep())
         if kind == "reset":
-            self._kept, self._by_order = Kept(), None
+            self._kept = Kept()
             self._configurator.identify(self._ids)
             self._asked_by_multicast = False
             self._look.set()
-        elif kind == "rolled_back" and number == self._number:
-            # Its serial stays: the same file is not tried again every day.
-            self._tell(f"passed over: {self._kept.url}: {why}")
+        if kind in ("staged", "confirmed"):
+            self._remembered_again()
+        if kind == "rolled_back":
+            past = self._configurator.history()[-1]
+            if past.how.startswith(BY_FILE):
+                self._tell(f"passed over: {past.how}: {why}")
+
+    def _remembered_again(self) -> None:
+        """A change may have brought what is remembered with it."""
+        before = self._kept
+        self.load()
+        for kid in self._kept.owners.keys() - before.owners.keys():
+            log.warning("key %s is this door's owner now, by %s", kid, self._kept.rule)
+            fields = {"kid": kid, "rule": self._kept.rule, "url": self._kept.url}
+            self._configurator.audit("owner", fields)
 
     async def _keep(self, **changes: object) -> None:
         self._kept = msgspec.structs.replace(self._kept, **changes)

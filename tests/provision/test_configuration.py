@@ -223,3 +223,29 @@ def test_network_that_names_a_registrar_changes_the_tree_below_the_others() -> N
         configuration.base_changed("dhcp", {"account": {"registrar": "//"}})
     assert configuration.settings.account is not None
     assert configuration.settings.account.registrar == "10.0.0.5"
+
+
+def test_what_is_to_be_kept_with_the_confirmation_is_in_the_same_write() -> None:
+    configuration = door()
+    configuration.replace(
+        {"audio": {"country": "at"}}, by="owner", how="file 7", at=NOON, seconds=120.0,
+        needs_word=True, origin="provisioned", kept={"files": {"serial": 7}},
+        then={"files": {"serial": 7, "url": "https://a/7"}},
+    )  # fmt: skip
+    assert configuration.state.kept == {"files": {"serial": 7}}
+    configuration.applied(10.0)
+    save, _ = configuration.confirm(1, well=True)
+    assert isinstance(save, Save)
+    assert save.state.pending is None
+    assert save.state.kept == {"files": {"serial": 7, "url": "https://a/7"}}
+
+
+def test_what_was_to_be_kept_with_the_confirmation_is_not_after_a_rollback_or_a_power_cut() -> None:
+    configuration = door()
+    configuration.replace(
+        {}, by="owner", how="file 7", at=NOON, seconds=120.0, needs_word=True,
+        origin="provisioned", then={"files": {"url": "https://a/7"}},
+    )  # fmt: skip
+    assert restarted(configuration.state).kept == {}
+    configuration.roll_back(1, "tried enough")
+    assert configuration.state.kept == {}

@@ -150,6 +150,58 @@ def test_key_change_the_old_owner_names_the_new_one_who_revokes_the_old(
     passed_over("signed by no owner of this door")
 
 
+NOWHERE = {"account": {"user": "door", "password": "geheim", "domain": "198.18.0.98"}}
+"""A registrar that does not answer: a door with it goes back."""
+
+
+def test_owners_file_that_went_back_is_not_tried_again_and_lets_no_older_one_in(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    first = signed(OWNER, 2, settings=QUIET)
+    url = web.put("door.jws", first)
+    settings = door_settings(
+        tmp_path, **CLAIMED, provisioning__url=url, provisioning__confirm_within=5
+    )
+    with station(network, tmp_path / "door", settings) as door:
+        door.wait_event("configuration", state="confirmed")
+    web.put("door.jws", signed(OWNER, 4, settings=NOWHERE))
+    with station(network, tmp_path / "door", settings) as door:
+        wait_line(door, "passed over: file 4: the door was not well again in time")
+
+    def says(content: bytes, line: str) -> None:
+        web.put("door.jws", content)
+        with station(network, tmp_path / "door", settings) as door:
+            wait_line(door, line)
+            assert door.command("config show")[0]["value"] == "fr"
+
+    tried = (web.folder / "door.jws").read_bytes()
+    says(tried, "this file was tried already, and taken back")
+    says(signed(OWNER, 3, settings={}), "serial 3: 4 was taken already")
+    says(first, f"used: {url} (confirmed)")
+    web.put("door.jws", signed(OWNER, 5, settings={}))
+    with station(network, tmp_path / "door", settings) as door:
+        door.wait_event("configuration", state="confirmed", how="file 5")
+
+
+def test_key_whose_first_file_went_back_owns_nothing_and_stands_in_nobodys_way(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    url = web.put("door.jws", signed(ROGUE, 10**9, settings=NOWHERE))
+    settings = door_settings(
+        tmp_path, provisioning__first_use=True, provisioning__url=url,
+        provisioning__confirm_within=5,
+    )  # fmt: skip
+    with station(network, tmp_path / "door", settings) as door:
+        wait_line(door, "passed over: file 1000000000")
+        assert "is this door's owner" not in door.process.log_text()
+    with station(network, tmp_path / "door", settings) as door:
+        wait_line(door, "this file was tried already, and taken back")
+    web.put("door.jws", signed(OWNER, 1, settings=QUIET))
+    with station(network, tmp_path / "door", settings) as door:
+        wait_line(door, f"key {OWNER.public.kid} is this door's owner now, by first use")
+        door.wait_event("configuration", state="confirmed", how="file 1")
+
+
 def test_files_of_a_list_are_laid_over_each_other(
     network: Lab, tmp_path: Path, web: WebServer
 ) -> None:

@@ -63,7 +63,7 @@ class Configuration:
     """The door's settings, and the change that is being tried."""
 
     def __init__(self, layers: Mapping[str, Raw], state: State) -> None:
-        """`layers`: those that are not kept in the state: profile, dhcp, local.
+        """`layers`: those that are not kept in the state: dhcp, local.
 
         Raises SettingsError when there is no tree that works: the local file is at fault then.
         """
@@ -122,11 +122,14 @@ class Configuration:
         needs_word: bool,
         origin: str,
         kept: Mapping[str, Any] | None = None,
+        then: Mapping[str, Any] | None = None,
     ) -> list[Output]:
-        """Try a whole layer in place of the one there is. Raises as `stage` does."""
-        return self._stage(
-            self.tree.with_layer(origin, raw), by, how, at, seconds, needs_word, origin, kept
-        )
+        """Try a whole layer in place of the one there is. Raises as `stage` does.
+
+        `then`: what is to be remembered if it is confirmed, in that one write.
+        """
+        tree = self.tree.with_layer(origin, raw)
+        return self._stage(tree, by, how, at, seconds, needs_word, origin, kept, then)
 
     def undo(
         self,
@@ -158,6 +161,7 @@ class Configuration:
         needs_word: bool,
         origin: str,
         kept: Mapping[str, Any] | None,
+        then: Mapping[str, Any] | None = None,
     ) -> list[Output]:
         if (tried := self.state.pending) is not None:
             raise Refused(f"change {tried.number} by {tried.by} is being tried")
@@ -173,6 +177,7 @@ class Configuration:
             before=self.state.layer(origin),
             needs_word=needs_word,
             seconds=seconds,
+            then=then or {},
         )
         state = msgspec.structs.replace(
             self.state.with_layer(origin, tree.layers.get(origin, {})),
@@ -297,9 +302,13 @@ def _ended(state: State, pending: Pending, result: str, before: Raw | None) -> S
         before=pending.before,
         result=result,
     )
-    if before is not None:
+    kept = state.kept
+    if before is None:
+        kept = {**kept, **pending.then}
+    else:
         state = state.with_layer(pending.origin, before)
-    return msgspec.structs.replace(state, pending=None, history=(*state.history, past)[-HISTORY:])
+    history = (*state.history, past)[-HISTORY:]
+    return msgspec.structs.replace(state, pending=None, history=history, kept=kept)
 
 
 def _kept(past: Past) -> bool:

@@ -43,6 +43,8 @@ class Pending(msgspec.Struct, frozen=True):
     """Whether somebody has to confirm it; otherwise a door that is well again is enough."""
     seconds: float
     """How long it may take."""
+    then: Mapping[str, Any] = {}
+    """What other parts keep once it is confirmed, in the same write."""
 
 
 class State(msgspec.Struct, frozen=True):
