@@ -110,6 +110,9 @@ def _add_ctl_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     command("hangup", "end the call")
     command("hold", "put the far end on hold")
     command("resume", "take the far end off hold")
+    mute = command("mute", "silence the door's microphone or its speaker until the call ends")
+    mute.add_argument("part", choices=("microphone", "speaker"))
+    mute.add_argument("state", choices=("on", "off"))
     record = command("record", "record a call for diagnosis: this one, or the next")
     record.add_argument("action", choices=("start", "stop"))
     dtmf = command("dtmf", "send digits to the far end")
@@ -275,7 +278,7 @@ def _try(options: argparse.Namespace) -> int:
 def _ctl(options: argparse.Namespace) -> int:
     from doorstation.net.control_client import call
 
-    known = ("name", "uri", "code", "digits", "state", "value", "text", "action")
+    known = ("name", "uri", "code", "digits", "state", "value", "text", "action", "part")
     arguments = {key: value for key, value in vars(options).items() if key in known}
     result = call(options.socket, options.command, arguments, REPLY_WITHIN)
     if options.command == "status" and not options.json:
@@ -293,6 +296,8 @@ def _print_status(status: object) -> None:
         line = f"call {call['id']}  {call['state']}  {call['peer']}"
         if call["codec"]:
             line += f"  {call['codec']}  {_encryption(call['encryption'])}"
+        if call["muted"]:
+            line += f"  {' and '.join(call['muted'])} muted"
         if call["verdict"]:
             line += f"  {call['verdict']}"
         print(printable(line))

@@ -134,6 +134,8 @@ class Commands:
                 tell_door(HangUpRequested())
             case "hold" | "resume":
                 await self._change(command)
+            case "mute":
+                self._mute(text("part"), text("state"))
             case "record":
                 self._record(text("action"))
             case "dtmf":
@@ -246,6 +248,7 @@ class Commands:
             "peer": call.peer,
             "codec": self._reach.sound.codecs.get(name),
             "encryption": self._reach.sound.encryption.get(name),
+            "muted": sorted(self._reach.sound.muted) if name == self._reach.sound.talking else [],
             "verdict": verdict(statistics) if statistics is not None else None,
             "statistics": asdict(statistics) if statistics is not None else None,
         }
@@ -344,6 +347,12 @@ class Commands:
                 self._reach.shell.tell(partial(self._reach.agent.send_info_digit, call, digit))
         except ValueError as error:
             raise DoorstationError(str(error)) from error
+
+    def _mute(self, part: str, state: str) -> None:
+        if part not in ("microphone", "speaker") or state not in ("on", "off"):
+            raise DoorstationError("mute needs microphone or speaker, and on or off")
+        self._talking()
+        self._reach.sound.mute(part, on=state == "on")
 
     def _record(self, action: str) -> None:
         match action:

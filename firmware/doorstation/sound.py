@@ -50,6 +50,8 @@ class Sound:
         """What protects each call's sound: suite, how the keys came, whether others could read
         them; a call without an entry is plain."""
         self._told_of_readable_keys = False
+        self.muted: set[str] = set()
+        """Of the call that talks."""
 
     def take(self, audio: Audio, prompts: Prompts) -> None:
         """Other tones, announcements and words, from the next one on."""
@@ -92,6 +94,14 @@ class Sound:
         self.talking = call
         # A key pressed while it rang, perhaps on another phone, repeats none in the call.
         self._digits = DigitMerger()
+
+    def mute(self, part: str, *, on: bool) -> None:
+        """Silence the "microphone" or the "speaker" of the call that talks until it ends."""
+        if self.session is None or on == (part in self.muted):
+            return
+        self.muted ^= {part}
+        self.session.mute(part, on=on)
+        self._record("mute", {"call": self.talking, "part": part, "on": on})
 
     def is_new(self, call: str, digit: Digit, held: float) -> bool:
         """Whether this is a key's first report: RTP and INFO may tell of the same."""
@@ -159,6 +169,7 @@ class Sound:
         self.encryption.pop(call, None)
         if call in (self.talking, self.progressing):
             self.talking = self.progressing = ""
+            self.muted.clear()
             self.close_if_unused()
 
     def call_of(self, session: str) -> str:

@@ -892,6 +892,23 @@ def test_a_sound_can_be_mixed_with_the_microphone_and_stopped() -> None:
     assert audioop.rms(audioop.alaw2lin(call.rtp[1].payload, 2), 2) < 20
 
 
+def test_a_muted_microphone_sends_silence_and_sounds_of_ours_in_its_place() -> None:
+    call = Call()
+    call.ticks_of([LOUD] * 3)
+    call.audio.mute(True)
+    call.ticks_of([LOUD] * 2)
+    call.audio.play(tones.Tone((tones.Segment(0.04, (1000,)),)))
+    call.ticks_of([LOUD] * 3)
+    call.audio.mute(False)
+    call.tick(microphone=LOUD)
+    loud, silent = encode_pcma(LOUD), encode_pcma(SILENT)
+    payloads = [packet.payload for packet in call.rtp]
+    assert payloads[:5] == [loud] * 3 + [silent] * 2
+    assert not {silent, loud} & set(payloads[5:7])
+    assert payloads[7:] == [silent, loud]
+    assert call.statistics.microphone_dbfs > -20, "it is no dead microphone"
+
+
 def test_a_sound_of_our_own_plays_to_its_end() -> None:
     local = LocalSound()
     assert local.read(8000) == SILENT

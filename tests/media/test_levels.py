@@ -87,16 +87,12 @@ def test_the_gain_comes_back_after_a_loud_moment() -> None:
     assert audioop.max(out, 2) == pytest.approx(4000, rel=0.01)
 
 
-def test_volume_and_mute() -> None:
+def test_volume() -> None:
     speaker = Speaker(SpeakerLevels(volume_db=-20.0))
     period = tone(10000)[0]
     assert audioop.max(speaker.play(period), 2) == pytest.approx(1000, rel=0.01)
-    speaker.muted = True
-    assert speaker.play(period) == bytes(len(period))
     microphone = Microphone(MicrophoneLevels(volume_db=6.0, gain_control=False))
     assert audioop.max(microphone.process(period, 0), 2) == pytest.approx(19950, rel=0.01)
-    microphone.muted = True
-    assert microphone.process(period, 0) == bytes(len(period))
 
 
 def rms_of(level_dbfs: float) -> float:

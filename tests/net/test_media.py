@@ -516,6 +516,29 @@ async def test_two_calls_are_mixed_and_both_hear_the_microphone(door: Door, phon
 # Sounds without a call.
 
 
+async def test_a_muted_speaker_plays_the_doors_own_sounds_alone_until_the_call_ends(
+    door: Door, phone: Phone
+) -> None:
+    session = door.call(phone)
+    session.mute("speaker", on=True)
+    for _ in range(30):
+        phone.send(session)
+        await door.step()
+    assert max(heard(door)) == 0
+    assert received_by(session) > 20
+    door.media.play(BEEP)
+    await door.step(3)
+    assert max(heard(door)) > 1000
+    session.stop()
+    await door.step(20)
+    again = door.call(phone, "again")
+    begin = len(heard(door))
+    for _ in range(30):
+        phone.send(again)
+        await door.step()
+    assert max(heard(door)[begin:]) > 1000
+
+
 async def test_a_sound_plays_without_a_call_and_then_all_is_idle(door: Door) -> None:
     sound = tones.named("opened")
     door.media.play(sound)

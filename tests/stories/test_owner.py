@@ -128,6 +128,7 @@ def test_the_exit_status_says_whether_it_worked(town: Lab, tmp_path: Path) -> No
             (("hangup",), "no call"),
             (("hold",), "no call"),
             (("dtmf", "5"), "no call"),
+            (("mute", "microphone", "on"), "no call"),
             (("call", "grandma"), "grandma"),
             (("call", "**9"), "account"),
             (("register",), "account"),
@@ -148,6 +149,8 @@ def test_the_exit_status_says_whether_it_worked(town: Lab, tmp_path: Path) -> No
         door.wait_event("contact", closed=False)
         assert door.wait_event("card")["allowed"] is True
         door.wait_call("connected")
+        assert door.ctl("mute", "microphone", "on").returncode == 0
+        assert "  microphone muted" in door.ctl("status").stdout
         assert door.ctl("dtmf", "12").returncode == 0
         assert door.ctl("dtmf", "x").returncode == 1
         assert door.ctl("hangup").returncode == 0

@@ -7,6 +7,7 @@ import math
 import socket
 from array import array
 from pathlib import Path
+from typing import cast
 
 import pytest
 from doorboard.fake import FakeRelay
@@ -219,6 +220,49 @@ async def test_the_end_of_a_long_call_is_announced_at_both_ends(tmp_path: Path) 
         heard, far = await both_listen(door, phone, 1.8)
         assert seconds_of(heard, WARNING) > 0.25
         assert seconds_of(far, WARNING) > 0.25
+
+
+async def test_microphone_and_speaker_are_muted_each_by_itself_until_the_call_ends(
+    tmp_path: Path,
+) -> None:
+    def hums(frequency: float) -> str:
+        hum = tone(tmp_path / f"{frequency}.wav", frequency, 1)
+        return f'[audio]\nrate = 8000\nmicrophone = "{hum}"\nnoise_suppression = false\n'
+
+    async def hears(door: Side, phone: Side) -> tuple[bool, bool]:
+        await door.listen(0.3)  # what was on its way
+        heard, far = await both_listen(door, phone, 0.6)
+        assert silent(heard) or seconds_of(heard, 1700) > 0.4
+        assert silent(far) or seconds_of(far, 1000) > 0.4
+        return not silent(heard), not silent(far)
+
+    def muted(door: Side) -> object:
+        calls = cast(list[dict[str, object]], door.station.commands.status()["calls"])
+        return calls[0]["muted"]
+
+    settings = CALL_BUTTON + RELAY + hums(1000)
+    async with two_stations(tmp_path, settings, hums(1700)) as (door, phone):
+        await talk(door, phone)
+        assert await hears(door, phone) == (True, True)
+        for _ in range(2):
+            await door.ask("mute", part="microphone", state="on")
+        assert await hears(door, phone) == (True, False)
+        assert muted(door) == ["microphone"]
+        await door.ask("mute", part="speaker", state="on")
+        assert await hears(door, phone) == (False, False)
+        await phone.ask("dtmf", digits="4711")
+        heard, far = await both_listen(door, phone, 1.3)
+        assert seconds_of(heard, OPENED[1]) > 0.2, "the door itself is heard"
+        assert seconds_of(far, OPENED[1]) > 0.2
+        await door.ask("mute", part="microphone", state="off")
+        assert await hears(door, phone) == (False, True)
+        told = [(event["part"], event["on"]) for event in await door.events("mute")]
+        assert told == [("microphone", True), ("speaker", True), ("microphone", False)]
+        await phone.ask("hangup")
+        await door.until("idle")
+        await talk(door, phone)
+        assert await hears(door, phone) == (True, True)
+        assert muted(door) == []
 
 
 @pytest.mark.parametrize("kind", ["the driver fails", "the relay never says that it is on"])

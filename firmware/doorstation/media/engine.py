@@ -308,6 +308,7 @@ class CallAudio:
         "_inband_wanted",
         "_made",
         "_marker",
+        "_muted",
         "_mux",
         "_noise_types",
         "_opus_complexity",
@@ -431,6 +432,7 @@ class CallAudio:
         self._event_sender = EventSender()
         self._sound: tones.Player | None = None
         self._sound_mixed = False
+        self._muted = False
 
         self._protection: Protection | None = None
         self._unauthentic = 0
@@ -607,6 +609,11 @@ class CallAudio:
             self._sound.close()
             self._sound = None
 
+    def mute(self, on: bool) -> None:
+        """Send silence in place of the microphone; sounds played to the far end are heard."""
+        self._muted = on
+        self._ordinary = False
+
     # One tick.
 
     def microphone(self, period: bytes) -> Sequence[bytes]:
@@ -635,12 +642,15 @@ class CallAudio:
             out.extend(protection.flight())
         if not self._sending or (protection is not None and not protection.ready):
             return out
+        if self._muted:
+            pcm = bytes(len(pcm))
         if self._sound is not None:
             pcm = self._with_sound(pcm)
         if not self._send_events(timestamp, out):
             self._collect(pcm, timestamp, out)
         self._ordinary = (
             self._sound is None
+            and not self._muted
             and not self._digits_waiting
             and not self._marker
             and self._packet_samples * 50 == self._codec.rate

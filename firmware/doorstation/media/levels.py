@@ -94,7 +94,6 @@ class Speaker:
 
     def __init__(self, levels: SpeakerLevels) -> None:
         self.levels = levels
-        self.muted = False
         self._limiter = Limiter()
         self._floor = NoiseFloor()
         self._street_db = 0.0
@@ -107,8 +106,6 @@ class Speaker:
 
     def play(self, *periods: bytes) -> bytes:
         """What sounds at once, of one length; the period for the card."""
-        if self.muted:
-            return bytes(len(periods[0]))
         gain = _factor(self.gain_db)
         if len(periods) == 1:
             pcm = periods[0]
@@ -166,7 +163,6 @@ class Microphone:
 
     def __init__(self, levels: MicrophoneLevels) -> None:
         self.levels = levels
-        self.muted = False
         self._limiter = Limiter()
         self._floor = NoiseFloor()
         self._talk_dbfs = SILENCE_DBFS
@@ -181,8 +177,6 @@ class Microphone:
         """A period at its level; `far`: RMS of what the loudspeaker plays."""
         if self.levels.gain_control:
             self._control(audioop.rms(pcm, 2), far)
-        if self.muted:
-            return bytes(len(pcm))
         return self._limiter.process(pcm, _factor(self.gain_db))
 
     def _control(self, rms: int, far: int) -> None:

@@ -13,6 +13,7 @@ API, for the event loop's thread only:
         audio runs from here; again on re-INVITE; raises ValueError for a codec we do not speak
     session.play(sound, loop=None, mix=False)       to the far end, in place of or over our mic
     session.stop_sound()
+    session.mute("microphone", on=True)             the far end hears silence; "speaker": we do
     session.can_send_events -> bool                 RFC 4733 agreed; else send INFO
     session.send_digits("5#", duration_ms=100, gap_ms=100)
         raises ValueError: no such digit, or no telephone-events agreed
@@ -281,6 +282,12 @@ class MediaSession:
         audio = self._leg.audio
         if self._agreed is not None and not self._stopped:
             self._media._do(lambda _: audio.stop_sound())
+
+    def mute(self, part: str, *, on: bool) -> None:
+        """Silence one way of the call, or no more; sounds of the door's own are heard."""
+        leg = self._leg
+        if not self._stopped:
+            self._media._do(lambda _: leg.mute(part, on=on))
 
     def statistics(self) -> CallStatistics | None:
         """A snapshot of the counts; None before the first `configure`."""
@@ -562,12 +569,14 @@ class _Leg:
         "audio",
         "clock",
         "ended",
+        "microphone_muted",
         "name",
         "receive",
         "send_errors",
         "send_to",
         "sink",
         "sockets",
+        "speaker_muted",
         "xruns_before",
     )
 
@@ -581,6 +590,8 @@ class _Leg:
         self.ended: float | None = None
         self.send_errors = 0
         self.sink: Sink | None = None
+        self.microphone_muted = False
+        self.speaker_muted = False
         self.xruns_before: tuple[int, int] | None = None
         self.use(sockets.address)
 
@@ -589,6 +600,13 @@ class _Leg:
         self.sockets.use(remote)
         self.receive = self.sockets.rtp.recvmsg
         self.send_to: Callable[..., int] = self.sockets.rtp.sendto
+
+    def mute(self, part: str, *, on: bool) -> None:
+        if part == "microphone":
+            self.microphone_muted = on
+            self.audio.mute(on)
+        else:
+            self.speaker_muted = on
 
     def speak(self, period: bytes) -> None:
         """Send what the microphone heard."""
@@ -622,7 +640,8 @@ class _Leg:
             audio.datagram(data, source, now, age)
             if 0.0 <= age < PERIOD and len(data) >= _WHOLE_PERIOD:
                 break
-        return audio.loudspeaker()
+        heard = audio.loudspeaker()
+        return None if self.speaker_muted else heard
 
     def upkeep(self, now: float) -> None:
         """RTCP both ways."""
@@ -1082,8 +1101,9 @@ class _Worker:
             out = self._limited.play(*sounding) if sounding else self._silence
             taken = card.play(out)
         if self.sink is not None:
+            sent = self._silence if any(leg.microphone_muted for leg in legs) else period
             received = self._silence if far is None else far
-            self.sink.tick(Tick(card.rate, self.rate, captured, taken, period, received))
+            self.sink.tick(Tick(card.rate, self.rate, captured, taken, sent, received))
         self._ticks += 1
         if self._ticks % _UPKEEP_TICKS == 0:
             seen = None if path is None else path.canceller.figures()
