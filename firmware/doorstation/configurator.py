@@ -33,11 +33,13 @@ from doorstation.provision.configuration import (
     Tell,
     restarted,
 )
+from doorstation.provision.identity import Identity
 from doorstation.provision.layers import Change, Difference, Raw, Row, Tree
 from doorstation.provision.state import Past, Pending, State
 from doorstation.settings import Settings, same_parts
 from doorstation.store.audit import AuditLog
 from doorstation.store.files import Files, Folder
+from doorstation.store.identity import IdentityFile
 from doorstation.store.state import StateStore
 
 log = logging.getLogger(__name__)
@@ -118,6 +120,7 @@ class Configurator:
         self._disk = disk
         self._store: StateStore | None = None
         self._audit: AuditLog | None = None
+        self._identity = IdentityFile(files)
         state = State()
         if files is not None:
             self._store, self._audit = StateStore(files), AuditLog(files)
@@ -253,6 +256,20 @@ class Configurator:
             if not self.closed:
                 self._spawn(self.remember(DOOR, self._door))
         return self.door
+
+    def identity(self, ids: Ids) -> Identity:
+        """What the door proves itself by. At its first start this makes a key."""
+        return self._identity.identity(self.identify(ids))
+
+    async def identity_file(self) -> Path | None:
+        """The file with key and certificate of a door that has a name, None if there is none."""
+        if self.closed or not self.door:
+            return None
+        try:
+            return await self._on_disk(partial(self._identity.made, self.door))
+        except StoreError as fault:
+            self._disk_failed(fault)
+            return None
 
     async def verify(self) -> str:
         """ "" if no line of the audit log was changed or removed, else what is wrong and where."""

@@ -123,6 +123,7 @@ class Provisioner:
             log.info("configuration from the network: passed over: %s", self._configurator.closed)
             return
         self._configurator.identify(self._ids)
+        await self._configurator.identity_file()  # its first start is when a door gets its key
         self.load()
         poll = Poll(self._door().serial or self._door().mac, self._ids)
         while True:
@@ -211,7 +212,7 @@ class Provisioner:
     async def _tried(self, place: Location) -> str:
         """Fetch, judge, apply; why not, or ""."""
         etag = self._kept.etag if place.url == self._kept.url else ""
-        answer = await https.fetch(place.url, etag, self._credentials())
+        answer = await https.fetch(place.url, etag, await self._credentials())
         match answer.result:
             case Unchanged():
                 return ""
@@ -239,7 +240,9 @@ class Provisioner:
         )
         contents = {}
         for named in accepted.manifest.files:
-            part = await https.fetch(urljoin(fetched.url, named.name), "", self._credentials())
+            part = await https.fetch(
+                urljoin(fetched.url, named.name), "", await self._credentials()
+            )
             try:
                 contents[named.name] = _fetched(part).body
             except DoorstationError as fault:
@@ -297,7 +300,7 @@ class Provisioner:
 
     async def ordered(self, url: str, sha256: str) -> File:
         """The file that an order names. Raises DoorstationError: why it does not count."""
-        answer = await https.fetch(url, "", self._credentials())
+        answer = await https.fetch(url, "", await self._credentials())
         fetched = _fetched(answer)
         if _sha256(fetched) != sha256.lower():
             raise DoorstationError("not the file that was ordered: its SHA-256 is another")
@@ -365,10 +368,13 @@ class Provisioner:
             serial=self._kept.serial,
         )
 
-    def _credentials(self) -> https.Credentials:
+    async def _credentials(self) -> https.Credentials:
         settings = self._configurator.settings
-        tls = settings.tls
-        return https.Credentials(settings.provisioning.ca_file, tls.certificate, tls.key)
+        certificate, key = settings.tls.certificate, settings.tls.key
+        if not certificate:
+            own = await self._configurator.identity_file()
+            certificate, key = "" if own is None else str(own), ""
+        return https.Credentials(settings.provisioning.ca_file, certificate, key)
 
     def _names(self) -> frozenset[str]:
         macs = {each.mac.hex() for each in dhcp.interfaces()}

@@ -39,7 +39,7 @@ from doorstation.provision.commander import (
     Typed,
 )
 from doorstation.provision.fetch import url_fault
-from doorstation.provision.jws import PrivateKey, PublicKey
+from doorstation.provision.jws import PublicKey
 from doorstation.provision.layers import Change, Difference, Row, shown
 from doorstation.provision.orders import Order
 from doorstation.provision.state import Past, Pending
@@ -86,8 +86,6 @@ class Asked(msgspec.Struct, frozen=True):
 class Kept(msgspec.Struct, frozen=True):
     """What must outlive a restart."""
 
-    key: str
-    """The door's own key, PKCS #8 in PEM: what results are signed with."""
     counters: Mapping[str, int] = {}
     asked: Asked | None = None
 
@@ -124,7 +122,6 @@ class Remote:
         self._applied_told = False
         self._openings: dict[str, asyncio.Future[str]] = {}
         self._kept: Kept | None = None
-        self._key: PrivateKey | None = None
         self._commander: Commander | None = None
         self._settings = reach.settings
         configurator.followers.append(self._change_told)
@@ -176,19 +173,14 @@ class Remote:
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """The door's UUID, and the public key that its results are signed with once it has one."""
-        if self._kept is None:
-            return {"door": self._configurator.door} if self._configurator.door else {}
-        return {"door": self._configurator.door, "key": self._own_key().public.text}
+        """What stands on the door's label: its name, its key's fingerprint, its claim code."""
+        own = self._configurator.identity(self._ids)
+        return {"door": own.door, "key": own.public.fingerprint, "claim": own.claim_code}
 
     def _remembered(self) -> Kept:
         with contextlib.suppress(msgspec.ValidationError):
-            return msgspec.convert(self._configurator.remembered(PART), Kept)
-        made = Kept(_pem(PrivateKey.new()))
-        self._kept = made
-        if not self._configurator.closed:
-            self._spawn(self._remember())
-        return made
+            return msgspec.convert(self._configurator.remembered(PART) or {}, Kept)
+        return Kept()
 
     # -- an order comes
 
@@ -562,7 +554,7 @@ class Remote:
             kept = {name: told[name] for name in ("door", "kid", "ctr", "op", "iat")}
             kept["state"] = result["state"] if result["state"] != "done" else "too-large"
             payload = json.dumps({**kept, "number": told.get("number", 0), "why": why}).encode()
-        token = self._own_key().sign(payload, with_key=True)
+        token = self._configurator.identity(self._ids).sign(payload)
         self._send_content(asked, token, RESULTS)
 
     def _send_text(self, asked: Asked, text: str) -> None:
@@ -591,11 +583,6 @@ class Remote:
     def _known(self) -> Kept:
         assert self._kept is not None, "nothing is judged before"
         return self._kept
-
-    def _own_key(self) -> PrivateKey:
-        if self._key is None:
-            self._key = PrivateKey.parse(self._known.key.encode())
-        return self._key
 
     def _keep(self, **fields: Any) -> None:
         self._kept = msgspec.structs.replace(self._known, **fields)
@@ -677,7 +664,3 @@ def _value(text: str) -> Any:
         with contextlib.suppress(ValueError):
             return kind(text)
     return text
-
-
-def _pem(key: PrivateKey) -> str:
-    return key.pem.decode()

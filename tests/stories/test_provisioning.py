@@ -238,7 +238,7 @@ def test_door_shows_its_certificate_to_a_server_that_asks(network: Lab, tmp_path
     authority, address = Authority(tmp_path), network.address()
     mine = authority.issue("door.test")
     with web_server(
-        network, tmp_path / "web", address, authority.issue(address), clients=authority
+        network, tmp_path / "web", address, authority.issue(address), clients=authority.ca
     ) as web:
         url = web.put("door.jws", signed(OWNER, settings=QUIET))
         settings = door_settings(
@@ -247,6 +247,30 @@ def test_door_shows_its_certificate_to_a_server_that_asks(network: Lab, tmp_path
         )  # fmt: skip
         with station(network, tmp_path / "door", settings) as door:
             door.wait_event("configuration", state="confirmed")
+
+
+def test_door_shows_its_own_certificate_where_no_other_is_configured(
+    network: Lab, tmp_path: Path
+) -> None:
+    authority, address = Authority(tmp_path), network.address()
+    settings = door_settings(tmp_path, **CLAIMED)
+    with station(network, tmp_path / "door", settings) as door:
+        wait_line(door, "no configuration from the network")
+        label = door.command("keys")["door"]
+    own = (tmp_path / "state" / "identity.pem").read_text()
+    assert f"urn:uuid:{label['door']}\n" in own
+    assert len(label["key"]) == 64
+    assert len(label["claim"].replace(" ", "")) == 9
+    shown = tmp_path / "shown.pem"
+    shown.write_text(own[own.index("-----BEGIN CERTIFICATE") :])
+    with web_server(
+        network, tmp_path / "web", address, authority.issue(address), clients=str(shown)
+    ) as web:
+        url = web.put("door.jws", signed(OWNER, settings=QUIET))
+        more = {"provisioning.url": url, "provisioning.ca_file": authority.ca}
+        with station(network, tmp_path / "door", settings | more) as door:
+            door.wait_event("configuration", state="confirmed")
+            assert door.command("keys")["door"] == label
 
 
 def test_doctor_says_what_the_network_offers_and_what_of_it_counts(

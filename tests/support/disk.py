@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -131,6 +132,9 @@ class Disk:
     def sync_names(self) -> None:
         self._call(writes=True)
         self._durable = dict(self._names)
+
+    def path(self, name: str) -> Path:
+        return Path("/nowhere", name)
 
     def _opened(self, content: _Content) -> int:
         number = self.calls

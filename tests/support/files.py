@@ -17,7 +17,7 @@ from typing import Any
 from doorstation.provision.jws import PrivateKey
 
 from tests.support.lab import Lab, Process
-from tests.support.tls import Authority, CertificateFiles
+from tests.support.tls import CertificateFiles
 
 
 @dataclass
@@ -50,13 +50,13 @@ def web_server(
     address: str,
     certificate: CertificateFiles | None = None,
     *,
-    clients: Authority | None = None,
+    clients: str | None = None,
 ) -> Iterator[WebServer]:
-    """Serve `folder`; `clients`: whose authority a client's certificate has to be of."""
+    """Serve `folder`; `clients`: a PEM file of whom a client's certificate has to be."""
     folder.mkdir(parents=True, exist_ok=True)
     port = 443 if certificate else 80
     more = [] if certificate is None else [certificate.certificate, certificate.key]
-    more += [] if clients is None else [clients.ca]
+    more += [] if clients is None else [clients]
     command = (sys.executable, "-m", "tests.support.files", address, str(port), str(folder), *more)
     with lab.program(*command, directory=Path.cwd(), log=str(folder / "web.log")) as process:
         process.ready(lambda: "ready" in process.log_text(), "is ready")

@@ -21,7 +21,8 @@ from doorstation.ids import SystemIds
 from doorstation.net.agent_shell import AgentShell
 from doorstation.net.dns import Resolver
 from doorstation.net.sockets import Listen, SipSockets
-from doorstation.provision.jws import NotSigned, PrivateKey, PublicKey, parse_token
+from doorstation.provision.identity import DoorKey, read_result
+from doorstation.provision.jws import PrivateKey
 from doorstation.sip.digest import Credential
 from doorstation.sip.endpoint import Endpoint
 from doorstation.sip.transport import Transport
@@ -47,7 +48,7 @@ class OrderRefused(DoorstationError):
 
 
 class KeyFile:
-    """A commander's key and what is known beside it: its counter, and the keys of doors."""
+    """A commander's key and what is known beside it: its counter, and the fingerprints of doors."""
 
     def __init__(self, path: Path) -> None:
         """Raises DoorstationError when there is no such key."""
@@ -78,13 +79,13 @@ class KeyFile:
         _replace(place, f"{counter}\n")
         return counter
 
-    def check_door(self, door: str, key: PublicKey) -> None:
-        """Remember a door's key, or compare it. Raises DoorstationError: another one."""
+    def check_door(self, door: str, key: DoorKey) -> None:
+        """Remember a door's fingerprint, or compare it. Raises DoorstationError: another one."""
         place = self._beside("doors")
         known: dict[str, str] = {}
         with contextlib.suppress(FileNotFoundError, ValueError):
             known = json.loads(place.read_text())
-        if known.setdefault(door, key.text) != key.text:
+        if known.setdefault(door, key.fingerprint) != key.fingerprint:
             raise DoorstationError(
                 f"the door {door} signs with another key than before: not the same door, or reset; "
                 f"if that is right, take it out of {place}"
@@ -169,13 +170,11 @@ class OrderClient:
 
     def _read(self, body: bytes) -> Mapping[str, Any]:
         """Raises NotSigned, DoorstationError."""
-        token = parse_token(body.decode("ascii", "replace").strip())
-        if token.header_key is None:
-            raise NotSigned("the result names no key")
-        result = msgspec.json.decode(token.check(token.header_key), type=dict[str, Any])
+        payload, key = read_result(body.decode("ascii", "replace").strip())
+        result = msgspec.json.decode(payload, type=dict[str, Any])
         if result.get("door") != self._door or result.get("kid") != self._keys.key.public.kid:
             raise ProtocolError("no result of an order of ours", status=403)
-        self._keys.check_door(self._door, token.header_key)
+        self._keys.check_door(self._door, key)
         return result
 
 

@@ -1,4 +1,4 @@
-"""Signed orders: compact JWS with EdDSA over Ed25519 (RFC 7515, RFC 8037).
+"""Signed orders and files: compact JWS with EdDSA over Ed25519 (RFC 7515, RFC 8037).
 
 `cryptography` is loaded at the first key: a door without an owner key never pays for it.
 """
@@ -7,7 +7,7 @@ import base64
 import binascii
 import contextlib
 import hashlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -30,6 +30,12 @@ class NotSigned(ProtocolError):
         super().__init__(reason, status=403)
 
 
+class Verifier(Protocol):
+    """The public half of a key."""
+
+    def verifies(self, signature: bytes, data: bytes) -> bool: ...
+
+
 class PublicKey(msgspec.Struct, frozen=True):
     """An Ed25519 key that signatures are checked with: 32 bytes."""
 
@@ -38,19 +44,19 @@ class PublicKey(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> "PublicKey":
         """Read base64url, as `text` writes it. Raises ValueError."""
-        raw = _decoded(text)
+        raw = decoded(text)
         if len(raw) != _KEY_BYTES:
             raise ValueError(f"{len(raw)} bytes are no Ed25519 key, which has {_KEY_BYTES}")
         return cls(raw)
 
     @property
     def text(self) -> str:
-        return _encoded(self.raw)
+        return encoded(self.raw)
 
     @property
     def kid(self) -> str:
         """The first 16 signs of the key's thumbprint (RFC 7638 3, RFC 8037 2)."""
-        return _encoded(hashlib.sha256(self.jwk.encode()).digest())[:_SHORT]
+        return encoded(hashlib.sha256(self.jwk.encode()).digest())[:_SHORT]
 
     @property
     def jwk(self) -> str:
@@ -113,8 +119,8 @@ class PrivateKey:
         """A compact token over the payload. `with_key`: for doors that do not know the key yet."""
         jwk = f',"jwk":{self.public.jwk}' if with_key else ""
         head = f'{{"alg":"EdDSA","kid":"{self.public.kid}"{jwk}}}'
-        signed = f"{_encoded(head.encode())}.{_encoded(payload)}"
-        return f"{signed}.{_encoded(self._key.sign(signed.encode()))}"
+        signed = f"{encoded(head.encode())}.{encoded(payload)}"
+        return f"{signed}.{encoded(self._key.sign(signed.encode()))}"
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -124,18 +130,27 @@ class Token(msgspec.Struct, frozen=True):
     payload: bytes
     signed: bytes
     signature: bytes
-    header_key: PublicKey | None = None
-    """The key that the token brings along (`jwk`): it proves nothing by being there."""
+    jwk: object = None
+    """The key that the token brings along: it proves nothing by being there."""
 
-    def check(self, key: PublicKey) -> bytes:
+    @property
+    def header_key(self) -> PublicKey | None:
+        """The same, if it is an Ed25519 key."""
+        match self.jwk:
+            case {"crv": "Ed25519", "kty": "OKP", "x": str(text)}:
+                with contextlib.suppress(ValueError):
+                    return PublicKey.parse(text)
+        return None
+
+    def check(self, key: Verifier) -> bytes:
         """The payload. Raises NotSigned if `key` did not sign it."""
         if not key.verifies(self.signature, self.signed):
             raise NotSigned("the signature is not this key's")
         return self.payload
 
 
-def parse_token(text: str, limit: int = MAX_TOKEN) -> Token:
-    """Read a compact token of at most `limit` bytes.
+def parse_token(text: str, limit: int = MAX_TOKEN, algorithm: str = "EdDSA") -> Token:
+    """Read a compact token of at most `limit` bytes, signed by this algorithm.
 
     Raises NotSigned: another algorithm or extension, or no token.
     """
@@ -145,40 +160,33 @@ def parse_token(text: str, limit: int = MAX_TOKEN) -> Token:
     if len(parts) != 3:
         raise NotSigned("no token: three parts with dots between")
     try:
-        head = msgspec.json.decode(_decoded(parts[0]), type=dict[str, Any])
-        payload, signature = _decoded(parts[1]), _decoded(parts[2])
+        head = msgspec.json.decode(decoded(parts[0]), type=dict[str, Any])
+        payload, signature = decoded(parts[1]), decoded(parts[2])
     except (ValueError, RecursionError) as fault:
         raise NotSigned(f"no token: {fault}") from None
-    if head.get("alg") != "EdDSA":
-        raise NotSigned("only EdDSA is taken")
+    if head.get("alg") != algorithm:
+        raise NotSigned(f"only {algorithm} is taken")
     if "crit" in head:
         raise NotSigned("an extension that is not known (crit)")
     kid = head.get("kid")
     if not isinstance(kid, str) or not kid:
         raise NotSigned("no kid: which key signed it?")
     signed = f"{parts[0]}.{parts[1]}".encode()
-    return Token(kid, payload, signed, signature, _header_key(head.get("jwk")))
+    return Token(kid, payload, signed, signature, head.get("jwk"))
 
 
-def _header_key(jwk: object) -> PublicKey | None:
-    match jwk:
-        case {"crv": "Ed25519", "kty": "OKP", "x": str(text)}:
-            with contextlib.suppress(ValueError):
-                return PublicKey.parse(text)
-    return None
-
-
-def _encoded(data: bytes) -> str:
+def encoded(data: bytes) -> str:
+    """Base64url without padding."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _decoded(text: str) -> bytes:
+def decoded(text: str) -> bytes:
     """Strict base64url without padding (RFC 7515 2): one text for one value. Raises ValueError."""
     try:
         raw = text.encode("ascii")
         data = base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
     except (UnicodeEncodeError, binascii.Error):
         raise ValueError("not base64url") from None
-    if _encoded(data) != text:
+    if encoded(data) != text:
         raise ValueError("not base64url as it is to be written")
     return data

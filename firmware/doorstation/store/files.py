@@ -4,6 +4,7 @@ They are few and named so that a test can put a disk in their place that forgets
 synced, and cut the power at every one of them.
 """
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Protocol
@@ -46,6 +47,10 @@ class Files(Protocol):
         """Until then the folder may forget what was made, renamed and removed."""
         ...
 
+    def path(self, name: str) -> Path:
+        """Where a file lies, for a library that opens it by itself."""
+        ...
+
 
 class Folder:
     """A folder of the real disk, readable by the service alone."""
@@ -61,6 +66,7 @@ class Folder:
                 raise StoreError(f"{path}: belongs to another user ({found.st_uid})")
             if found.st_mode & 0o077:
                 os.fchmod(self._folder, 0o700)
+            self._path = Path(path)
         except OSError as error:
             raise StoreError(f"{path}: {error.strerror or error}") from error
 
@@ -98,6 +104,9 @@ class Folder:
     def sync_names(self) -> None:
         os.fsync(self._folder)
 
+    def path(self, name: str) -> Path:
+        return self._path / name
+
     def _open(self, name: str, flags: int) -> int:
         # No following: a link laid here by another would have us write somewhere else.
         flags |= os.O_CLOEXEC | os.O_NOFOLLOW
@@ -111,3 +120,23 @@ def write_all(files: Files, file: int, data: bytes) -> None:
         if written <= 0:
             raise OSError(28, "No space left on device")
         data = data[written:]
+
+
+def replace_file(files: Files, name: str, data: bytes) -> None:
+    """Put a file in the place of the one there is, on disk on return: that one or this, never half.
+
+    Raises StoreError.
+    """
+    new = f"{name}.new"
+    try:
+        file = files.create(new)
+        try:
+            write_all(files, file, data)
+            files.sync(file)
+        finally:
+            with contextlib.suppress(OSError):
+                files.close(file)
+        files.rename(new, name)
+        files.sync_names()
+    except OSError as error:
+        raise StoreError(f"{name}: {error.strerror or error}") from error

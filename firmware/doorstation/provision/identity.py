@@ -1,0 +1,180 @@
+"""What a door proves itself by: an EC P-256 key, and a certificate over it that names the door.
+
+P-256, as secure elements hold it and every TLS server takes it. The same key signs the results of
+orders (ES256, RFC 7518 3.4). Its fingerprint and its claim code stand on the door's label: they
+stay when the door gets another name, which only means another certificate.
+
+`cryptography` is loaded when the key is used, not to know whether there is one.
+"""
+
+import datetime
+import functools
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from doorstation.provision.jws import NotSigned, Token, decoded, encoded, parse_token
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+ALGORITHM: Final = "ES256"
+
+_COORDINATE: Final = 32
+# A SubjectPublicKeyInfo of P-256 (RFC 5480 2) up to the point's coordinates.
+_SPKI_HEAD: Final = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+
+
+class DoorKey(msgspec.Struct, frozen=True):
+    """The public half of a door's key: both coordinates, 64 bytes."""
+
+    raw: bytes
+
+    @classmethod
+    def of(cls, token: Token) -> "DoorKey":
+        """The key that a result brings along. Raises NotSigned if there is none."""
+        match token.jwk:
+            case {"crv": "P-256", "kty": "EC", "x": str(x), "y": str(y)}:
+                try:
+                    raw = decoded(x), decoded(y)
+                except ValueError as fault:
+                    raise NotSigned(f"the key: {fault}") from None
+                if [len(each) for each in raw] == [_COORDINATE] * 2:
+                    return cls(b"".join(raw))
+        raise NotSigned("the result names no key")
+
+    @property
+    def jwk(self) -> str:
+        """The key as JSON, with its members in the thumbprint's order (RFC 7638 3.2)."""
+        x, y = encoded(self.raw[:_COORDINATE]), encoded(self.raw[_COORDINATE:])
+        return f'{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}'
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the key as certificates hold it (SubjectPublicKeyInfo), in hexadecimal."""
+        return hashlib.sha256(_SPKI_HEAD + self.raw).hexdigest()
+
+    def verifies(self, signature: bytes, data: bytes) -> bool:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+        if len(signature) != 2 * _COORDINATE:
+            return False
+        r, s = (int.from_bytes(signature[n : n + _COORDINATE]) for n in (0, _COORDINATE))
+        try:
+            key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\4" + self.raw)
+            key.verify(utils.encode_dss_signature(r, s), data, ec.ECDSA(hashes.SHA256()))
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+
+class Identity:
+    """A door's key, and which door's it is. It is never printed."""
+
+    def __init__(self, key: "EllipticCurvePrivateKey", door: str) -> None:
+        """`door`: its UUID."""
+        self._key = key
+        self.door = door
+
+    @classmethod
+    def new(cls, door: str) -> "Identity":
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        return cls(ec.generate_private_key(ec.SECP256R1()), door)
+
+    @classmethod
+    def parse(cls, pem: bytes, door: str) -> "Identity":
+        """Read the key of `pem`; whatever door its certificate names. Raises ValueError."""
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+        try:
+            key = load_pem_private_key(pem, password=None)
+        except TypeError:
+            raise ValueError("the key is locked with a password") from None
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+            raise ValueError("not an EC P-256 key")
+        return cls(key, door)
+
+    @functools.cached_property
+    def pem(self) -> bytes:
+        """Key and certificate, as TLS libraries read them from one file; the first line names the
+        door, see `is_of`."""
+        from cryptography.hazmat.primitives import serialization as form
+
+        key = self._key.private_bytes(
+            form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()
+        )
+        return b"%s\n%s%s" % (_urn(self.door).encode(), key, self._certificate())
+
+    def _certificate(self) -> bytes:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.serialization import Encoding
+        from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.door)])
+        uses = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+        return (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(self._key.public_key())
+            .serial_number(x509.random_serial_number())
+            # Never runs out: a door's clock may be years wrong.
+            .not_valid_before(datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC))
+            .not_valid_after(datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC))
+            .add_extension(
+                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(_urn(self.door))]),
+                critical=False,
+            )
+            .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+            .sign(self._key, hashes.SHA256())
+            .public_bytes(Encoding.PEM)
+        )
+
+    @property
+    def public(self) -> DoorKey:
+        numbers = self._key.public_key().public_numbers()
+        return DoorKey(numbers.x.to_bytes(_COORDINATE) + numbers.y.to_bytes(_COORDINATE))
+
+    @property
+    def claim_code(self) -> str:
+        """Nine digits that only who reads them at the door knows: of the key's secret half, so
+        what the door shows of itself in certificates and signatures does not tell them."""
+        secret = self._key.private_numbers().private_value.to_bytes(_COORDINATE)
+        digest = hashlib.sha256(b"doorstation claim code\n" + secret).digest()
+        digits = f"{int.from_bytes(digest) % 10**9:09}"
+        return f"{digits[:3]} {digits[3:6]} {digits[6:]}"
+
+    def sign(self, payload: bytes) -> str:
+        """A compact token over the payload, with the key in its head."""
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+        public = self.public
+        head = f'{{"alg":"{ALGORITHM}","kid":"{public.fingerprint[:16]}","jwk":{public.jwk}}}'
+        signed = f"{encoded(head.encode())}.{encoded(payload)}"
+        r, s = utils.decode_dss_signature(
+            self._key.sign(signed.encode(), ec.ECDSA(hashes.SHA256()))
+        )
+        return f"{signed}.{encoded(r.to_bytes(_COORDINATE) + s.to_bytes(_COORDINATE))}"
+
+
+def is_of(pem: bytes, door: str) -> bool:
+    """Whether a file as `Identity.pem` writes it is this door's."""
+    return pem.startswith(b"%s\n" % _urn(door).encode())
+
+
+def read_result(text: str) -> tuple[bytes, DoorKey]:
+    """(payload, the key that signed it) of a result. Raises NotSigned."""
+    token = parse_token(text, algorithm=ALGORITHM)
+    key = DoorKey.of(token)
+    return token.check(key), key
+
+
+def _urn(door: str) -> str:
+    return f"urn:uuid:{door}"

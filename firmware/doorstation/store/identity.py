@@ -1,0 +1,68 @@
+"""The door's key and certificate on disk: one file, for the service alone."""
+
+import contextlib
+import logging
+import threading
+from pathlib import Path
+from typing import Final
+
+from doorstation.errors import StoreError
+from doorstation.provision.identity import Identity, is_of
+from doorstation.store.files import Files, replace_file
+
+log = logging.getLogger(__name__)
+
+NAME: Final = "identity.pem"
+
+
+class IdentityFile:
+    """Made when it is first asked for. Threads may ask."""
+
+    def __init__(self, files: Files | None) -> None:
+        """`files`: None where nothing can be kept: the key is another at each start then."""
+        self._files = files
+        self._identity: Identity | None = None
+        self._lock = threading.Lock()
+
+    def made(self, door: str) -> Path | None:
+        """Where it lies, with a certificate that names this door; None if nothing can be kept.
+
+        Raises StoreError when the disk does not take it.
+        """
+        if self._files is None:
+            return None
+        with self._lock:
+            pem = self._read()
+            if not is_of(pem, door):
+                self._identity = self._of(pem, door)
+                replace_file(self._files, NAME, self._identity.pem)
+        return self._files.path(NAME)
+
+    def identity(self, door: str) -> Identity:
+        """What this door proves itself by, whether or not the disk takes it."""
+        own = self._identity
+        if own is None or own.door != door:
+            with contextlib.suppress(StoreError):
+                self.made(door)
+            with self._lock:
+                own = self._identity = self._of(self._read(), door)
+        return own
+
+    def _read(self) -> bytes:
+        if self._files is not None:
+            with contextlib.suppress(OSError):
+                return self._files.read(NAME)
+        return b""
+
+    def _of(self, pem: bytes, door: str) -> Identity:
+        """With the key that there is: a door that was given another name keeps its key."""
+        if self._identity is not None:
+            if self._identity.door == door:
+                return self._identity
+            pem = self._identity.pem
+        if pem:
+            try:
+                return Identity.parse(pem, door)
+            except ValueError as fault:
+                log.warning("%s: %s; another key is made", NAME, fault)
+        return Identity.new(door)

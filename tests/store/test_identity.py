@@ -1,0 +1,82 @@
+"""The door's key on disk: for the service alone, and never lost once it was used."""
+
+import contextlib
+import errno
+import random
+import stat
+from pathlib import Path
+
+import pytest
+from doorstation.errors import StoreError
+from doorstation.provision.identity import Identity, is_of
+from doorstation.store.files import Folder
+from doorstation.store.identity import NAME, IdentityFile
+
+from tests.support.disk import Disk, PowerCut
+
+DOOR, RENAMED = "8e2b1c34-0000-4000-8000-000000000001", "8e2b1c34-0000-4000-8000-000000000002"
+
+
+def test_key_is_made_once_and_readable_by_the_service_alone(tmp_path: Path) -> None:
+    path = IdentityFile(Folder(tmp_path)).made(DOOR)
+    assert path == tmp_path / NAME
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    before = path.read_bytes()
+    assert IdentityFile(Folder(tmp_path)).made(DOOR) == path
+    assert path.read_bytes() == before
+    assert IdentityFile(Folder(tmp_path)).identity(DOOR).public == Identity.parse(before, "").public
+
+
+def test_door_with_another_name_keeps_its_key_and_has_another_certificate() -> None:
+    disk = Disk()
+    before = IdentityFile(disk).identity(DOOR)
+    renamed = IdentityFile(disk)
+    renamed.made(RENAMED)
+    assert renamed.identity(RENAMED).public == before.public
+    assert is_of(disk.read(NAME), RENAMED)
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_power_cut_at_any_call_leaves_the_key_that_was_there(cut: int) -> None:
+    first = Disk()
+    key = IdentityFile(first).identity(DOOR).public
+    for seed in range(20):
+        disk = Disk()
+        disk.spoil(NAME, first.read(NAME))
+        disk.cut_at = cut
+        with contextlib.suppress(PowerCut):
+            IdentityFile(disk).made(RENAMED)
+        left = disk.after_cut(random.Random(seed))
+        assert IdentityFile(left).identity(RENAMED).public == key
+
+
+def test_key_whose_file_was_written_is_there_after_a_power_cut() -> None:
+    for seed in range(20):
+        disk = Disk()
+        key = IdentityFile(disk).identity(DOOR).public
+        assert IdentityFile(disk.after_cut(random.Random(seed))).identity(DOOR).public == key
+
+
+def test_disk_that_fails_leaves_a_door_with_a_key_of_today() -> None:
+    disk = Disk()
+    disk.broken = errno.EROFS
+    own = IdentityFile(disk)
+    with pytest.raises(StoreError, match="Read-only"):
+        own.made(DOOR)
+    assert own.identity(DOOR) is own.identity(DOOR)
+    disk.broken = 0
+    own.made(DOOR)
+    assert IdentityFile(disk).identity(DOOR).public == own.identity(DOOR).public
+
+
+def test_nothing_kept_is_a_key_all_the_same() -> None:
+    own = IdentityFile(None)
+    assert own.made(DOOR) is None
+    assert own.identity(DOOR).public == own.identity(DOOR).public
+
+
+def test_file_that_is_no_key_is_replaced() -> None:
+    disk = Disk()
+    disk.spoil(NAME, b"nonsense")
+    key = IdentityFile(disk).identity(DOOR).public
+    assert IdentityFile(disk).identity(DOOR).public == key
