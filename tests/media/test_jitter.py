@@ -642,3 +642,24 @@ def test_a_line_that_is_shorter_from_now_on_shortens_the_delay_within_seconds() 
     line = Line(lambda r, sent: r.uniform(0, 0.04) + (0.2 if sent < 30 else 0.0))
     line.run(1500 + 400)
     assert line.delays[-1] <= 0.081
+
+
+def test_where_a_few_packets_come_far_later_than_the_rest_worse_is_reckoned_with() -> None:
+    def late(delay: Callable[[random.Random, float], float]) -> tuple[int, float]:
+        """(packets too late after the first three seconds of some calls, the longest delay)."""
+        count, longest = 0, 0.0
+        for seed in range(12):
+            line = Line(delay, seed=seed)
+            line.run(150)
+            before = line.buffer.late
+            line.run_on(2000)
+            count += line.buffer.late - before
+            longest = max(longest, line.median)
+        return count, longest
+
+    count, longest = late(lambda r, sent: 0.03464 * r.paretovariate(3.0))
+    assert count <= 50  # of 24,000
+    assert longest <= 0.35
+    count, longest = late(lambda r, sent: max(0.0, r.gauss(0.1, 0.03)))
+    assert count <= 26
+    assert longest <= 0.125

@@ -13,7 +13,8 @@ has grown by what was invented. So a first estimate of the delay makes itself.
 second, the smallest slacks of the last minute are looked at, but for one packet in 500 which may
 come too late. Negative: the delay has to grow. A whole period and some guard: it may shrink. Both
 happen in whole periods, since what matters is which `get` needs a packet's first sample. A clock
-that is a little fast or slow shows itself in the slack and is followed by the same means.
+that is a little fast or slow shows itself in the slack and is followed by the same means. Where
+the worst are far worse than the rest, a reserve is put in at once: such lines have more to come.
 
 *Without being heard.* Time is put in and taken out in pauses, or where sound is missing anyway;
 when it cannot wait, by pitch periods (see timescale.py). A single period too much always waits.
@@ -536,12 +537,12 @@ class JitterBuffer:
         astray = self._over % self.period if self._grid == 1 else 0
         spare = slack.spare - astray
         margin = self.rate // 300
-        guard = 1.1 * margin + (slack.typical - spare) / 8
+        guard = 1.1 * margin + (slack.typical - spare) / 8 + slack.reserve
         impatient = self._patience >= _PATIENCE
         self._urgent = False
         periods = 0
         if spare < margin:
-            periods = int((margin - spare) // self.period) + 1
+            periods = int((margin + slack.reserve - spare) // self.period) + 1
             periods = max(0, min(periods, _MAX_DELAY - int(slack.typical // self.period)))
             self._urgent = urgent or impatient or slack.lately < astray
         elif spare >= self.period + guard:

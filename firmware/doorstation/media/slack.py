@@ -17,6 +17,8 @@ _STEP: Final = 3
 """Reviews in a row that all show another level: a shorter way, not jitter."""
 _FASTEST: Final = 0.0005
 """Share by which the far end's clock may be another than ours; more is no clock."""
+_REACH: Final = 2.3
+"""Of Gaussian jitter, how much further one packet in 500 lies from the median than one in ten."""
 _TROUBLE: Final = 3
 """Packets too late that are not waited for the end of the second."""
 _LOSSY: Final = 3
@@ -28,6 +30,8 @@ class _Epoch(NamedTuple):
 
     packets: int
     middle: float
+    tenth: float
+    """Nine of ten packets had more."""
     smallest: float
     whole: bool
 
@@ -45,6 +49,7 @@ class Slack:
         "lately",
         "latest",
         "offset",
+        "reserve",
         "spare",
         "typical",
     )
@@ -59,6 +64,9 @@ class Slack:
         """That of the median packet."""
         self.spare = 0.0
         """What nearly all packets have: by so much the delay could shrink."""
+        self.reserve = 0.0
+        """So much more is kept where a few packets come far later than the rest: where jitter has
+        such a tail, worse is to come."""
         self.lately = 0.0
         """The same of the last second alone: a clock that drifts shows here first."""
         self._period = period
@@ -100,7 +108,8 @@ class Slack:
         if self._epochs and not self._epochs[-1].whole:
             before = self._epochs.pop()
             smallest, packets = min(smallest, before.smallest), packets + before.packets
-        self._epochs.append(_Epoch(packets, middle, smallest, whole))
+        tenth = latest[packets // 10]
+        self._epochs.append(_Epoch(packets, middle, tenth, smallest, whole))
         self._losses.append(max(0, lost - self._lost - self.late))
         self._lost = lost
         self.late = 0
@@ -120,6 +129,7 @@ class Slack:
         lately = latest[1] if whole else spare
         self.lately = lately + self.offset
         self.spare = min(spare, lately) + self.offset
+        self.reserve = self._tail(self.typical - spare - self.offset)
         if sum(self._losses) >= _LOSSY:
             # Most packets are to be there a period before they are needed.
             most = latest[len(latest) // 20] + self.offset
@@ -132,6 +142,11 @@ class Slack:
         if before and min(since) > max(before) + 2 * self._period:
             for _ in range(len(before) + 1):  # and the second in which it happened
                 self._epochs.popleft()
+
+    def _tail(self, reach: float) -> float:
+        """How much is to come, where the worst lies `reach` below the median packet."""
+        width = sum(epoch.middle - epoch.tenth for epoch in self._epochs) / len(self._epochs)
+        return max(0.0, min((reach - _REACH * width) / 2, 2 * width))
 
     def _drift(self) -> float:
         """By how much all slacks grow from one review to the next, as clocks that differ do it."""
