@@ -4,6 +4,7 @@ import math
 from array import array
 
 import pytest
+from doorstation.media import delay
 from doorstation.media.delay import DelayFinder
 from doorstation.media.reference import MARGIN, Drift, Reference, shift
 
@@ -134,3 +135,28 @@ def test_without_an_echo_no_delay_is_made_up() -> None:
     finder = DelayFinder(RATE)
     pairs = zip(frames(voice(4.0, seed=5)), frames(voice(4.0, seed=6, pitch=170)), strict=True)
     assert [found for one, other in pairs if (found := finder.take(one, other)) is not None] == []
+
+
+def test_an_echo_that_is_not_heard_is_looked_for_less_often_and_found_when_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[int] = []
+    find = delay.find_delay
+
+    def counted(microphone: bytes, loudspeaker: bytes) -> tuple[float, float]:
+        looked.append(tick)
+        return find(microphone, loudspeaker)
+
+    monkeypatch.setattr(delay, "find_delay", counted)
+    finder = DelayFinder(RATE)
+    far = voice(12.0, seed=3)
+    microphone = [bytes(FRAME)] * 600 + frames(noise(delayed(heard(far, 0.0), 0.05), 30))
+    played = 2 * frames(far)
+    found: list[float] = []
+    for tick in range(1200):
+        if (seconds := finder.take(microphone[tick], played[tick])) is not None:
+            found.append(seconds)
+    early = [tick for tick in looked if tick < 300]
+    assert 15 <= len(early) <= 20
+    assert len(looked) - len(early) <= 5
+    assert found[0] == pytest.approx(0.05, abs=0.0015)

@@ -27,6 +27,13 @@ LIKENESS: Final = 0.45
 _AGREE: Final = 0.002
 """Seconds by which two measurements in a row may differ."""
 
+_PATIENCE: Final = 20
+"""Pieces of talk, five seconds, that are looked for one after the other."""
+
+_REST: Final = 200
+"""Ticks between two looks from then on: where no echo is heard, looking costs as much as half of
+the canceller."""
+
 
 def _bytes(seconds: float) -> int:
     return round(seconds * _RATE) * 2
@@ -46,7 +53,10 @@ def find_delay(microphone: bytes, loudspeaker: bytes) -> tuple[float, float]:
 
 
 class DelayFinder:
-    """Collects both sides until two pieces agree. Silence costs nothing but time."""
+    """Collects both sides until two pieces agree. Silence costs nothing but time.
+
+    Where they do not agree, because no echo is heard, it looks less often after a while.
+    """
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
@@ -54,9 +64,14 @@ class DelayFinder:
         self._loudspeaker = b""
         self._states: tuple[Any, Any] = (None, None)
         self._last: float | None = None
+        self._looks = 0
+        self._resting = 0
 
     def take(self, microphone: bytes, loudspeaker: bytes) -> float | None:
         """A period of both; the delay in seconds when it has just become known."""
+        if self._resting:
+            self._resting -= 1
+            return None
         low, one = audioop.ratecv(microphone, 2, 1, self._rate, _RATE, self._states[0], 1, 1)
         far, other = audioop.ratecv(loudspeaker, 2, 1, self._rate, _RATE, self._states[1], 1, 1)
         self._states = (one, other)
@@ -70,6 +85,11 @@ class DelayFinder:
         if audioop.rms(piece, 2) > _AUDIBLE:
             window = self._microphone[: _bytes(_PIECE + LATEST - EARLIEST)]
             found = self._agreed(*find_delay(window, piece))
+            self._looks += 1
+            if self._looks >= _PATIENCE:
+                self._resting = _REST
+                self._microphone = self._loudspeaker = b""
+                return found
         self._microphone = self._microphone[_bytes(_PIECE) :]
         self._loudspeaker = self._loudspeaker[_bytes(_PIECE) :]
         return found
