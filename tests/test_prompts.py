@@ -24,7 +24,7 @@ def choices(option: str) -> Sequence[str]:
     return get_args(names[0]) if option != "language" else names
 
 
-MOMENTS = choices("visitor")
+MOMENTS = (*choices("visitor"), sound.WHO_RINGS)
 LANGUAGES = [language for language in choices("language") if language != "off"]
 
 
@@ -64,7 +64,8 @@ def test_what_ships_is_what_the_script_makes() -> None:
 
 
 def test_words_to_the_far_end_are_of_moments_that_it_hears_at_all() -> None:
-    assert set(choices("resident")) < set(MOMENTS) < set(tones.NAMES)
+    assert set(choices("resident")) < set(MOMENTS)
+    assert set(choices("visitor")) < set(tones.NAMES)
 
 
 def test_without_prompts_tones_are_heard_and_no_file_is_read(
@@ -79,8 +80,12 @@ def test_without_prompts_tones_are_heard_and_no_file_is_read(
 def test_words_are_heard_at_the_moments_of_the_settings_and_tones_at_the_others(
     language: Any,
 ) -> None:
-    prompts = Prompts(language=language, visitor=("nobody_answers",), resident=("opened",))
+    prompts = Prompts(
+        language=language, visitor=("nobody_answers",), resident=("opened", "who_rings")
+    )
     visitor, resident = read_sounds(Audio(), prompts)
+    assert resident["who_rings"] == words(language, "who_rings")
+    assert "who_rings" not in visitor
     for name in tones.NAMES:
         tone = tones.named(name, "de")
         spoken = name == "nobody_answers"
@@ -92,7 +97,9 @@ def test_an_announcement_of_the_owner_is_heard_in_place_of_word_and_tone(tmp_pat
     own = Wav(8000, b"\1\2" * 800)
     for name in ("opened", "ringback", "calling"):
         (tmp_path / f"{name}.wav").write_bytes(wav_bytes(own.pcm, own.rate))
+    (tmp_path / "who_rings_garden.wav").write_bytes(wav_bytes(own.pcm, own.rate))
     audio = Audio(announcements=str(tmp_path))
+    assert read_sounds(audio, Prompts())[1]["who_rings_garden"] == own
     for prompts in (Prompts(), Prompts(language="en", resident=("opened",))):
         for heard in read_sounds(audio, prompts):
             assert heard["opened"] == heard["ringback"] == heard["calling"] == own

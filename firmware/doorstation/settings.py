@@ -594,7 +594,8 @@ class Audio(Section, frozen=True, kw_only=True):
         Option(
             help="Folder of WAV files heard in place of tones and spoken prompts: `calling.wav`, "
             "`ringback.wav`, `busy.wav`, `nobody_answers.wav`, `no_connection.wav`, `error.wav`, "
-            "`opened.wav`, `refused.wav`, `warning.wav`, `ring.wav`.",
+            "`opened.wav`, `refused.wav`, `warning.wav`, `ring.wav`; and for the far end that has "
+            "answered `who_rings.wav`, or for one button `who_rings_NAME.wav`.",
             absent="tones",
         ),
     ] = ""
@@ -692,8 +693,11 @@ class Prompts(Section, frozen=True, kw_only=True):
         Option(help="Moments at which the visitor hears words; at the others the tone."),
     ] = ("calling", "busy", "nobody_answers", "no_connection", "opened")
     resident: Annotated[
-        tuple[Literal["opened", "refused", "warning"], ...],
-        Option(help="Moments of a call at which the far end hears words."),
+        tuple[Literal["who_rings", "opened", "refused", "warning"], ...],
+        Option(
+            help="Moments of a call at which the far end hears words; `who_rings`: when it has "
+            "answered."
+        ),
     ] = ()
 
 

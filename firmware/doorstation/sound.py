@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 PROMPTS: Final = Path(__file__).parent / "prompts"
 """Made by deploy/make-prompts.sh: LANGUAGE/MOMENT.wav."""
 
+WHO_RINGS: Final = "who_rings"
+"""The moment at which the far end has answered: words or nothing, never a tone."""
+
 Record: TypeAlias = Callable[[str, Mapping[str, Field]], None]
 
 
@@ -52,6 +55,8 @@ class Sound:
         self._told_of_readable_keys = False
         self.muted: set[str] = set()
         """Of the call that talks."""
+        self._words: tones.Sound | None = None
+        """For the far end that has answered, as soon as there is a way to it."""
 
     def take(self, audio: Audio, prompts: Prompts) -> None:
         """Other tones, announcements and words, from the next one on."""
@@ -64,6 +69,11 @@ class Sound:
         self._media.play(heard[wish.sound], wish.loop, then)
         if wish.far_end and self.session is not None:
             self.session.play(self._far_end_hears[wish.sound])
+
+    def tell_who_rings(self, button: str) -> None:
+        """Say it to the far end, if the settings want so or the owner has words for it."""
+        heard = self._far_end_hears
+        self._words = heard.get(f"{WHO_RINGS}_{button}") or heard.get(WHO_RINGS)
 
     def stop(self) -> None:
         """End what is played to the visitor."""
@@ -92,6 +102,7 @@ class Sound:
     def start_talking(self, call: str) -> None:
         """This call was answered and has the sound from now on."""
         self.talking = call
+        self._words = None
         # A key pressed while it rang, perhaps on another phone, repeats none in the call.
         self._digits = DigitMerger()
 
@@ -139,6 +150,10 @@ class Sound:
             own = self.open()
             own.configure(session, inband=inband)
             self._calls[own.name] = call
+            if call == self.talking and self._words is not None:
+                # The visitor is heard, too: he says who he is.
+                own.play(self._words, mix=True)
+                self._words = None
         except (ValueError, TransportError) as error:
             log.warning("the call has no sound: %s", error)
 
@@ -218,7 +233,7 @@ def read_sounds(audio: Audio, prompts: Prompts) -> tuple[Sounds, Sounds]:
     if prompts.language != "off":
         for name in {*prompts.visitor, *prompts.resident} - own.keys():
             spoken[name] = wav.parse_wav((PROMPTS / prompts.language / f"{name}.wav").read_bytes())
-    usual = {name: own.get(name) or tones.named(name, audio.country) for name in tones.NAMES}
+    usual = {name: tones.named(name, audio.country) for name in tones.NAMES} | own
 
     def heard(moments: Collection[str]) -> Sounds:
         return usual | {name: sound for name, sound in spoken.items() if name in moments}
@@ -230,7 +245,8 @@ def _announcements(path: str) -> dict[str, tones.Sound]:
     """The WAV files of the owner's folder that can be played, by their moments."""
     folder = Path(path)
     found: dict[str, tones.Sound] = {}
-    for name in tones.NAMES:
+    who = sorted(file.stem for file in folder.glob(f"{WHO_RINGS}_*.wav"))
+    for name in (*tones.NAMES, WHO_RINGS, *who):
         try:
             found[name] = wav.parse_wav((folder / f"{name}.wav").read_bytes())
         except FileNotFoundError:
@@ -238,6 +254,6 @@ def _announcements(path: str) -> dict[str, tones.Sound]:
         except (OSError, DoorstationError) as error:
             log.warning("announcement %s/%s.wav: %s; it is not played", folder, name, error)
     if not found:
-        names = ", ".join(f"{name}.wav" for name in tones.NAMES)
+        names = ", ".join(f"{name}.wav" for name in (*tones.NAMES, WHO_RINGS))
         log.warning("announcements: nothing to play in %s; it may hold %s", folder, names)
     return found

@@ -498,6 +498,8 @@ class Station:
                 self._relays.pulse(relay, seconds)
             case door.Play():
                 self._sound.play(output)
+            case door.TellWhoRings(button):
+                self._sound.tell_who_rings(button)
             case door.StopSound():
                 self._sound.stop()
             case door.Show(pattern):

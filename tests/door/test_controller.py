@@ -41,6 +41,7 @@ from doorstation.door.events import (
     StepRinging,
     StopSound,
     Stuck,
+    TellWhoRings,
 )
 from doorstation.settings import parse
 
@@ -169,7 +170,11 @@ def test_visitor_rings_resident_presses_the_code_door_opens() -> None:
         Show("ringing"),
     ]
     assert house.tell(StepRinging("step-1")) == []
-    assert house.tell(StepAnswered("step-1", "c1", GROUP)) == [StopSound(), Show("in_call")]
+    assert house.tell(StepAnswered("step-1", "c1", GROUP)) == [
+        StopSound(),
+        TellWhoRings("call"),
+        Show("in_call"),
+    ]
     assert house.press("471") == []
     assert house.press("1") == [
         PulseRelay("door", 3.0),
@@ -190,6 +195,15 @@ def test_visitor_rings_resident_presses_the_code_door_opens() -> None:
     ]
     assert house.door.phase is Phase.IDLE
     assert house.door.deadline is None
+
+
+def test_who_rings_is_told_of_a_press_alone() -> None:
+    house = House()
+    house.tell(Pressed("upstairs"))
+    assert TellWhoRings("upstairs") in house.tell(StepAnswered("step-1", "c1", UP))
+    asked = House()
+    asked.tell(CallRequested(UP))
+    assert asked.tell(StepAnswered("step-1", "c1", UP)) == [StopSound(), Show("in_call")]
 
 
 def test_step_without_answer_is_cancelled_and_the_next_rings_everybody_at_once() -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from doorstation.ids import SeededIds
-from doorstation.media import codecs, rtcp, tones
+from doorstation.media import codecs, levels, rtcp, tones
 from doorstation.media.engine import (
     CallAudio,
     CallStatistics,
@@ -890,6 +890,15 @@ def test_a_sound_can_be_mixed_with_the_microphone_and_stopped() -> None:
     call.tick(microphone=SILENT)
     assert audioop.rms(audioop.alaw2lin(call.rtp[0].payload, 2), 2) > 8000
     assert audioop.rms(audioop.alaw2lin(call.rtp[1].payload, 2), 2) < 20
+
+
+@pytest.mark.parametrize("mix", [True, False])
+def test_sounds_to_the_far_end_pass_a_limiter(mix: bool) -> None:
+    call = Call(agreed(PHONE, codec=Codec("L16", 8000), payload_type=96))
+    call.audio.play(tones.Tone((tones.Segment(0.2, (1000,)),), level=0.0), mix=mix)
+    call.ticks_of([array("h", [32000, -32000] * 80).tobytes()] * 9)
+    for packet in call.rtp:
+        assert 25000 < audioop.max(audioop.byteswap(packet.payload, 2), 2) <= levels.CEILING
 
 
 def test_a_muted_microphone_sends_silence_and_sounds_of_ours_in_its_place() -> None:

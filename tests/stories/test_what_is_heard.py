@@ -222,6 +222,32 @@ async def test_the_end_of_a_long_call_is_announced_at_both_ends(tmp_path: Path) 
         assert seconds_of(far, WARNING) > 0.25
 
 
+@pytest.mark.parametrize("own", [True, False])
+async def test_the_resident_hears_who_rings_when_he_answers_and_the_visitor_hears_him_not(
+    tmp_path: Path, own: bool
+) -> None:
+    folder = tmp_path / "words"
+    folder.mkdir()
+    hum = tone(tmp_path / "visitor.wav", 1000, 1)
+    audio = f'[audio]\nrate = 8000\nmicrophone = "{hum}"\nmicrophone_gain = -14\n'
+    audio += "noise_suppression = false\ngain_control = false\n"
+    if own:
+        tone(folder / "who_rings_call.wav", 1700, 0.8)
+        tone(folder / "who_rings_back.wav", 2300, 0.8)
+        audio += f'announcements = "{folder}"\n'
+    else:
+        audio += '[prompts]\nlanguage = "en"\nvisitor = []\nresident = ["who_rings"]\n'
+    async with two_stations(tmp_path, CALL_BUTTON + audio) as (door, phone):
+        await talk(door, phone)
+        heard, far = await both_listen(door, phone, 2.6)
+        assert silent(heard[1600:])
+        if own:
+            assert seconds_of(far, 1700) > 0.5
+        else:
+            assert said(far, *MOMENTS, "who_rings") == "who_rings"
+        assert seconds_of(await phone.listen(0.3), 1000) > 0.2, "then the visitor alone"
+
+
 async def test_microphone_and_speaker_are_muted_each_by_itself_until_the_call_ends(
     tmp_path: Path,
 ) -> None:

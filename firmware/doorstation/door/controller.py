@@ -49,6 +49,7 @@ from doorstation.door.events import (
     StepRinging,
     StopSound,
     Stuck,
+    TellWhoRings,
 )
 from doorstation.door.plan import Plan, PlannedStep, button_plan, direct_plan
 from doorstation.door.policy import (
@@ -706,6 +707,8 @@ class Door:
                 self._accept(cause, now)
             case Action.TALK:
                 self._start_talk(cause, now)
+                if cause.talk is not None and cause.talk.button:
+                    self._outputs.append(TellWhoRings(cause.talk.button))
             case Action.REJECT:
                 self._outputs.append(RejectCall(self.call, cause.status))
                 self._end(cause.rule, now)

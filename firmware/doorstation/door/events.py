@@ -253,6 +253,12 @@ class Play(msgspec.Struct, frozen=True):
     far_end: bool = False
 
 
+class TellWhoRings(msgspec.Struct, frozen=True):
+    """The far end that has answered may hear, over the visitor's voice, at which button he is."""
+
+    button: str
+
+
 class StopSound(msgspec.Struct, frozen=True):
     """End what repeats; a single sound is heard to its end."""
 
@@ -279,6 +285,7 @@ Output = (
     | HangUp
     | PulseRelay
     | Play
+    | TellWhoRings
     | StopSound
     | Show
     | Record

@@ -44,6 +44,7 @@ from doorstation.media.events import INBAND, STRAY, Digit, EventReceiver, EventS
 from doorstation.media.g711 import Pcma
 from doorstation.media.inband import InbandDigits
 from doorstation.media.jitter import LONGEST_DELAY, JitterBuffer
+from doorstation.media.levels import Speaker, SpeakerLevels
 from doorstation.media.pcm import SILENCE_DBFS, audioop, dbfs
 from doorstation.media.protection import Protection, load_libraries
 from doorstation.media.resample import Resampler
@@ -306,6 +307,7 @@ class CallAudio:
         "_ids",
         "_inband",
         "_inband_wanted",
+        "_limited",
         "_made",
         "_marker",
         "_muted",
@@ -432,6 +434,7 @@ class CallAudio:
         self._event_sender = EventSender()
         self._sound: tones.Player | None = None
         self._sound_mixed = False
+        self._limited = Speaker(SpeakerLevels())
         self._muted = False
 
         self._protection: Protection | None = None
@@ -601,6 +604,7 @@ class CallAudio:
         self.stop_sound()
         self._sound = tones.player(sound, self._codec.rate, loop)
         self._sound_mixed = mix
+        self._limited = Speaker(SpeakerLevels())
         self._ordinary = False
 
     def stop_sound(self) -> None:
@@ -933,7 +937,7 @@ class CallAudio:
         played = sound.read(len(pcm) // 2)
         if sound.finished:
             self.stop_sound()
-        return tones.mixed(pcm, played) if self._sound_mixed else played
+        return self._limited.play(pcm, played) if self._sound_mixed else self._limited.play(played)
 
     def _send_events(self, timestamp: int, out: list[bytes]) -> bool:
         """Digits in place of this period's audio, if it is their turn."""
