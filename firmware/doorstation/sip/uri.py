@@ -40,7 +40,7 @@ _SIP_URI = re.compile(
     re.VERBOSE,
 )
 # See grammar.py. Its groups are what `plain_uri` takes.
-PLAIN_URI: Final = rf"(sips?+):(?:([A-Za-z0-9\-_.!~*'()&=+$,%#]++)@)?{PLAIN_HOST}{PLAIN_PARAM * 2}"
+PLAIN_URI: Final = rf"(sips?+):(?:([A-Za-z0-9\-_.!~*'()&=+$,%#]++)@|){PLAIN_HOST}{PLAIN_PARAM * 2}"
 _PLAIN_URI = re.compile(PLAIN_URI)
 _OTHER_URI = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*+):([^\x00-\x20<>"\x7f]++)')
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*+")
