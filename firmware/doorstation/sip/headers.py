@@ -112,7 +112,10 @@ class Headers:
             index = self._index = {}
             for name, value in self._items:
                 found = KEYS[name]
-                index[found] = (*index[found], value) if found in index else (value,)
+                if found in index:
+                    index[found] = (*index[found], value)
+                else:
+                    index[found] = (value,)
         return index.get(key, ())
 
     def written(self) -> list[str]:
@@ -286,10 +289,11 @@ def parse_via(text: str) -> Via:
     )
 
 
-def check_via(text: str) -> None:
-    """Raises where `parse_via` does, and makes no value: for those that are only copied."""
-    if _PLAIN_VIA.fullmatch(text) is None:
-        parse_via(text)
+def check_vias(line: str) -> None:
+    """Raises where `parse_via` does for a value of the line, and makes none."""
+    if _PLAIN_VIA.fullmatch(line) is None:
+        for value in split_list(line, "Via"):
+            parse_via(value)
 
 
 def read_sent_by(text: str) -> str | None:
@@ -362,10 +366,11 @@ def parse_name_addr(text: str, where: str = "address") -> NameAddr:
     return NameAddr(uri, display, parse_params(text[end + 1 :].lstrip(WHITESPACE), where))
 
 
-def check_name_addr(text: str, where: str) -> None:
-    """Raises where `parse_name_addr` does, and makes no value: for those that are only copied."""
-    if _PLAIN_ADDRESS.fullmatch(text) is None or len(text) > MAX_URI:
-        parse_name_addr(text, where)
+def check_name_addrs(line: str, where: str) -> None:
+    """Raises where `parse_name_addr` does for a value of the line, and makes none."""
+    if _PLAIN_ADDRESS.fullmatch(line) is None or len(line) > MAX_URI:
+        for value in split_list(line, where):
+            parse_name_addr(value, where)
 
 
 def _parse_addr_spec(text: str, where: str) -> NameAddr:

@@ -10,7 +10,8 @@ a stream's framing is lost), and the time taken grows with the length and nothin
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -29,8 +30,8 @@ from doorstation.sip.headers import (
     Headers,
     NameAddr,
     Via,
-    check_name_addr,
-    check_via,
+    check_name_addrs,
+    check_vias,
     parse_challenge,
     parse_cseq,
     parse_name_addr,
@@ -127,50 +128,34 @@ class _Typed:
     @property
     def top_via(self) -> Via:
         """The topmost Via; the others need not be readable."""
-        memo = self.headers.memo
-        if "via" not in memo:
-            lines = self.headers.lines("via")
-            if not lines:
-                raise MalformedMessage("no Via")
-            memo["via"] = parse_via(split_list(lines[0], "Via")[0])
-        via: Via = memo["via"]
+        via: Via = self.headers.memo.get("via") or self._read("via")
         return via
 
     @property
     def from_(self) -> NameAddr:
-        memo = self.headers.memo
-        if "from" not in memo:
-            memo["from"] = parse_name_addr(self._only("from", "From"), "From")
-        address: NameAddr = memo["from"]
+        address: NameAddr = self.headers.memo.get("from") or self._read("from")
         return address
 
     @property
     def to(self) -> NameAddr:
-        memo = self.headers.memo
-        if "to" not in memo:
-            memo["to"] = parse_name_addr(self._only("to", "To"), "To")
-        address: NameAddr = memo["to"]
+        address: NameAddr = self.headers.memo.get("to") or self._read("to")
         return address
 
     @property
     def cseq(self) -> CSeq:
-        memo = self.headers.memo
-        if "cseq" not in memo:
-            memo["cseq"] = parse_cseq(self._only("cseq", "CSeq"))
-        cseq: CSeq = memo["cseq"]
+        cseq: CSeq = self.headers.memo.get("cseq") or self._read("cseq")
         return cseq
 
     @property
     def call_id(self) -> str:
-        call_id = self._only("call-id", "Call-ID")
-        if not call_id or " " in call_id or "\t" in call_id:
-            raise MalformedMessage("Call-ID cannot be read")
+        call_id: str = self.headers.memo.get("call-id") or self._read("call-id")
         return call_id
 
     @property
     def contacts(self) -> tuple[NameAddr, ...]:
         """All contacts; none for `Contact: *`."""
-        return () if self.contact_star else self._addresses("contact", "Contact")
+        addresses: tuple[NameAddr, ...] = self.headers.memo.get("contact") or self._read("contact")
+        return addresses
 
     @property
     def contact_star(self) -> bool:
@@ -179,16 +164,20 @@ class _Typed:
 
     @property
     def routes(self) -> tuple[NameAddr, ...]:
-        return self._addresses("route", "Route")
+        addresses: tuple[NameAddr, ...] = self.headers.memo.get("route") or self._read("route")
+        return addresses
 
     @property
     def record_routes(self) -> tuple[NameAddr, ...]:
-        return self._addresses("record-route", "Record-Route")
+        memo = self.headers.memo
+        addresses: tuple[NameAddr, ...] = memo.get("record-route") or self._read("record-route")
+        return addresses
 
     @property
     def max_forwards(self) -> int | None:
         """None when absent."""
-        return self._number("max-forwards", "Max-Forwards", 255)
+        number: int | None = self.headers.memo.get("max-forwards") or self._read("max-forwards")
+        return number
 
     @property
     def expires(self) -> int | None:
@@ -238,39 +227,14 @@ class _Typed:
                     continue  # another scheme's syntax must not hide the one we can answer
         return challenges
 
-    def _only(self, key: str, name: str) -> str:
-        """The value of a header that must stand exactly once."""
-        lines = self.headers.lines(key)
-        if len(lines) != 1:
-            raise MalformedMessage(f"no {name}" if not lines else f"{len(lines)} {name} headers")
-        return lines[0]
+    def _read(self, key: str) -> Any:
+        value = self.headers.memo[key] = _READERS[key](self.headers.lines(key))
+        return value
 
     def _tokens(self, key: str) -> list[str]:
         """The elements of a list of tokens, which have no quotes: whatever stands there is read."""
         lines = self.headers.lines(key)
         return [text for line in lines for part in line.split(",") if (text := part.strip())]
-
-    def _addresses(self, key: str, name: str) -> tuple[NameAddr, ...]:
-        """The values of all lines of that name, comma lists taken apart."""
-        memo = self.headers.memo
-        if key not in memo:
-            lines = self.headers.lines(key)
-            memo[key] = tuple(
-                [parse_name_addr(v, name) for line in lines for v in split_list(line, name)]
-            )
-        addresses: tuple[NameAddr, ...] = memo[key]
-        return addresses
-
-    def _number(self, key: str, name: str, highest: int) -> int | None:
-        values = self.headers.lines(key)
-        if not values:
-            return None
-        value = values[0]
-        if len(values) > 1:
-            raise MalformedMessage(f"{len(values)} {name} headers")
-        if not is_digits(value) or len(value) > 10 or int(value) > highest:
-            raise MalformedMessage(f"{name} cannot be read")
-        return int(value)
 
     def _seconds(self, name: str) -> int | None:
         value = (self.headers.get(name) or "").partition(";")[0].rstrip(WHITESPACE)
@@ -278,6 +242,65 @@ class _Typed:
             return None
         # Beyond 32 bits counts as the highest value there is (RFC 4475 §3.1.2.4).
         return min(int(value[:20]), 0xFFFFFFFF)
+
+
+# What each header says, from the values of all its lines.
+
+
+def _read_top_via(lines: Sequence[str]) -> Via:
+    if not lines:
+        raise MalformedMessage("no Via")
+    first = lines[0]
+    return parse_via(split_list(first, "Via")[0] if "," in first else first)
+
+
+def _read_call_id(lines: Sequence[str]) -> str:
+    call_id = _only(lines, "Call-ID")
+    if not call_id or " " in call_id or "\t" in call_id:
+        raise MalformedMessage("Call-ID cannot be read")
+    return call_id
+
+
+def _read_contacts(lines: Sequence[str]) -> tuple[NameAddr, ...]:
+    return () if lines == ("*",) else _addresses(lines, "Contact")
+
+
+def _read_max_forwards(lines: Sequence[str]) -> int | None:
+    if not lines:
+        return None
+    value = _only(lines, "Max-Forwards")
+    if not is_digits(value) or len(value) > 10 or int(value) > 255:
+        raise MalformedMessage("Max-Forwards cannot be read")
+    return int(value)
+
+
+def _only(lines: Sequence[str], name: str) -> str:
+    """The value of a header that must stand exactly once."""
+    if len(lines) != 1:
+        raise MalformedMessage(f"no {name}" if not lines else f"{len(lines)} {name} headers")
+    return lines[0]
+
+
+def _addresses(lines: Sequence[str], name: str) -> tuple[NameAddr, ...]:
+    """The values of all lines, comma lists taken apart."""
+    if len(lines) == 1 and "," not in lines[0]:
+        return (parse_name_addr(lines[0], name),)
+    return tuple(
+        [parse_name_addr(value, name) for line in lines for value in split_list(line, name)]
+    )
+
+
+_READERS: Final[dict[str, Callable[[Sequence[str]], Any]]] = {
+    "via": _read_top_via,
+    "from": lambda lines: parse_name_addr(_only(lines, "From"), "From"),
+    "to": lambda lines: parse_name_addr(_only(lines, "To"), "To"),
+    "call-id": _read_call_id,
+    "cseq": lambda lines: parse_cseq(_only(lines, "CSeq")),
+    "contact": _read_contacts,
+    "route": lambda lines: _addresses(lines, "Route"),
+    "record-route": lambda lines: _addresses(lines, "Record-Route"),
+    "max-forwards": _read_max_forwards,
+}
 
 
 class Request(_Typed, msgspec.Struct):
@@ -312,8 +335,8 @@ Message = Request | Response
 # -- Reading ---------------------------------------------------------------------------------------
 
 _HEAD_END = re.compile(rb"\n\r?\n")
-# A line as nearly everyone writes it, up to the CR.
-_PLAIN_LINE = re.compile(rf"^([{TOKEN_CHARS}]++):[ \t]*+(.*[^ \t\r])\r$", re.MULTILINE)
+# A line as nearly everyone writes it, from the LF before to the CR.
+_PLAIN_LINE = re.compile(rf"\n([{TOKEN_CHARS}]++): (\S[^\r]*+)(?<![ \t])\r$", re.MULTILINE)
 _PLAIN_REQUEST_LINE = re.compile(rf"([A-Z]++) {PLAIN_URI} SIP/2\.0")
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _REQUEST_LINE = re.compile(rf"([{TOKEN_CHARS}]++) ([^ ]++) ([A-Za-z]++)/([0-9]++)\.([0-9]++)")
@@ -370,10 +393,11 @@ def _parse_head(head: bytes) -> tuple[Message, MalformedMessage | None]:
     start_line = text[:begin]
     lines: list[tuple[str, str]] = _PLAIN_LINE.findall(text, begin)
     count = len(lines)
+    # As many as there are LF: there is nothing between these lines, and no CR within one.
     if (
         not 0 < count <= MAX_HEADERS
         or text.count("\n") != count
-        or text.count("\r") != count + 1
+        or "\r" in start_line
         or "\0" in text
     ):
         start_line, lines, fault = _odd_lines(text)
@@ -506,16 +530,15 @@ def check_request(request: Request) -> None:
 
 
 def _check_request_only(request: Request) -> None:
-    if request.cseq.method != request.method:
-        raise MalformedMessage(
-            f"CSeq method {request.cseq.method[:32]} in a {request.method[:32]} request"
-        )
-    if isinstance(request.uri, SipUri) and request.uri.headers:
+    method, of_cseq = request.method, request.cseq.method
+    if of_cseq != method:
+        raise MalformedMessage(f"CSeq method {of_cseq[:32]} in a {method[:32]} request")
+    uri = request.uri
+    if isinstance(uri, SipUri) and uri.headers:
         raise MalformedMessage("Request-URI with headers")  # RFC 3261 §19.1.1
     request.max_forwards  # noqa: B018
     for line in request.headers.lines("route"):
-        for value in split_list(line, "Route"):
-            check_name_addr(value, "Route")
+        check_name_addrs(line, "Route")
 
 
 def check_response(response: Response) -> None:
@@ -523,20 +546,25 @@ def check_response(response: Response) -> None:
     _check_common(response)
 
 
+# What decides about any message, in the order in which a fault is named.
+_DECISIVE: Final = [
+    (key, _READERS[key]) for key in ("via", "from", "to", "call-id", "cseq", "contact")
+]
+
+
 def _check_common(message: Message) -> None:
-    message.top_via  # noqa: B018
-    lines = message.headers.lines
-    for line in lines("via"):
-        for value in split_list(line, "Via"):
-            check_via(value)
-    message.from_  # noqa: B018
-    message.to  # noqa: B018
-    message.call_id  # noqa: B018
-    message.cseq  # noqa: B018
-    message.contacts  # noqa: B018
+    headers = message.headers
+    lines, memo = headers.lines, headers.memo
+    for key, read in _DECISIVE:
+        if key not in memo:
+            memo[key] = read(lines(key))
+    topmost, *others = lines("via")
+    if "," in topmost:  # else it was read just now
+        check_vias(topmost)
+    for line in others:
+        check_vias(line)
     for line in lines("record-route"):
-        for value in split_list(line, "Record-Route"):
-            check_name_addr(value, "Record-Route")
+        check_name_addrs(line, "Record-Route")
 
 
 # -- Writing ---------------------------------------------------------------------------------------

@@ -251,15 +251,12 @@ def format_uri(uri: Uri) -> str:
     if isinstance(uri, OtherUri):
         text = f"{uri.scheme}:{uri.rest}"
     else:
-        host = uri.host
-        text = f"{uri.scheme}:{uri.user}" if uri.user else f"{uri.scheme}:"
+        host = f"[{uri.host}]" if ":" in uri.host else uri.host
         if uri.password is not None:
-            text += f":{uri.password}@"
+            host = f"{uri.user}:{uri.password}@{host}"
         elif uri.user:
-            text += "@"
-        text += f"[{host}]" if ":" in host else host
-        if uri.port is not None:
-            text += f":{uri.port}"
+            host = f"{uri.user}@{host}"
+        text = f"{uri.scheme}:{host}" if uri.port is None else f"{uri.scheme}:{host}:{uri.port}"
         for name, value in uri.params:
             text += f";{name}" if value is None else f";{name}={value}"
         if uri.headers:
