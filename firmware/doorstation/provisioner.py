@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urljoin
 
 import msgspec
 
@@ -35,7 +34,7 @@ from doorstation.provision.discovery import (
     Try,
     described,
 )
-from doorstation.provision.fetch import Failed, Fetched, Poll, Unchanged
+from doorstation.provision.fetch import Failed, Fetched, Poll, Unchanged, beside
 from doorstation.provision.files import Trust, assembled, read_signed
 from doorstation.provision.jws import PublicKey
 
@@ -240,9 +239,7 @@ class Provisioner:
         )
         contents = {}
         for named in accepted.manifest.files:
-            part = await https.fetch(
-                urljoin(fetched.url, named.name), "", await self._credentials()
-            )
+            part = await https.fetch(beside(fetched.url, named.name), "", await self._credentials())
             try:
                 contents[named.name] = _fetched(part).body
             except DoorstationError as fault:

@@ -147,6 +147,19 @@ def test_places_are_tried_in_the_order_of_the_options() -> None:
     assert found.faults == ()
 
 
+def test_bare_server_means_tftp_and_the_doors_own_file() -> None:
+    found = offered_v4("10.0.0.1", options(o66=b"10.0.0.9\0", o150=bytes((10, 0, 0, 8))), [])
+    assert found.locations == (
+        Location("tftp://10.0.0.9/{mac}.jws", "66"),
+        Location("tftp://10.0.0.8/{mac}.jws", "150"),
+    )
+
+
+def test_server_with_a_scheme_is_asked_for_what_it_says() -> None:
+    found = offered_v4("10.0.0.1", options(o66=b"https://conf.example/"), [])
+    assert found.locations == (Location("https://conf.example/", "66"),)
+
+
 @pytest.mark.parametrize(
     ("value", "places"),
     [

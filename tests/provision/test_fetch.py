@@ -11,6 +11,7 @@ from doorstation.provision.fetch import (
     Output,
     Poll,
     Unchanged,
+    beside,
     retry_after,
     url_fault,
 )
@@ -70,6 +71,7 @@ def test_redirection_is_followed_three_times() -> None:
     [
         ("http://c.test/door", "nobody protects"),
         ("tftp://c.test/door", "nobody protects"),
+        ("HTTP://c.test/door", "nobody protects"),
         ("file:///etc/shadow", "file"),
         ("", "nowhere"),
     ],
@@ -116,3 +118,19 @@ def test_failures_wait_longer_and_longer_with_chance_in_it() -> None:
         assert whole / 2 <= wait <= whole
     poll.after_success(0.0)
     assert poll.after_failure(None) <= 30.0
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("tftp://10.0.0.1/a/door.jws", "tftp://10.0.0.1/a/common.json"),
+        ("https://c.test/door.jws?x=/y", "https://c.test/common.json"),
+        ("http://c.test", "http://c.test/common.json"),
+    ],
+)
+def test_file_of_a_list_lies_beside_the_signed_one(url: str, place: str) -> None:
+    assert beside(url, "common.json") == place
+
+
+def test_name_that_looks_like_an_address_is_a_name() -> None:
+    assert beside("tftp://10.0.0.1/door.jws", "http:x?y") == "tftp://10.0.0.1/http%3Ax%3Fy"

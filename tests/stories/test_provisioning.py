@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doorstation.net import dhcp
 from doorstation.net.order_client import KeyFile, order_client
 from doorstation.provision.files import MAX_FILE
 from doorstation.provision.jws import PrivateKey
@@ -271,6 +272,41 @@ def test_door_shows_its_own_certificate_where_no_other_is_configured(
         with station(network, tmp_path / "door", settings | more) as door:
             door.wait_event("configuration", state="confirmed")
             assert door.command("keys")["door"] == label
+
+
+@pytest.mark.parametrize("more", [(), ("tftp-no-blocksize",)], ids=["options", "plain"])
+@pytest.mark.parametrize("option", [66, 150])
+def test_tftp_server_that_dhcp_names_has_the_doors_own_file(
+    network: Lab, tmp_path: Path, option: int, more: tuple[str, ...]
+) -> None:
+    served = tmp_path / "tftp"
+    served.mkdir()
+    part = json.dumps(QUIET | {"words": {}}).encode() + b" " * 3000
+    (served / "common.json").write_bytes(part)
+    named = [{"name": "common.json", "sha256": hashlib.sha256(part).hexdigest()}]
+    mac = next(iter(dhcp.interfaces())).mac.hex()
+    (served / f"{mac}.jws").write_bytes(signed(OWNER, files=named))
+    settings = door_settings(tmp_path, provisioning__fingerprint=OWNER.public.kid)
+    address = network.address()
+    options = (f"dhcp-option-force={option},{address}", "enable-tftp", f"tftp-root={served}")
+    with (
+        dhcp_server(network, tmp_path, *options, *more),
+        station(network, tmp_path / "door", settings) as door,
+    ):
+        wait_line(door, f"used: tftp://{address}/{mac}.jws ({option})")
+        door.wait_event("configuration", state="confirmed")
+
+
+def test_file_by_tftp_that_nobody_signed_is_refused(network: Lab, tmp_path: Path) -> None:
+    (tmp_path / "door.jws").write_bytes(signed(ROGUE, settings=QUIET))
+    with dhcp_server(network, tmp_path, "enable-tftp", f"tftp-root={tmp_path}"):
+        url = f"tftp://{network.address()}/door.jws"
+        refused(network, tmp_path, url, f"passed over: {url} (typed): signed by no owner")
+
+
+def test_tftp_server_without_the_file_is_passed_over(network: Lab, tmp_path: Path) -> None:
+    with dhcp_server(network, tmp_path, "enable-tftp", f"tftp-root={tmp_path}"):
+        refused(network, tmp_path, f"tftp://{network.address()}/none", "error 1: file ")
 
 
 def test_doctor_says_what_the_network_offers_and_what_of_it_counts(

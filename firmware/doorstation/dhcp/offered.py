@@ -34,6 +34,9 @@ SEARCH_6: Final = 24
 
 WANTED_6: Final = (SIP_NAMES_6, SIP_ADDRESSES_6, SEARCH_6)
 
+OWN_FILE: Final = "{mac}.jws"
+"""Asked for where a TFTP server is named and no file."""
+
 _SCHEMES: Final = ("https://", "http://", "tftp://")
 
 
@@ -146,8 +149,8 @@ def _url(text: str) -> str:
 
 
 def _joined(server: str, file: str) -> str:
-    """A server and a file. A server without a scheme is one of TFTP's, as the options mean it."""
-    base = server if "://" in server else f"tftp://{server}"
-    if not file:
-        return base
-    return f"{base.rstrip('/')}/{file.lstrip('/')}"
+    """A server and a file. A server without a scheme is one of TFTP's, as the options mean it: to
+    read anything there a name is needed, so a door asks for the file of its own."""
+    if "://" not in server:
+        server, file = f"tftp://{server}", file or OWN_FILE
+    return f"{server.rstrip('/')}/{file.lstrip('/')}" if file else server

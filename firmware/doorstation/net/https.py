@@ -1,4 +1,7 @@
-"""Fetching configuration files; the rules are `provision.fetch`'s. aiohttp is loaded when used."""
+"""Fetching configuration files by https, http and tftp; the rules are `provision.fetch`'s.
+
+aiohttp is loaded when used.
+"""
 
 import asyncio
 import ipaddress
@@ -8,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from doorstation.net import tftp
 from doorstation.provision.fetch import (
     WITHIN,
     Failed,
@@ -18,6 +22,8 @@ from doorstation.provision.fetch import (
     Unchanged,
 )
 from doorstation.provision.files import MAX_FILE
+from doorstation.provision.tftp import Failed as NotRead
+from doorstation.provision.tftp import Place
 
 MAX_LINE = 4096
 """Bytes of a header line."""
@@ -54,8 +60,8 @@ async def fetch(url: str, etag: str, credentials: Credentials) -> Answer:
 
 async def _get(rules: Fetch, get: Get, credentials: Credentials, addresses: list[str]) -> Output:
     """One request and what the rules say of its answer."""
-    if get.url.startswith("tftp:"):
-        return Failed("tftp is not spoken here: https, or http")
+    if get.url.lower().startswith("tftp:"):
+        return await _read(rules, get.url, addresses)
     try:
         import aiohttp
     except ImportError:
@@ -97,6 +103,18 @@ async def _get(rules: Fetch, get: Get, credentials: Credentials, addresses: list
             return output
     except (aiohttp.ClientError, OSError, ValueError) as fault:
         return Failed(str(fault) or type(fault).__name__)
+
+
+async def _read(rules: Fetch, url: str, addresses: list[str]) -> Output:
+    """The same by TFTP, which knows no ETag and no redirection."""
+    try:
+        body = await tftp.read(Place.of(url), MAX_FILE, addresses)
+    except (OSError, ValueError) as fault:
+        return Failed(str(fault) or type(fault).__name__)
+    if isinstance(body, NotRead):
+        return Failed(body.why)
+    (output,) = rules.answered(200, body)
+    return output
 
 
 def _context(credentials: Credentials) -> ssl.SSLContext:

@@ -5,7 +5,7 @@ Sans-I/O: `Fetch` says what to get and judges each answer's head; `Poll` says wh
 
 import hashlib
 from typing import Final, TypeAlias
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 
@@ -106,9 +106,16 @@ class Fetch:
         fault = url_fault(self._url) if location else "nowhere"
         if fault:
             return [Failed(f"redirected to {fault}")]
-        if before.startswith("https:") and not self._url.startswith("https:"):
+        if urlsplit(before).scheme == "https" != urlsplit(self._url).scheme:
             return [Failed("redirected from https to what nobody protects")]
         return [Get(self._url, self._etag)]
+
+
+def beside(url: str, name: str) -> str:
+    """Where a file of this name lies beside another."""
+    # urljoin knows nothing of tftp.
+    scheme, _, rest = url.partition(":")
+    return scheme + urljoin(f"http:{rest}", quote(name)).removeprefix("http")
 
 
 def retry_after(text: str) -> float | None:
