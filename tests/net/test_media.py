@@ -979,6 +979,21 @@ async def test_another_path_counts_from_the_next_call_on(phone: Phone, lingering
     door.close()
 
 
+async def test_a_card_that_comes_back_in_a_call_has_its_delay_measured_again(phone: Phone) -> None:
+    canceller = Canceller()
+    door = Door(16000, canceller)
+    door.call(phone)
+    await door.step(2)
+    door.port.fault = "gone"
+    await door.step(40)
+    assert len(canceller.leads) == 1
+    door.port.fault = ""
+    await door.step(200)
+    assert door.media.card == "running"
+    assert len(canceller.leads) == 2
+    door.close()
+
+
 async def test_without_a_card_an_echo_path_has_silence_too(phone: Phone) -> None:
     canceller = Canceller()
     door = Door(48000, canceller)

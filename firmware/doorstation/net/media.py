@@ -1063,6 +1063,9 @@ class _Worker:
         if self.path is not None:
             self.path.card_opened(rate)
             rate = path.RATE
+            if self._legs:
+                # Its queue may be another one now: an echo before its reference would go unnoticed.
+                self.path.call_began(self.card.delay)
         self.rate = rate
         self._frames.clear()
         self._silence = bytes(rate // 50 * 2)
