@@ -11,7 +11,7 @@ from doorstation.errors import DoorstationError, SettingsError, StoreError
 from doorstation.provision.configuration import CUT, LOST_WORD, UNWELL, Refused
 from doorstation.provision.layers import Change
 from doorstation.settings import Settings
-from doorstation.store.audit import AuditLog
+from doorstation.store.audit import ASKED, AuditLog
 from doorstation.store.state import StateStore
 
 from tests.support.disk import Disk, Inline
@@ -376,6 +376,7 @@ def test_lines_that_wait_for_a_disk_that_stands_still_are_bounded() -> None:
         configurator = Configurator({"local": LOCAL}, Disk(), disk=Inline())
         for number in range(MAX_LINES + 50):
             configurator.audit("order", {"status": number})
+            configurator.audit("order", {"status": number}, done=False)
         assert len(configurator._lines) == MAX_LINES
         assert "lines of the audit log are lost" in configurator.fault
         await configurator.aclose()
@@ -389,5 +390,23 @@ def test_door_that_keeps_nothing_keeps_no_lines_either() -> None:
         configurator.audit("order", {"status": 403})
         assert not configurator._lines
         await configurator.aclose()
+
+    run(story())
+
+
+def test_refusals_push_nothing_out_of_the_audit_log() -> None:
+    async def story() -> None:
+        disk = Disk()
+        async with door(disk) as one:
+            await stage(one, VOLUME)
+            for _ in range(5):
+                for number in range(MAX_LINES):
+                    one.configurator.audit("order", {"status": 403, "rule": number}, done=False)
+                await asyncio.sleep(1)
+            assert await one.configurator.verify() == ""
+        assert [entry["kind"] for entry in AuditLog(disk).entries()] == ["staged", "confirmed"]
+        assert len(list(AuditLog(disk, ASKED).entries())) >= 1000
+        disk.remove("asked.jsonl")
+        assert "asked.jsonl: the lines after 0 are missing" in await one.configurator.verify()
 
     run(story())

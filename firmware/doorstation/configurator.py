@@ -37,7 +37,7 @@ from doorstation.provision.identity import Identity
 from doorstation.provision.layers import Change, Difference, Raw, Row, Tree
 from doorstation.provision.state import Past, Pending, State
 from doorstation.settings import Settings, same_parts
-from doorstation.store.audit import AuditLog
+from doorstation.store.audit import ASKED, AuditLog
 from doorstation.store.files import Files, Folder
 from doorstation.store.identity import IdentityFile
 from doorstation.store.state import StateStore
@@ -53,7 +53,7 @@ LINES_AFTER: Final = 0.05
 """Seconds that lines of the audit log let the change go first that they are about."""
 
 MAX_LINES: Final = 1000
-"""Lines that wait while the disk stands still: who is refused writes some of them."""
+"""Lines that wait while the disk stands still, half as many of those who are refused or look."""
 
 DOOR: Final = "door"
 """Under which the door's own name is kept."""
@@ -121,11 +121,13 @@ class Configurator:
         self._store: StateStore | None = None
         self._audit: AuditLog | None = None
         self._identity = IdentityFile(files)
+        self._asked: AuditLog | None = None
         state = State()
         if files is not None:
             self._store, self._audit = StateStore(files), AuditLog(files)
+            self._asked = AuditLog(files, ASKED)
             state = self._read(self._store)
-        self._lines: deque[tuple[str, str, Mapping[str, Any]]] = deque()
+        self._lines: deque[tuple[AuditLog, str, str, Mapping[str, Any]]] = deque()
         self._writing: asyncio.Task[None] | None = None
         self._unrecorded: list[tuple[str, Mapping[str, Field]]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -273,9 +275,12 @@ class Configurator:
 
     async def verify(self) -> str:
         """ "" if no line of the audit log was changed or removed, else what is wrong and where."""
-        if self._audit is None:
+        if self._audit is None or self._asked is None:
             raise StoreError(self.closed)
-        return await self._on_disk(self._audit.verify)
+        for audit in (self._audit, self._asked):
+            if fault := await self._on_disk(audit.verify):
+                return f"{audit.lines}: {fault}"
+        return ""
 
     # -- changing
 
@@ -362,16 +367,20 @@ class Configurator:
         """A layer that is not kept says something else. Raises SettingsError: it is not used."""
         await self._do(lambda: self._configuration.base_changed(origin, raw), kept=False)
 
-    def audit(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """A line for the audit log, where there is one; nobody waits for it."""
-        if self._audit is None:
+    def audit(self, kind: str, fields: Mapping[str, Any], *, done: bool = True) -> None:
+        """A line for the audit log, where there is one; nobody waits for it.
+
+        `done`: of something that was done or changed, not of who was refused or only looked.
+        """
+        audit = self._audit if done else self._asked
+        if audit is None:
             return
-        if len(self._lines) >= MAX_LINES:
+        if len(self._lines) >= (MAX_LINES if done else MAX_LINES // 2):
             self._disk_failed(StoreError("the disk stands still: lines of the audit log are lost"))
             return
-        self._lines.append((_now(), kind, fields))
+        self._lines.append((audit, _now(), kind, fields))
         if self._writing is None or self._writing.done():
-            self._writing = asyncio.get_running_loop().create_task(self._write_lines(self._audit))
+            self._writing = asyncio.get_running_loop().create_task(self._write_lines())
 
     def _seconds(self, wanted: float | None) -> float:
         return wanted if wanted is not None else self.settings.provisioning.confirm_within
@@ -528,10 +537,10 @@ class Configurator:
             log.warning("configuration: %s", fault)
             self._record("configuration_fault", {"why": self.fault})
 
-    async def _write_lines(self, audit: AuditLog) -> None:
+    async def _write_lines(self) -> None:
         await asyncio.sleep(LINES_AFTER)
         while self._lines:
-            at, kind, fields = self._lines.popleft()
+            audit, at, kind, fields = self._lines.popleft()
             try:
                 await self._on_disk(partial(audit.append, at, kind, fields))
             except StoreError as fault:

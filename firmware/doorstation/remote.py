@@ -236,7 +236,9 @@ class Remote:
 
     def _audited(self, audit: Audit) -> None:
         fields = msgspec.structs.asdict(audit) | {"keys": list(audit.keys)}
-        self._configurator.audit("order", fields)
+        # What a typed line changes is told as a change.
+        done = audit.status == 202 and audit.op not in {*_LOOKS, "text"}
+        self._configurator.audit("order", fields, done=done)
         self._reach.journal.record("order", fields | {"keys": ", ".join(audit.keys)})
 
     def _stands_against(self, order: Order) -> ProtocolError | None:

@@ -5,16 +5,17 @@ import random
 
 import pytest
 from doorstation.errors import StoreError
-from doorstation.store.audit import HEAD, LINES, AuditLog
+from doorstation.store.audit import AuditLog
 
 from tests.support.disk import Disk, PowerCut
 
+LINES, HEAD = "audit.jsonl", "audit.head"
 NOON = "2026-11-22T12:00:00Z"
 
 
 def filled(count: int = 6, kept: int = 1000) -> Disk:
     disk = Disk()
-    log = AuditLog(disk, kept)
+    log = AuditLog(disk, kept=kept)
     for number in range(count):
         log.append(NOON, "set", {"by": "office", "keys": [f"door.key{number}"]})
     return disk

@@ -1,7 +1,7 @@
 """The audit log: who wanted what of the configuration, and what became of it.
 
 One JSON line a request, each with the hash of the one before: a line that is changed or taken out
-breaks the chain. `audit.head` names the last line, so that lines taken off the end are missed too;
+breaks the chain. The log's head names the last line, so that lines taken off the end are missed too;
 it is written after the line, and may be one behind when the power was cut between.
 """
 
@@ -16,8 +16,10 @@ import msgspec
 from doorstation.errors import StoreError
 from doorstation.store.files import Files, write_all
 
-LINES: Final = "audit.jsonl"
-HEAD: Final = "audit.head"
+CHANGES: Final = "audit"
+"""Name of the log of what was done."""
+ASKED: Final = "asked"
+"""Name of the log of who was refused or only looked: it can push nothing out of the other."""
 
 KEPT: Final = 1000
 """Lines that stay when the log is shortened; it is shortened at twice as many."""
@@ -37,8 +39,9 @@ class _Place(msgspec.Struct, frozen=True):
 class AuditLog:
     """Appends, and never changes what is there. Used by one thread."""
 
-    def __init__(self, files: Files, kept: int = KEPT) -> None:
+    def __init__(self, files: Files, name: str = CHANGES, kept: int = KEPT) -> None:
         self._files = files
+        self.lines, self.head = f"{name}.jsonl", f"{name}.head"
         self._kept = kept
         self._count = 0
         self._last: _Place | None = None
@@ -55,12 +58,12 @@ class AuditLog:
             line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
             if self._count >= 2 * self._kept:
                 self._shorten()
-            self._write(self._files.extend(LINES), line + b"\n")
+            self._write(self._files.extend(self.lines), line + b"\n")
             self._files.sync_names()
             place = _Place(last.number + 1, _hash(line))
-            self._write(self._files.create(HEAD), msgspec.json.encode(place))
+            self._write(self._files.create(self.head), msgspec.json.encode(place))
         except OSError as error:
-            raise StoreError(f"{LINES}: {error.strerror or error}") from error
+            raise StoreError(f"{self.lines}: {error.strerror or error}") from error
         self._count += 1
         self._last = place
 
@@ -97,13 +100,13 @@ class AuditLog:
 
     def _data(self) -> bytes:
         try:
-            return self._files.read(LINES)
+            return self._files.read(self.lines)
         except FileNotFoundError:
             return b""
 
     def _head(self) -> _Place:
         try:
-            return msgspec.json.decode(self._files.read(HEAD), type=_Place)
+            return msgspec.json.decode(self._files.read(self.head), type=_Place)
         except (FileNotFoundError, msgspec.DecodeError):
             return _Place()
 
@@ -112,7 +115,7 @@ class AuditLog:
         whole = data.rfind(b"\n") + 1
         if whole < len(data):
             # A line that a power cut or a full disk tore was never told to anybody as written.
-            file = self._files.extend(LINES)
+            file = self._files.extend(self.lines)
             try:
                 self._files.cut(file, whole)
                 self._files.sync(file)
@@ -132,8 +135,10 @@ class AuditLog:
 
     def _shorten(self) -> None:
         lines = _lines(self._data())[-self._kept :]
-        self._write(self._files.create(f"{LINES}.new"), b"".join(line + b"\n" for line in lines))
-        self._files.rename(f"{LINES}.new", LINES)
+        self._write(
+            self._files.create(f"{self.lines}.new"), b"".join(line + b"\n" for line in lines)
+        )
+        self._files.rename(f"{self.lines}.new", self.lines)
         self._files.sync_names()
         self._count = len(lines)
 
