@@ -1,6 +1,6 @@
 """Orders by SIP MESSAGE: five checks in this order, the cheap ones first, then one answer.
 
-    1. how often       each source and all together (bounds what a storm costs)
+    1. how often       each source, each commander behind it, all together (bounds a storm)
     2. digest          the door's own realm, SHA-256, a nonce for one use: a live commander, now
     3. who             the digest's user is a commander (From and P-Asserted-Identity do not count)
     4. signature       a key that the door knows, whose role and scope allow the order
@@ -49,8 +49,9 @@ _BURST: Final = 10.0
 _PER_SECOND: Final = 1.0
 _ALL_BURST: Final = 100.0
 _ALL_PER_SECOND: Final = 50.0
-MAX_SOURCES: Final = 256
-"""Sources whose pace is known: a storm from many addresses forgets the oldest."""
+MAX_PACES: Final = 256
+"""Sources, and commanders behind them, whose pace is known: a storm from many addresses forgets the
+oldest."""
 _LONGEST_PAUSE: Final = 300.0
 _REMEMBERED: Final = 64
 """Requests whose answer is kept: one that is repeated after its transaction gets it again."""
@@ -116,7 +117,7 @@ Output: TypeAlias = Answer | Execute | Typed | Count | Audit
 
 
 class _Pace:
-    """A bucket that fills by time; a source that was refused waits longer each time."""
+    """A bucket that fills by time; who was refused waits longer each time."""
 
     __slots__ = ("at", "refused", "tokens", "until")
 
@@ -178,7 +179,8 @@ class Commander:
 
         `reliable`: whether it came by TCP or TLS.
         """
-        pace = self._pace(source, now)
+        named = self._guard.named(request)
+        pace = self._pace(source, named, now)
         pause = self._too_often(pace, now)
         if pause is not None:
             return [Answer(503, "Too many", (("Retry-After", str(pause)),), once=True)]
@@ -212,11 +214,18 @@ class Commander:
 
     # -- how often
 
-    def _pace(self, source: str, now: float) -> _Pace:
+    def _pace(self, source: str, named: str | None, now: float) -> _Pace:
+        """Of a source's challenges, of one commander behind it, or of all others that it names.
+
+        A PBX is one source for everybody who is behind it: only who shows credentials is refused
+        for longer, and only he. Who names another can still make that one wait.
+        """
         key = source_key(source)
+        if named is not None:
+            key = f"{key} {named if named in self._algorithms else ''}"
         pace = self._paces.get(key)
         if pace is None:
-            if len(self._paces) >= MAX_SOURCES:
+            if len(self._paces) >= MAX_PACES:
                 self._paces.popitem(last=False)
             pace = self._paces[key] = _Pace(now, _BURST)
         self._paces.move_to_end(key)
@@ -235,7 +244,7 @@ class Commander:
     def _refuse(
         self, pace: _Pace, source: str, now: float, user: str, status: int, rule: str
     ) -> list[Output]:
-        """A refusal costs its source a pause that doubles."""
+        """A refusal costs a pause that doubles."""
         pace.refused += 1
         if pace.refused > 3:
             pace.until = now + min(_LONGEST_PAUSE, 2.0 ** (pace.refused - 3))

@@ -456,6 +456,13 @@ class DigestServer:
             for algorithm in algorithms
         ]
 
+    def named(self, request: Request) -> str | None:
+        """Whom the credentials for our realm name, as nobody has proved yet; None without any."""
+        if "Authorization" not in request.headers:
+            return None
+        credentials = _carried(request.headers).get((False, self._realm))
+        return None if credentials is None else credentials.param("username") or ""
+
     def verify(
         self, request: Request, now: float, proxy: bool = False, source: str = ""
     ) -> Verdict:

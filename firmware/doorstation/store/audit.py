@@ -1,8 +1,8 @@
 """The audit log: who wanted what of the configuration, and what became of it.
 
 One JSON line a request, each with the hash of the one before: a line that is changed or taken out
-breaks the chain. The log's head names the last line, so that lines taken off the end are missed too;
-it is written after the line, and may be one behind when the power was cut between.
+breaks the chain. The log's head names the last line, so that lines taken off the end are missed
+too; it is written after the line, and may be one behind when the power was cut between.
 """
 
 import contextlib
