@@ -81,7 +81,7 @@ def test_log_is_bounded_and_what_stays_is_a_chain() -> None:
     entries = list(AuditLog(disk).entries())
     assert 10 <= len(entries) <= 20
     assert entries[-1]["number"] == 47
-    assert AuditLog(disk, 10).verify() == ""
+    assert AuditLog(disk, kept=10).verify() == ""
 
 
 def test_power_cut_at_any_call_costs_no_line_that_was_written() -> None:
@@ -90,14 +90,14 @@ def test_power_cut_at_any_call_costs_no_line_that_was_written() -> None:
             disk = Disk(cut_at=cut)
             written = 0
             try:
-                log = AuditLog(disk, 4)
+                log = AuditLog(disk, kept=4)
                 while True:
                     log.append(NOON, "set", {"n": written})
                     written += 1
             except PowerCut:
                 pass
             disk = disk.after_cut(random.Random(seed))
-            log = AuditLog(disk, 4)
+            log = AuditLog(disk, kept=4)
             log.append(NOON, "after", {})
             numbers = [entry["n"] for entry in log.entries() if entry["kind"] == "set"]
             if written:
