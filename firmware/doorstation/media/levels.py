@@ -97,6 +97,7 @@ class Speaker:
         self._limiter = Limiter()
         self._floor = NoiseFloor()
         self._street_db = 0.0
+        self._gain = _factor(levels.volume_db)
         self._ticks_since_loud = _QUIET_TICKS
 
     @property
@@ -106,7 +107,7 @@ class Speaker:
 
     def play(self, *periods: bytes) -> bytes:
         """What sounds at once, of one length; the period for the card."""
-        gain = _factor(self.gain_db)
+        gain = self._gain
         if len(periods) == 1:
             pcm = periods[0]
         else:
@@ -132,7 +133,9 @@ class Speaker:
         over = self._floor.dbfs - levels.street_threshold_dbfs
         wanted = min(max(over, 0.0), levels.street_gain_db)
         step = wanted - self._street_db
-        self._street_db += min(max(step, -_STREET_STEP), _STREET_STEP)
+        if step:
+            self._street_db += min(max(step, -_STREET_STEP), _STREET_STEP)
+            self._gain = _factor(self.gain_db)
 
 
 class MicrophoneLevels(msgspec.Struct, frozen=True):

@@ -1100,8 +1100,10 @@ class _Worker:
             taken = card.play(path.sounding(out))
             path.written(taken)
         else:
-            sounding = [one for one in (far, own) if one is not None]
-            out = self._limited.play(*sounding) if sounding else self._silence
+            if own is None:
+                out = self._silence if far is None else self._limited.play(far)
+            else:
+                out = self._limited.play(own) if far is None else self._limited.play(far, own)
             taken = card.play(out)
         if self.sink is not None:
             sent = self._silence if any(leg.microphone_muted for leg in legs) else period
