@@ -11,7 +11,7 @@ import hashlib
 import logging
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ import msgspec
 from doorstation import __version__
 from doorstation.configurator import Configurator
 from doorstation.dhcp.offered import Location, Offered
-from doorstation.errors import DoorstationError
+from doorstation.errors import DoorstationError, StoreError
 from doorstation.ids import Ids
 from doorstation.net import dhcp, dns_sd, https, multicast
 from doorstation.net.offers import ask_everywhere
@@ -35,8 +35,9 @@ from doorstation.provision.discovery import (
     described,
 )
 from doorstation.provision.fetch import Failed, Fetched, Poll, Unchanged, beside
-from doorstation.provision.files import Trust, assembled, read_signed
+from doorstation.provision.files import MAX_FILE, Trust, assembled, read_signed
 from doorstation.provision.jws import PublicKey
+from doorstation.store.card import SIGNED, Card, read_card, read_file
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,8 @@ class Provisioner:
         self._kept = Kept()
         self._look = asyncio.Event()
         self._domains: list[str] = []
+        self._card: Card | None = None
+        """Of this round; only a door without an owner looks for one."""
         self._after: float | None = None
         self._places = 0
         self._asked_by_multicast = False
@@ -153,10 +156,15 @@ class Provisioner:
         settings = self._configurator.settings.provisioning
         door = self._door()
         self._after, self._places, self._domains = None, 0, []
+        self._card = None
+        claimed = bool(self._trust(private=False).owners)
+        if not claimed:
+            self._card = await asyncio.to_thread(self._find_card, settings.cards)
         discovery = Discovery(
             confirmed=self._kept.url,
             typed=settings.url,
-            claimed=bool(self._trust(private=False).owners),
+            card=[Location(url, "card") for url in self._card.places] if self._card else [],
+            claimed=claimed,
             mode=settings.discovery,
             placeholders=door,
         )
@@ -174,6 +182,15 @@ class Provisioner:
                     case Try(place):
                         self._places += 1
                         outputs = discovery.tried(place, await self._tried(place))
+
+    def _find_card(self, folders: Iterable[str]) -> Card | None:
+        for folder in folders:
+            try:
+                if (card := read_card(Path(folder))) is not None:
+                    return card
+            except StoreError as fault:
+                self._tell(f"passed over: {fault}")
+        return None
 
     async def _ask(self, source: Source, door: Placeholders) -> tuple[list[Location], str]:
         """What the network says, and that in a few words."""
@@ -210,8 +227,9 @@ class Provisioner:
 
     async def _tried(self, place: Location) -> str:
         """Fetch, judge, apply; why not, or ""."""
+        on_card = self._card is not None and place == Location(self._card.signed_url, "card")
         etag = self._kept.etag if place.url == self._kept.url else ""
-        answer = await https.fetch(place.url, etag, await self._credentials())
+        answer = await (self._read(SIGNED) if on_card else self._fetch(place.url, etag))
         match answer.result:
             case Unchanged():
                 return ""
@@ -225,23 +243,51 @@ class Provisioner:
         if _sha256(fetched) == self._kept.tried:
             return "this file was tried already, and taken back"
         try:
-            file = await self._judged(fetched, place.url, private=answer.private)
+            # A card is taken out again: it is not where the door looks from now on.
+            file = (
+                await self._judged(fetched, "", self._read, private=False)
+                if on_card
+                else await self._judged(fetched, place.url, private=answer.private)
+            )
             if self._apply:
                 await self._take(file)
         except DoorstationError as fault:
             return str(fault)
         return ""
 
-    async def _judged(self, fetched: Fetched, url: str, *, private: bool) -> File:
-        """A file that was fetched, with its parts. Raises DoorstationError: it does not count."""
+    async def _fetch(self, url: str, etag: str = "") -> https.Answer:
+        return await https.fetch(url, etag, await self._credentials())
+
+    async def _read(self, name: str) -> https.Answer:
+        """A file of the card."""
+        assert self._card is not None, "it names the place"
+        try:
+            body = await asyncio.to_thread(read_file, self._card.folder, name, MAX_FILE)
+        except (OSError, ValueError) as fault:
+            return https.Answer(Failed(str(fault)), private=False)
+        return https.Answer(Fetched("", body, ""), private=False)
+
+    async def _judged(
+        self,
+        fetched: Fetched,
+        url: str,
+        read: Callable[[str], Awaitable[https.Answer]] | None = None,
+        *,
+        private: bool,
+    ) -> File:
+        """A file, with its parts: read by name, else fetched from beside it.
+
+        Raises DoorstationError: it does not count.
+        """
         accepted = read_signed(
             fetched.body, self._names(), self._trust(private=private), _wall(), BUILT
         )
         contents = {}
         for named in accepted.manifest.files:
-            part = await https.fetch(beside(fetched.url, named.name), "", await self._credentials())
+            name = named.name
+            part = await (read(name) if read else self._fetch(beside(fetched.url, name)))
             try:
-                contents[named.name] = _fetched(part).body
+                contents[name] = _fetched(part).body
             except DoorstationError as fault:
                 raise DoorstationError(f"{named.name}: {fault}") from None
         raw = assembled(accepted, contents)
@@ -297,7 +343,7 @@ class Provisioner:
 
     async def ordered(self, url: str, sha256: str) -> File:
         """The file that an order names. Raises DoorstationError: why it does not count."""
-        answer = await https.fetch(url, "", await self._credentials())
+        answer = await self._fetch(url)
         fetched = _fetched(answer)
         if _sha256(fetched) != sha256.lower():
             raise DoorstationError("not the file that was ordered: its SHA-256 is another")
@@ -356,9 +402,10 @@ class Provisioner:
         keys += [key.public for key in settings.keys.values() if key.role == "owner"]
         owners = [PublicKey.parse(key) for key in keys]
         here = self._kept.boot == _boot()
+        on_card = self._card.note.fingerprint if self._card is not None else ""
         return Trust(
             owners={owner.kid: owner for owner in owners},
-            fingerprint=settings.provisioning.fingerprint,
+            fingerprint=settings.provisioning.fingerprint or on_card,
             first_use=settings.provisioning.first_use,
             since_reset=_uptime() - self._kept.began if here else float("inf"),
             private_source=private,

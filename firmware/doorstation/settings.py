@@ -809,6 +809,14 @@ class Provisioning(Section, frozen=True, kw_only=True):
     url: Annotated[
         str, Option(help="Where a configuration file lies, typed by hand.", absent="discovered")
     ] = ""
+    cards: Annotated[
+        tuple[str, ...],
+        Option(
+            help="Folders where a card or stick lies that a door without an owner reads; the "
+            "system mounts it.",
+            most=4,
+        ),
+    ] = ("/boot/firmware",)
     discovery: Annotated[
         Literal["once", "always", "off"],
         Option(help="Whether the network is asked for a file: `once`: until there is an owner."),

@@ -61,6 +61,14 @@ def test_places_are_tried_in_the_order_of_the_design() -> None:
     ]  # fmt: skip
 
 
+def test_card_comes_after_what_was_typed_and_before_the_network() -> None:
+    one = Discovery(
+        confirmed="", typed="https://typed.test/", card=[Location("https://{mac}.test/", "card")],
+        claimed=False, mode="once", placeholders=DOOR,
+    )  # fmt: skip
+    assert walk(one, {})[:3] == ["https://typed.test/", "https://b827eb010203.test/", "dhcp"]
+
+
 def test_first_place_that_serves_ends_it() -> None:
     one = discovery(typed="https://typed.test/")
     place = Location("https://typed.test/", "typed")

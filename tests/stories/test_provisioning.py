@@ -309,6 +309,91 @@ def test_tftp_server_without_the_file_is_passed_over(network: Lab, tmp_path: Pat
         refused(network, tmp_path, f"tftp://{network.address()}/none", "error 1: file ")
 
 
+@pytest.fixture
+def card(tmp_path: Path) -> Path:
+    """A card that trusts the owner's key."""
+    folder = tmp_path / "card"
+    folder.mkdir()
+    (folder / "doorstation.json").write_text(json.dumps({"fingerprint": OWNER.public.kid}))
+    return folder
+
+
+def test_signed_file_on_a_card_claims_a_door_which_then_reads_no_card_any_more(
+    network: Lab, tmp_path: Path, card: Path
+) -> None:
+    part = json.dumps(QUIET).encode()
+    (card / "common.json").write_bytes(part)
+    named = [{"name": "common.json", "sha256": hashlib.sha256(part).hexdigest()}]
+    (card / "doorstation.jws").write_bytes(signed(OWNER, files=named))
+    settings = door_settings(tmp_path, provisioning__cards=[str(card)])
+    with station(network, tmp_path / "door", settings) as door:
+        wait_line(door, f"used: file://{card}/doorstation.jws (card)")
+        door.wait_event("configuration", state="confirmed")
+        assert f"key {OWNER.public.kid} is this door's owner now" in door.process.log_text()
+    (card / "doorstation.json").write_text(json.dumps({"fingerprint": ROGUE.public.kid}))
+    (card / "doorstation.jws").write_bytes(signed(ROGUE, 2))
+    with station(network, tmp_path / "door", settings) as door:
+        wait_line(door, "no configuration from the network")
+        assert "doorstation.jws" not in door.process.log_text()
+
+
+def test_card_says_where_the_file_lies_and_whose_it_is(
+    network: Lab, tmp_path: Path, web: WebServer, card: Path
+) -> None:
+    url = web.put("door.jws", signed(OWNER, settings=QUIET))
+    note = {"fingerprint": OWNER.public.kid, "url": url}
+    (card / "doorstation.json").write_text(json.dumps(note))
+    settings = door_settings(tmp_path, provisioning__cards=[str(tmp_path / "none"), str(card)])
+    with station(network, tmp_path / "door", settings) as door:
+        wait_line(door, f"used: {url} (card)")
+        door.wait_event("configuration", state="confirmed")
+
+
+def test_file_that_the_network_names_is_good_by_the_key_that_the_card_names(
+    network: Lab, tmp_path: Path, web: WebServer, card: Path
+) -> None:
+    url = web.put("door.jws", signed(OWNER, settings=QUIET))
+    settings = door_settings(tmp_path, provisioning__cards=[str(card)])
+    with (
+        dhcp_server(network, tmp_path, f"dhcp-option-force=160,{url}"),
+        station(network, tmp_path / "door", settings) as door,
+    ):
+        wait_line(door, f"used: {url} (160)")
+
+
+@pytest.mark.parametrize(
+    ("note", "content", "why"),
+    [
+        ({}, signed(OWNER), "takes none by itself"),
+        ({"fingerprint": OWNER.public.kid}, signed(ROGUE), "not the key whose fingerprint"),
+        ({"url": "file:///etc/passwd"}, b"", "file: https, or"),
+        ([], signed(OWNER), "doorstation.json: "),
+    ],
+    ids=["no-fingerprint", "another-key", "not-from-here", "no-note"],
+)
+def test_file_on_a_card_counts_by_its_signature_alone(
+    network: Lab, tmp_path: Path, card: Path, note: object, content: bytes, why: str
+) -> None:
+    (card / "doorstation.json").write_text(json.dumps(note))
+    if content:
+        (card / "doorstation.jws").write_bytes(content)
+    settings = door_settings(tmp_path, provisioning__cards=[str(card)])
+    with station(network, tmp_path / "door", settings) as door:
+        wait_line(door, why)
+        assert not door.events("configuration")
+
+
+def test_network_names_no_file_of_the_door_itself(network: Lab, tmp_path: Path, card: Path) -> None:
+    url = f"file://{card}/door.jws"
+    (card / "door.jws").write_bytes(signed(OWNER, settings=QUIET))
+    settings = door_settings(tmp_path, provisioning__cards=[str(card)])
+    with (
+        dhcp_server(network, tmp_path, f"dhcp-option-force=160,{url}"),
+        station(network, tmp_path / "door", settings) as door,
+    ):
+        wait_line(door, f"passed over: {url} (160): file: https, or")
+
+
 def test_doctor_says_what_the_network_offers_and_what_of_it_counts(
     network: Lab, tmp_path: Path, web: WebServer
 ) -> None:

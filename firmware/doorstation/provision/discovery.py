@@ -1,7 +1,7 @@
 """Where the configuration lies: the first place that holds a file that counts.
 
     1  the place of the last configuration that was confirmed   a rogue answer later changes nothing
-    2  a place that somebody typed
+    2  a place that somebody typed, or put in on a card            a card: no owner yet
     3  DHCP
     4  SIP multicast (`ua-profile`)                             only while the door has no owner
     5  DNS-SD, `_door-config._tcp`                              only while the door has no owner
@@ -61,6 +61,7 @@ class Discovery:
         *,
         confirmed: str,
         typed: str,
+        card: Iterable[Location] = (),
         claimed: bool,
         mode: Mode,
         placeholders: "Placeholders",
@@ -72,6 +73,7 @@ class Discovery:
         self._lines: list[Output] = []
         self._add([Location(confirmed, "confirmed")] if confirmed else [])
         self._add([Location(typed, "typed")] if typed else [])
+        self._add(card)
         if mode == "off":
             self._pass_over("the network", "discovery is off")
         elif claimed and mode != "always":
