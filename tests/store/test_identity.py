@@ -4,6 +4,8 @@ import contextlib
 import errno
 import random
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,27 @@ def test_file_that_is_no_key_is_replaced() -> None:
     disk.spoil(NAME, b"nonsense")
     key = IdentityFile(disk).identity(DOOR).public
     assert IdentityFile(disk).identity(DOOR).public == key
+
+
+FIRST_START = """
+import sys, pathlib
+from doorstation.store.files import Folder
+from doorstation.store.identity import IdentityFile
+"""
+
+
+def test_first_start_makes_the_key_without_loading_the_library_for_it(tmp_path: Path) -> None:
+    made = f"IdentityFile(Folder(pathlib.Path({str(tmp_path)!r}))).made({DOOR!r})\n"
+    without = "assert not [name for name in sys.modules if name.startswith('cryptography')]"
+    subprocess.run((sys.executable, "-c", FIRST_START + made + without), check=True)
+    pem = (tmp_path / NAME).read_bytes()
+    assert is_of(pem, DOOR)
+    Identity.parse(pem, DOOR)
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/missing"])
+def test_no_program_for_the_key_is_a_key_all_the_same(tmp_path: Path, program: str) -> None:
+    made = f"IdentityFile(Folder(pathlib.Path({str(tmp_path)!r}))).made({DOOR!r})"
+    text = f"{FIRST_START}sys.executable = {program!r}\n{made}"
+    subprocess.run((sys.executable, "-c", text), check=True)
+    Identity.parse((tmp_path / NAME).read_bytes(), DOOR)

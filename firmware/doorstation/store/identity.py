@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Final
@@ -33,7 +35,9 @@ class IdentityFile:
             return None
         with self._lock:
             pem = self._read()
-            if not is_of(pem, door):
+            if not pem and self._identity is None:
+                replace_file(self._files, NAME, _new(door))
+            elif not is_of(pem, door):
                 self._identity = self._of(pem, door)
                 replace_file(self._files, NAME, self._identity.pem)
         return self._files.path(NAME)
@@ -66,3 +70,22 @@ class IdentityFile:
             except ValueError as fault:
                 log.warning("%s: %s; another key is made", NAME, fault)
         return Identity.new(door)
+
+
+def _new(door: str) -> bytes:
+    """The file of a new identity, made by a program of its own where `cryptography` is not loaded.
+
+    Loading it takes tenths of a second, in which the loop is late for whoever calls a new door
+    first, and 10 MB that stay.
+    """
+    if "cryptography.x509" not in sys.modules:
+        program = (sys.executable, "-P", "-m", "doorstation.store.identity", door)
+        with contextlib.suppress(OSError):
+            done = subprocess.run(program, stdout=subprocess.PIPE, check=False)  # noqa: S603 - us
+            if not done.returncode and is_of(done.stdout, door):
+                return done.stdout
+    return Identity.new(door).pem
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(Identity.new(sys.argv[1]).pem)
