@@ -42,12 +42,13 @@ from doorstation.provision.fetch import url_fault
 from doorstation.provision.jws import PublicKey
 from doorstation.provision.layers import Change, Difference, Row, shown
 from doorstation.provision.orders import Order
+from doorstation.provision.outbox import Outbox
 from doorstation.provision.state import Past, Pending
 from doorstation.provisioner import Provisioner
 from doorstation.settings import RESERVED_WORDS, Secret, Settings, Word
 from doorstation.sip.transport import Flow
 from doorstation.ua import events as ua
-from doorstation.ua.agent import TEXT
+from doorstation.ua.agent import TEXT, Out
 from doorstation.ua.inspect import RESULTS
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ MAX_RESULT: Final = 5000
 """Bytes of a result: as a token it still passes a proxy's buffer."""
 REBOOT_AFTER: Final = 1.0
 """Seconds for the answer and the result to leave."""
+BUILT_ANEW: Final = "the station ended and another was built before it was done; order again"
 PULLED_WITHIN: Final = 2.0
 """Seconds until a relay's driver must have answered."""
 
@@ -81,6 +83,14 @@ class Asked(msgspec.Struct, frozen=True):
     op: str = ""
     kid: str = ""
     ctr: int = 0
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What is told to who ordered something."""
+
+    asked: Asked
+    body: str
+    kind: str
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -104,8 +114,12 @@ class Remote:
         is_registered: Callable[[], bool],
         restart: Callable[[], None],
         provisioner: Provisioner | None,
+        outbox: Outbox[Result],
     ) -> None:
         self._reach = reach
+        self._outbox = outbox
+        self._resend: asyncio.TimerHandle | None = None
+        self._closed = False
         self._configurator = configurator
         self._status = status
         self._is_busy = is_busy
@@ -129,9 +143,13 @@ class Remote:
 
     def close(self) -> None:
         """The station ends."""
+        self._closed = True
         self._configurator.followers.remove(self._change_told)
         for task in self._tasks:
             task.cancel()
+        if self._resend is not None:
+            self._resend.cancel()
+        self._outbox.station_ended(self._loop.time())
 
     def take(self, settings: Settings) -> None:
         """The station goes on with other settings."""
@@ -302,6 +320,9 @@ class Remote:
             result = await self._done(order, by)
         except DoorstationError as fault:
             result = {"state": "failed", "why": str(fault)}
+        except asyncio.CancelledError:
+            self._send(asked, order.op, {"state": "failed", "why": BUILT_ANEW})
+            raise
         self._send(asked, order.op, result)
 
     async def _done(self, order: Order, by: str) -> Mapping[str, Any]:
@@ -367,6 +388,9 @@ class Remote:
             file = await provisioner.ordered(order.url, order.sha256)
         except DoorstationError as found:
             fault = found
+        except asyncio.CancelledError:
+            self._send(asked, "fetch", {"state": "failed", "why": BUILT_ANEW})
+            raise
         else:
             fault = await self._stage(
                 asked,
@@ -440,6 +464,7 @@ class Remote:
 
     def station_changed(self) -> None:
         """Something is different at the station: tell who asked what became of his change."""
+        self._send_due()
         asked = None if self._kept is None else self._kept.asked
         configurator = self._configurator
         if asked is None or configurator.waiting or not self._can_tell():
@@ -563,21 +588,51 @@ class Remote:
         self._send_content(asked, text, TEXT)
 
     def _send_content(self, asked: Asked, body: str, kind: str) -> None:
+        self._outbox.add(Result(asked, body, kind), self._loop.time())
+        self._send_due()
+
+    def message_result(self, event: ua.MessageResult) -> None:
+        """How a message of ours fared, perhaps a result."""
+        self._outbox.answered(event.message, event.status, self._loop.time())
+        self._send_due()
+
+    def _send_due(self) -> None:
+        """Send what is due, but by the account only while we are registered."""
+        if self._closed:
+            return
+        now = self._loop.time()
+        for result in self._outbox.take(
+            now, lambda result: not result.asked.by_account or self._can_tell()
+        ):
+            self._send_result(result)
+        if self._resend is not None:
+            self._resend.cancel()
+        deadline = self._outbox.deadline(now)
+        if deadline is not None:
+            self._resend = self._loop.call_at(deadline, self._send_due)
+
+    def _send_result(self, result: Result) -> None:
+        asked, body, kind = result.asked, result.body, result.kind
         agent, flow = self._reach.agent, self._flows.pop(asked.target, None)
         if flow is not None:
             self._flows[asked.target] = flow
             while len(self._flows) > _MAX_FLOWS:
                 del self._flows[next(iter(self._flows))]
-        try:
+
+        def send(now: float) -> list[Out]:
             if asked.by_account or flow is not None:
                 way = None if asked.by_account else flow
-                self._reach.shell.tell(
-                    lambda now: agent.reply(asked.target, way, body, kind, now)[1]
-                )
+                name, outputs = agent.reply(asked.target, way, body, kind, now)
             else:
-                self._reach.shell.tell(lambda now: agent.message(asked.target, body, now, kind)[1])
+                name, outputs = agent.message(asked.target, body, now, kind)
+            self._outbox.sent(result, name)
+            return outputs
+
+        try:
+            self._reach.shell.tell(send)
         except ProtocolError as fault:
             log.warning("%s cannot be told: %s", asked.by, fault)
+            self._outbox.dropped(result)
 
     # -- what is kept
 

@@ -36,10 +36,11 @@ from doorstation.net.signals import stop_event
 from doorstation.net.sockets import Listen, SipSockets, TlsFiles
 from doorstation.network import Network
 from doorstation.printable import printable
+from doorstation.provision.outbox import Outbox
 from doorstation.provisioner import Provisioner
 from doorstation.recorder import Recorder
 from doorstation.relays import Relays
-from doorstation.remote import Remote
+from doorstation.remote import Remote, Result
 from doorstation.sdp.negotiation import AudioSession
 from doorstation.settings import Settings, parse_port_range
 from doorstation.sip.endpoint import Endpoint
@@ -122,6 +123,7 @@ async def _run(base: Mapping[str, Mapping[str, Any]]) -> int:
 
 
 async def _run_stations(configurator: Configurator, network: Network, stop: asyncio.Event) -> int:
+    outbox = Outbox[Result]()
     while not stop.is_set():
         log_level(configurator.settings)
         try:
@@ -131,6 +133,7 @@ async def _run_stations(configurator: Configurator, network: Network, stop: asyn
                     board,
                     configurator=configurator,
                     provisioner=network.provisioner,
+                    outbox=outbox,
                 )
                 await station.run(stop)
             if station.restarting:
@@ -163,14 +166,17 @@ class Station:
         outside: Outside = REAL,
         configurator: Configurator | None = None,
         provisioner: Provisioner | None = None,
+        outbox: Outbox[Result] | None = None,
     ) -> None:
         """`configurator`: by whom the settings may change; None: nobody.
 
-        `provisioner`: by whom files come from the network; None: none come.
+        `provisioner`: by whom files come from the network; None: none come. `outbox`: what the
+        station before could not tell any more.
         """
         self._settings = settings
         self._configurator = configurator
         self._provisioner = provisioner
+        self._outbox: Outbox[Result] = Outbox() if outbox is None else outbox
         self._end = asyncio.Event()
         self._board = board
         self._ids = ids if ids is not None else SystemIds()
@@ -387,6 +393,7 @@ class Station:
             is_registered=lambda: self.registered,
             restart=self._restart,
             provisioner=self._provisioner,
+            outbox=self._outbox,
         )
         self.commands.identity = lambda: remote.identity
         return remote
@@ -647,6 +654,8 @@ class Station:
                 self._shell.tell(lambda now: self._agent.answer_content(event, 403, now, once=True))
             case ua.MessageResult():
                 self.commands.message_result(event)
+                if self._remote is not None:
+                    self._remote.message_result(event)
             case ua.CommandResult():
                 self.commands.change_result(event)
             case ua.SyncAsked(source, rule):

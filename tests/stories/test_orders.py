@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from doorstation.net import dhcp
 from doorstation.net.order_client import KeyFile, OrderRefused, order_client
+from doorstation.ua import events as ua
 from doorstation.ua.inspect import ORDERS
 
 from tests.support.lab import Lab
@@ -203,6 +204,40 @@ def test_an_ordered_restart_ends_with_the_status_that_systemd_restarts(
 ) -> None:
     assert office.orders(door, "reboot").returncode == 0
     assert door.process.wait(8) == 75
+
+
+def test_a_result_that_its_commander_cannot_take_now_comes_again(
+    office: Office, door: Station
+) -> None:
+    async def story() -> tuple[Any, int]:
+        async with order_client(office.admin, door.uri(), identity(door), "office", WORD) as client:
+            takes, came = client._result_received, []
+
+            def takes_the_second(event: ua.ContentReceived) -> None:
+                came.append(event)
+                if len(came) > 1:
+                    takes(event)
+                else:
+                    client.shell.tell(lambda now: client.agent.answer_content(event, 503, now))
+
+            client._result_received = takes_the_second  # type: ignore[method-assign]
+            return await client.order("status"), len(came)
+
+    result, came = asyncio.run(story())
+    assert (result["state"], came) == ("done", 2)
+
+
+def test_an_order_that_ends_the_station_is_answered_with_its_result_all_the_same(
+    office: Office, door: Station
+) -> None:
+    async def story() -> list[Any]:
+        async with order_client(office.admin, door.uri(), identity(door), "office", WORD) as client:
+            applied = await client.order("set", set={"sip.user": "gate"})
+            return [applied, await client.order("rollback", of=applied["number"])]
+
+    applied, back = asyncio.run(story())
+    assert applied["state"] == "applied"
+    assert (back["op"], back["state"]) == ("rollback", "rolled-back")
 
 
 # -- through a PBX

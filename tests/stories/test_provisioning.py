@@ -523,6 +523,26 @@ def test_file_by_order_that_does_not_count_is_refused_and_the_office_told_why(
     assert not claimed.events("configuration")
 
 
+def test_order_to_fetch_that_the_stations_end_cuts_short_is_told_so(
+    claimed: Station, tmp_path: Path, admin: KeyFile, secure_web: WebServer
+) -> None:
+    secure_web.put("door.jws.slow", b"")
+    uuid = claimed.command("keys")["door"]["door"]
+
+    async def story() -> Any:
+        file = {"url": f"{secure_web.url}/door.jws", "sha256": "0" * 64}
+        async with order_client(admin, claimed.uri(), uuid, "office", WORD) as client:
+            counter = await client.send("fetch", **file)
+            await asyncio.to_thread(
+                claimed.command, "config set", set={"sip.user": "gate"}, unset=[]
+            )
+            return await client.result(counter)
+
+    result = asyncio.run(story())
+    assert result["state"] == "failed"
+    assert "another was built" in result["why"]
+
+
 def test_order_to_fetch_what_is_no_address_is_refused(claimed: Station, tmp_path: Path) -> None:
     assert "422 url: file" in fetch(claimed, tmp_path, "file:///etc/passwd", b"").stderr
 
