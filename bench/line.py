@@ -1,8 +1,10 @@
 """A line between a speaking far end and our engine, in virtual time and with a fixed seed."""
 
+import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from doorstation.ids import SeededIds
@@ -16,32 +18,48 @@ PERIOD: Final = 0.020
 _REMOTE: Final = ("192.0.2.1", 4000)
 
 
+Way = Iterator[float | None]
+"""Each packet's seconds on the way; None: lost."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What a line does to packets. `delay` gives each packet's seconds on the way."""
+    """What a line does to packets."""
 
     name: str
-    delay: Callable[[random.Random], float] = lambda chance: 0.0005
-    loss: float = 0.0
+    way: Callable[[random.Random], Way]
     ppm: float = 0.0
     """How much faster the far end's clock runs than the card's."""
 
     def arrivals(self, count: int, seed: int = 1) -> list[tuple[float, int]]:
         """(when, number) of every packet that arrives, in this order."""
-        chance = random.Random(seed)
-        arrived = []
-        for number in range(count):
-            sent = number * PERIOD / (1.0 + self.ppm * 1e-6)
-            lost = chance.random() < self.loss
-            took = self.delay(chance)
-            if not lost:
-                arrived.append((sent + took, number))
-        return sorted(arrived)
+        way = zip(range(count), self.way(random.Random(seed)), strict=False)
+        speed = 1.0 + self.ppm * 1e-6
+        return sorted((number * PERIOD / speed + took, number) for number, took in way if took)
+
+
+Delay = Callable[[random.Random], float]
+
+
+def _short(chance: random.Random) -> float:
+    return 0.0005
+
+
+def line(delay: Delay = _short, loss: float = 0.0) -> Callable[[random.Random], Way]:
+    """Each packet by itself."""
+
+    def way(chance: random.Random) -> Way:
+        while True:
+            lost = chance.random() < loss
+            took = delay(chance)
+            yield None if lost else took
+
+    return way
 
 
 def gaussian(chance: random.Random) -> float:
     """30 ms of jitter: netem's `delay 100ms 30ms distribution normal`."""
-    return max(0.0, chance.gauss(0.1, 0.03))
+    return max(0.0005, chance.gauss(0.1, 0.03))
 
 
 def pareto(chance: random.Random) -> float:
@@ -49,17 +67,52 @@ def pareto(chance: random.Random) -> float:
     return 0.03464 * chance.paretovariate(3.0)
 
 
+def reordering(chance: random.Random) -> float:
+    """One packet in twenty is overtaken by the two behind it."""
+    return 0.055 if chance.random() < 0.05 else 0.005
+
+
+def bursty(loss: float) -> Callable[[random.Random], Way]:
+    """Gilbert and Elliott's line: `loss`, all of it in bad times of four packets on average.
+
+    Of ten packets in a bad time seven are lost.
+    """
+    bad_share = loss / 0.7
+
+    def way(chance: random.Random) -> Way:
+        bad = False
+        while True:
+            lost = chance.random() < 0.7 and bad
+            yield None if lost else _short(chance)
+            change = 0.25 if bad else 0.25 * bad_share / (1.0 - bad_share)
+            bad ^= chance.random() < change
+
+    return way
+
+
+def recorded(chance: random.Random) -> Way:
+    """What record_jitter.py wrote, again and again: a line, and its queue, that others use too."""
+    words = Path(__file__).with_name("recorded_jitter.txt").read_text().split()
+    for word in itertools.cycle(words):
+        yield None if word == "-" else 0.0005 + float(word) / 1e3
+
+
 PATTERNS: Final = (
-    Pattern("1 % loss", loss=0.01),
-    Pattern("5 % loss", loss=0.05),
-    Pattern("10 % loss", loss=0.10),
-    Pattern("Gaussian jitter 30 ms", gaussian),
-    Pattern("Pareto jitter 30 ms", pareto),
-    Pattern("5 % loss and Gaussian jitter 30 ms", gaussian, loss=0.05),
+    Pattern("1 % loss", line(loss=0.01)),
+    Pattern("5 % loss", line(loss=0.05)),
+    Pattern("10 % loss", line(loss=0.10)),
+    Pattern("1 % bursty loss", bursty(0.01)),
+    Pattern("5 % bursty loss", bursty(0.05)),
+    Pattern("10 % bursty loss", bursty(0.10)),
+    Pattern("Gaussian jitter 30 ms", line(gaussian)),
+    Pattern("Pareto jitter 30 ms", line(pareto)),
+    Pattern("5 % loss and Gaussian jitter 30 ms", line(gaussian, loss=0.05)),
+    Pattern("5 % out of order", line(reordering)),
+    Pattern("recorded jitter", recorded),
 )
 DRIFTS: Final = (
-    Pattern("far end 200 ppm fast", ppm=200),
-    Pattern("far end 200 ppm slow", ppm=-200),
+    Pattern("far end 200 ppm fast", line(), ppm=200),
+    Pattern("far end 200 ppm slow", line(), ppm=-200),
 )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
 from bench.agents import Agent, Running, Setup
 from bench.card import Card
@@ -17,6 +18,9 @@ from bench.table import Section
 from tests.support.lab import Lab
 
 Values = dict[str, float | str]
+
+FAULTS: Final = (AssertionError, OSError, RuntimeError, ValueError)
+"""Of a program that does not do what it should, or is not there."""
 
 
 class Found(dict[str, Values]):
@@ -66,9 +70,9 @@ class Bench:
         for agent in self.agents:
             try:
                 measured = measure(agent)
-            except (AssertionError, OSError, RuntimeError, ValueError) as fault:
+            except FAULTS as fault:
                 print(f"  {agent.name}: {fault}", file=sys.stderr, flush=True)
-                found.failed[agent.name] = f"failed: {_first_line(fault)}"
+                found.failed[agent.name] = f"failed: {first_line(fault)}"
                 continue
             for name, value in measured.items():
                 found.setdefault(name, {})[agent.name] = value
@@ -77,7 +81,8 @@ class Bench:
         return found
 
 
-def _first_line(fault: BaseException) -> str:
+def first_line(fault: BaseException) -> str:
+    """What it says, in short."""
     return next(iter(str(fault).splitlines()), type(fault).__name__)
 
 
@@ -87,9 +92,9 @@ def section(module: ModuleType, bench: Bench) -> Section:
     print(title.rstrip("."), flush=True)
     try:
         rows, notes = module.measure(bench)
-    except (AssertionError, OSError, RuntimeError, ValueError) as fault:
+    except FAULTS as fault:
         print(f"  {fault}", file=sys.stderr, flush=True)
-        rows, notes = [], [f"failed: {_first_line(fault)}"]
+        rows, notes = [], [f"failed: {first_line(fault)}"]
     return Section(title.rstrip("."), method, rows, notes)
 
 
