@@ -13,6 +13,7 @@ from doorstation.media.codec import Codec
 from doorstation.media.jitter import JitterBuffer
 from doorstation.media.pcm import audioop
 from doorstation.media.rtcp import Reception
+from doorstation.media.slack import Slack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -663,3 +664,24 @@ def test_where_a_few_packets_come_far_later_than_the_rest_worse_is_reckoned_with
     count, longest = late(lambda r, sent: max(0.0, r.gauss(0.1, 0.03)))
     assert count <= 26
     assert longest <= 0.125
+
+
+def test_trouble_again_and_again_within_a_second_is_met_each_time() -> None:
+    slack = Slack(160)
+    for packets, least in ((40, 0.0), (3, -100.0), (1, -200.0)):
+        slack.latest += packets * [least]
+        slack.review(0, False)
+        assert slack.spare == least
+
+
+def test_a_line_that_was_busy_for_a_while_and_is_again_keeps_its_delay() -> None:
+    busy = [(0.0, 0.5), (1.9, 4.5), (8.0, 12.0), (16.0, 20.0)]
+
+    def delay(r: random.Random, sent: float) -> float:
+        return r.uniform(0.06, 0.13) if any(a <= sent < b for a, b in busy) else 0.001
+
+    line = Line(delay)
+    line.run(350)
+    before = line.buffer.concealed
+    line.run_on(600)
+    assert line.buffer.concealed - before <= 1

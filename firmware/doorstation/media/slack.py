@@ -4,6 +4,7 @@ Slack is counted in samples and goes with the delay: when that grows by a period
 slack that was ever measured. They are kept less an offset, which alone moves.
 """
 
+import math
 from collections import deque
 from typing import Final, NamedTuple
 
@@ -13,7 +14,7 @@ _TOO_LATE: Final = 500
 """One packet in so many may come too late; a bad second counts as one."""
 _SURE: Final = 5
 """Reviews after which the smallest slack is worth something."""
-_STEP: Final = 3
+_STEP: Final = 5
 """Reviews in a row that all show another level: a shorter way, not jitter."""
 _FASTEST: Final = 0.0005
 """Share by which the far end's clock may be another than ours; more is no clock."""
@@ -104,11 +105,11 @@ class Slack:
         """
         latest = sorted(self.latest)
         self.latest.clear()
-        middle, smallest, packets = latest[len(latest) // 2], latest[0], len(latest)
+        packets = len(latest)
+        middle, tenth, smallest = latest[packets // 2], latest[packets // 10], latest[0]
         if self._epochs and not self._epochs[-1].whole:
             before = self._epochs.pop()
             smallest, packets = min(smallest, before.smallest), packets + before.packets
-        tenth = latest[packets // 10]
         self._epochs.append(_Epoch(packets, middle, tenth, smallest, whole))
         self._losses.append(max(0, lost - self._lost - self.late))
         self._lost = lost
@@ -116,8 +117,9 @@ class Slack:
         self.typical = middle + self.offset
         if self._fresh and len(self._epochs) > _SURE:
             # Of a line's first second, with its look-ups and starting threads, nothing is learned.
+            # But for its level: to be back at that is no step.
             self._fresh = False
-            self._epochs.popleft()
+            self._epochs[0] = self._epochs[0]._replace(packets=0, smallest=math.inf)
         self._follow_steps()
         drift = self._drift()
         last = len(self._epochs) - 1
