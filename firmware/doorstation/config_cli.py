@@ -1,6 +1,7 @@
 """`doorstation config` and `doorstation log`: what they print, and how they wait for a change."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -103,7 +104,8 @@ def _ask(options: argparse.Namespace, args: Mapping[str, object]) -> Any:
 
 
 def _offline(options: argparse.Namespace, args: Mapping[str, object]) -> object:
-    if options.command not in ("config show", "config export", "config history", "log verify"):
+    looks = ("config show", "config export", "config history", "log verify")
+    if options.command not in (*looks, "config reset"):
         raise DoorstationError(f"{options.command}: the running station does that")
     import asyncio
 
@@ -115,8 +117,10 @@ def _offline(options: argparse.Namespace, args: Mapping[str, object]) -> object:
         base = {"local": read(options.config)}
         folder = place(base)
         there = folder is not None and folder.is_dir()
-        configurator = open_configurator(base) if there else Configurator(base, None)
-        return await ConfigCommands(configurator).handle(options.command, args)
+        alone = options.command not in looks
+        configurator = open_configurator(base, alone=alone) if there else Configurator(base, None)
+        async with contextlib.aclosing(configurator):
+            return await ConfigCommands(configurator).handle(options.command, args)
 
     return asyncio.run(ask())
 

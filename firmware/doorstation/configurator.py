@@ -579,8 +579,11 @@ def place(base: Mapping[str, Raw]) -> Path | None:
     return Path(named) if named else None
 
 
-def open_configurator(base: Mapping[str, Raw]) -> Configurator:
-    """The configuration of this machine. Raises SettingsError for layers that make no tree."""
+def open_configurator(base: Mapping[str, Raw], *, alone: bool = False) -> Configurator:
+    """The configuration of this machine. Raises SettingsError for layers that make no tree.
+
+    `alone`: nobody else may have it open; raises StoreError otherwise.
+    """
     folder = place(base)
     if folder is None:
         return Configurator(base, None)
@@ -589,6 +592,8 @@ def open_configurator(base: Mapping[str, Raw]) -> Configurator:
     except StoreError as fault:
         log.error("configuration: %s; the door works by its file alone", fault)  # noqa: TRY400
         return Configurator(base, None, why_not=str(fault))
+    if alone:
+        files.claim()
     return Configurator(base, files)
 
 

@@ -217,6 +217,25 @@ def test_a_reset_forgets_the_changes_and_the_audit_log_tells_of_it(
         assert "was changed" in done.stdout
 
 
+def test_a_reset_without_a_station_forgets_the_changes_but_never_under_a_running_one(
+    town: Lab, proxy: Kamailio, tmp_path: Path
+) -> None:
+    usual = settings(proxy, tmp_path)
+    with station(town, tmp_path, usual) as door:
+        assert door.config("set", "audio.speaker_gain=-6.0").returncode == 0
+        away = ("config", "--config", str(door.file))
+        refused = doorstation(*away, "reset")
+        assert (refused.returncode, "a station runs with it" in refused.stderr) == (1, True)
+    assert "speaker_gain" in doorstation(*away, "show").stdout
+    assert doorstation(*away, "reset").returncode == 0
+    assert "speaker_gain" not in doorstation(*away, "show").stdout
+    log = [json.loads(line) for line in (tmp_path / "state/audit.jsonl").read_text().splitlines()]
+    assert [entry["kind"] for entry in log] == ["staged", "confirmed", "reset"]
+    with station(town, tmp_path, usual) as door:
+        door.wait_registered()
+        assert door.command("log verify") == ""
+
+
 @pytest.mark.parametrize("how", ["full", "gone"])
 def test_a_disk_that_takes_nothing_is_a_fault_and_the_door_works(
     town: Lab, proxy: Kamailio, tmp_path: Path, how: str, nobody: str

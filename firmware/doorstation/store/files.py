@@ -5,6 +5,7 @@ synced, and cut the power at every one of them.
 """
 
 import contextlib
+import fcntl
 import os
 from pathlib import Path
 from typing import Protocol
@@ -67,8 +68,17 @@ class Folder:
             if found.st_mode & 0o077:
                 os.fchmod(self._folder, 0o700)
             self._path = Path(path)
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:
             raise StoreError(f"{path}: {error.strerror or error}") from error
+
+    def claim(self) -> None:
+        """Make sure that nobody else has the folder open. Raises StoreError."""
+        try:
+            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreError(f"{self._path}: a station runs with it; ask that one") from error
 
     def read(self, name: str) -> bytes:
         with open(self._open(name, os.O_RDONLY), "rb") as file:
