@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from doorstation import __version__
+from doorstation import BUILT, __version__
 from doorstation.configurator import Configurator
 from doorstation.dhcp.offered import Location, Offered
 from doorstation.errors import DoorstationError, StoreError
@@ -43,8 +43,6 @@ log = logging.getLogger(__name__)
 
 PART: Final = "files"
 """Under which the configurator keeps what is known of files and their owners."""
-BUILT: Final = 1_790_000_000.0
-"""This firmware is younger than that: a clock or a file that says less is wrong."""
 BY_FILE: Final = "file "
 """How a change came that nobody ordered; its serial follows."""
 QUIET: Final = 1.0

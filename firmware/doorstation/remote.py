@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
-from doorstation import __version__
+from doorstation import BUILT, __version__
 from doorstation.commands import Reach
 from doorstation.configurator import Configurator
 from doorstation.door.events import Field, OpenRequested
@@ -56,8 +56,6 @@ log = logging.getLogger(__name__)
 PART: Final = "orders"
 """Our name in the configurator's memory."""
 
-CLOCK_IS_SET: Final = 1_767_225_600.0
-"""The start of 2026: a clock that says less has not been set yet."""
 SHORTEST_TRIAL: Final = 5.0
 LONGEST_TRIAL: Final = 3600.0
 """Seconds for `within`, as for `provisioning.confirm_within`."""
@@ -212,7 +210,7 @@ class Remote:
             event.request,
             event.flow.remote[0],
             self._loop.time(),
-            wall if wall > CLOCK_IS_SET else None,
+            wall if wall > BUILT else None,
             reliable=event.flow.transport.reliable,
         )
         answer, signed_by = Answer(500), ""
