@@ -160,6 +160,15 @@ def test_a_reference_that_comes_after_its_echo_is_a_fault_that_is_told() -> None
     assert not late.figures().late
 
 
+def test_a_street_without_an_echo_is_no_echo_that_was_left() -> None:
+    far_away = make(Options(noise_suppression=False), RATE)
+    run(far_away, noise(bytes(len(far_end())), 300), far_end())
+    assert far_away.figures().erle_db is None
+    near = make(Options(noise_suppression=False), RATE)
+    run(near, noise(heard(far_end()), 20), far_end())
+    assert (near.figures().erle_db or 0.0) > 20
+
+
 def test_half_duplex_turns_the_microphone_down_while_the_far_end_talks_and_holds() -> None:
     options = Options(
         mode="half_duplex",

@@ -55,8 +55,8 @@ FAR_TALKS: Final = 100
 """RMS of a reference frame that makes audible echo (-50 dBFS)."""
 
 _ERLE_FRAMES: Final = 250
-"""Echo is judged over five seconds of the far end's talk; the best five count: nobody knows when
-the visitor talked too."""
+"""Echo is judged over five seconds of the far end's talk, once it was found at all: what a street
+drowns is none; the best five count: nobody knows when the visitor talked too."""
 
 _LOOK_TICKS: Final = 50
 """Ticks in which the far end talked between two looks at the impulse response."""
@@ -121,7 +121,8 @@ Occurrence = ReferenceLate | EchoDelay | DriftFound
 class Figures(msgspec.Struct, frozen=True):
     """Measured so far; None: not known.
 
-    `erle_db`: by how much the echo was turned down, in the best five seconds of the far end's talk.
+    `erle_db`: by how much the echo was turned down, in the best five seconds of the far end's talk;
+    None also where no echo stands out of the noise.
     """
 
     erle_db: float | None = None
@@ -387,7 +388,7 @@ class Watched:
         aligned = self._reference.next(reference)
         far = audioop.rms(aligned, 2)
         clean = self._clean(microphone, aligned, far)
-        if far > FAR_TALKS:
+        if far > FAR_TALKS and self._finder is None:
             self._measure(audioop.rms(microphone, 2), audioop.rms(clean, 2))
         return clean
 
