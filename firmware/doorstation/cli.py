@@ -8,7 +8,9 @@ import json
 import stat
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from doorstation import __version__, config_cli
 from doorstation.errors import DoorstationError, SettingsError
@@ -43,8 +45,17 @@ def _complain(lines: Sequence[str]) -> int:
     return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """Help of one width. Else argparse asks for the terminal's at every argument, by a module that
+    loads three compression libraries: half a megabyte of every door for as long as it runs."""
+
+    def __init__(self, **options: Any) -> None:
+        width = partial(argparse.HelpFormatter, width=80)
+        super().__init__(formatter_class=width, **options)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="doorstation", description="A SIP door intercom: press, ring, talk, open."
     )
     parser.add_argument("--version", action="version", version=__version__)

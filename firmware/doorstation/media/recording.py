@@ -7,7 +7,6 @@ ports are what the sockets say, the rest of the headers is made up.
 
 import ipaddress
 import struct
-import tarfile
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -134,6 +133,8 @@ def _datagram(packet: Packet) -> bytes:
 
 def archive(members: Sequence[tuple[str, bytes]], at: float) -> Iterator[bytes]:
     """A tar of these files, made at a time of day, in pieces to be written one after the other."""
+    import tarfile  # a megabyte, with compression libraries: for who records alone
+
     for name, content in members:
         entry = tarfile.TarInfo(name)
         entry.size = len(content)
