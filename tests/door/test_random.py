@@ -102,6 +102,8 @@ class Watcher:
     gone: set[str] = field(default_factory=set)
     """Calls and groups that ended by themselves: what the door says of them crossed that."""
     typed: dict[str, str] = field(default_factory=dict)
+    typed_before: dict[str, str] = field(default_factory=dict)
+    """What was typed when a timer that is late now should have fired; else empty."""
     on_since: dict[str, float] = field(default_factory=dict)
     on_until: dict[str, float] = field(default_factory=dict)
     shown: str = ""
@@ -115,10 +117,14 @@ class Watcher:
         self.check(self.door.start(self.now), None)
 
     def tell(self, event: Input) -> None:
+        deadline = self.door.deadline
+        if deadline is not None and deadline <= self.now:
+            self.typed_before = dict(self.typed)
         if isinstance(event, DigitReceived) and event.source != "inband":
             self.typed[event.call] = self.typed.get(event.call, "") + event.value
         outputs = self.door.handle(event, self.now)
         self.check(outputs, event)
+        self.typed_before = {}
         for pulse in [output for output in outputs if isinstance(output, PulseRelay)]:
             if self.relay_fault:
                 self.on_since.pop(pulse.relay, None)
@@ -188,10 +194,12 @@ class Watcher:
         self.pulses += 1
         by_card = CardRead("keys", "7788")
         if not (event == by_card and pulse.relay == "gate"):
-            # Whatever came after a timer that is late finds its entry, or its call, ending.
+            # Whatever came after a timer that is late, even the next digit, finds its entry, or
+            # its call, ending.
             entered = [
-                self.typed.get(call, "").rstrip("#")
+                typed.get(call, "").rstrip("#")
                 for call, may_open in {**self.calls, **self.ending}.items()
+                for typed in (self.typed, self.typed_before)
                 if may_open
             ]
             assert any(
