@@ -6,6 +6,8 @@
 
 TESTS ?= tests
 bin := .venv/bin
+# As many as processors, each in a network of its own: stations hear of every cable in theirs.
+workers = "$$(nproc)*popen//python=tests/support/own-network.sh $(bin)/python"
 
 .PHONY: help try setup test check bench
 
@@ -21,7 +23,7 @@ setup:
 
 test:
 	@deploy/setup.sh test
-	@tests/support/own-network.sh $(bin)/python -m pytest -q $(TESTS)
+	@$(bin)/python -m pytest -q --dist worksteal --tx $(workers) $(TESTS)
 
 check: setup
 	$(bin)/ruff format --check .
