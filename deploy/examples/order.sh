@@ -10,7 +10,11 @@ set -euo pipefail
 key=$1 address=$2 door=$3 user=$4 password=$5 order=$6
 
 base64url() { openssl base64 -A | tr '+/' '-_' | tr -d '='; }
-unbase64url() { tr -- '-_' '+/' | sed 's/$/===/' | openssl base64 -d -A; }
+unbase64url() {  # openssl 3.5 says nothing at all where there is too much padding
+  local text; text=$(tr -- '-_' '+/')
+  while [ $((${#text} % 4)) != 0 ]; do text+='='; done
+  openssl base64 -d -A <<< "$text"
+}
 sha256() { printf %s "$1" | openssl dgst -sha256 -r | cut -d ' ' -f 1; }
 
 # The counter beside the key rises before each order; the time is its floor.
