@@ -89,11 +89,14 @@ def read_pcm(path: Path) -> bytes:
     return b"" if start < 0 else data[start + 8 :][: (len(data) - start - 8) // 2 * 2]
 
 
-def likeness(said: bytes, heard: bytes, *, piece_seconds: float = 0.1, pieces: int = 12) -> float:
+def likeness(
+    said: bytes, heard: bytes, *, piece_seconds: float = 0.1, pieces: int = 12, sure: float = 0.9
+) -> float:
     """Median correlation of the last loud pieces of `heard` with `said`; both S16 mono at 8 kHz.
 
     Each piece finds its own place in what was said, so a gap or a drifting clock costs the piece
     it falls in and not everything behind it. Real speech needs longer pieces to be unlike itself.
+    What fits by `sure` beside the piece before is looked for nowhere else, which takes long.
     0.0 when nothing loud was heard.
     """
     size = 2 * round(piece_seconds * RATE)
@@ -106,7 +109,7 @@ def likeness(said: bytes, heard: bytes, *, piece_seconds: float = 0.1, pieces: i
             best = 0.0
             if place is not None:  # where the piece before was found, there this one is near
                 best, place = _fit(said, piece, max(0, place - 2 * size), place + size)
-            if best < 0.9:
+            if best < sure:
                 best, place = _fit(said, piece, 0, len(said))
             found.append(best)
         end -= size
