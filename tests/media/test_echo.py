@@ -6,6 +6,7 @@ import math
 import sys
 import wave
 from array import array
+from itertools import pairwise
 
 import pytest
 from doorboard.fake import VISITOR
@@ -16,6 +17,7 @@ from doorstation.media.echo import (
     Canceller,
     DriftFound,
     EchoDelay,
+    Filter,
     HalfDuplex,
     Mode,
     Options,
@@ -101,6 +103,38 @@ def test_a_visitor_alone_passes() -> None:
     out = run(alone, noise(visitor(), 5), bytes(len(visitor())))
     late = seconds(delayed(visitor(), LATE), 1, 6)
     assert fell_db(late, seconds(out, 1, 6)) == pytest.approx(0, abs=1)
+
+
+def test_the_filter_rests_while_the_far_end_listens_and_begins_where_it_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rested = canceller()
+    far = far_end()
+    run(rested, noise(heard(far), 20), far)
+    worked: list[bytes] = []
+    process = Filter.process
+
+    def counted(echo: Filter, microphone: bytes, reference: bytes) -> bytes:
+        worked.append(reference)
+        return process(echo, microphone, reference)
+
+    monkeypatch.setattr(Filter, "process", counted)
+    out = run(rested, noise(seconds(visitor(), 0, 6), 5), noise(bytes(6 * RATE * 2), 8))
+    assert len(worked) < 60  # of 300
+    late = seconds(delayed(visitor(), LATE), 2, 6)
+    assert fell_db(late, seconds(out, 2, 6)) == pytest.approx(0, abs=1)
+    microphone = noise(heard(far), 20)
+    out = run(rested, microphone, far)
+    assert fell_db(seconds(microphone, 0.1, 0.5), seconds(out, 0.1, 0.5)) > 20
+
+
+def test_rest_and_its_end_make_no_click_on_a_card_that_captures_a_direct_voltage() -> None:
+    made = make(Options(noise_suppression=False), RATE)
+    far = bytes(2 * RATE * 2) + far_end()[: RATE * 2]
+    microphone = noise(array("h", [1000] * (3 * RATE)).tobytes(), 5)
+    out = array("h", run(made, microphone, far))
+    loudest = max(abs(after - before) for before, after in pairwise(out[RATE // 2 :]))
+    assert loudest < 60
 
 
 def drifting(pcm: bytes, ppm: float) -> bytes:

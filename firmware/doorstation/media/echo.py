@@ -25,6 +25,9 @@ of the echo. How much the level falls in the filter while only the far end talks
 `leak`); as long as that is little, sound that falls about as much is nothing but echo and is turned
 down; when it falls clearly less for three frames a visitor talks too, and for a second everything
 passes. Once the filter does well the gate stays open.
+
+*Rest.* Half of a talk the far end listens. Then there is nothing to take away and nothing to learn,
+and the filter, three quarters of the cost, is left out.
 """
 
 import ctypes
@@ -53,6 +56,13 @@ _ECHO_SUPPRESS_ACTIVE: Final = -10
 
 FAR_TALKS: Final = 100
 """RMS of a reference frame that makes audible echo (-50 dBFS)."""
+
+_UNHEARD: Final = 32
+"""RMS of a reference frame whose echo nobody hears (-60 dBFS); the silence of A-law is 8."""
+
+_RESTS_AFTER: Final = 50
+"""Ticks without a reference after which the filter is left out: a second, several times what it
+holds. Pauses between two words are not worth what the changes there and back cost."""
 
 _ERLE_FRAMES: Final = 250
 """Echo is judged over five seconds of the far end's talk, once it was found at all: what a street
@@ -275,10 +285,16 @@ class Preprocessor:
             number = ctypes.c_int(value)
             self._speex.speex_preprocess_ctl(self._state, request, ctypes.byref(number))
         if echo is not None:
-            self._speex.speex_preprocess_ctl(
-                self._state, speexdsp.PREPROCESS_SET_ECHO_STATE, echo.state
-            )
+            self.follow(echo)
         self._buffer = ctypes.create_string_buffer(2 * frames)
+
+    def follow(self, echo: Filter | None) -> None:
+        """Suppress what this filter leaves of the echo, from now on; None: there is no echo."""
+        self._speex.speex_preprocess_ctl(
+            self._state,
+            speexdsp.PREPROCESS_SET_ECHO_STATE,
+            None if echo is None else echo.state,
+        )
 
     def process(self, pcm: bytes) -> bytes:
         """Exactly 20 ms."""
@@ -483,13 +499,38 @@ class Speex(Watched):
         self._preprocessor = Preprocessor(rate, noise=noise_suppression, echo=self._filter)
         self._gate = Gate(rate)
         self._drift = DriftWatch(rate, self._filter, self._reference, self.occurred.append)
+        self._before = self._silence = self._voltage = bytes(2 * (rate // 50))
+        self._quiet_ticks = 0
+        self._rests = False
 
     def _clean(self, microphone: bytes, reference: bytes, far: int) -> bytes:
-        left = self._filter.process(microphone, reference)
+        left = self._filtered(microphone, reference, far)
         clean = self._preprocessor.process(left)
         self._drift.tick(far)
         self._gate.decide(audioop.rms(microphone, 2), audioop.rms(left, 2), far)
         return self._gate.process(clean)
+
+    def _filtered(self, microphone: bytes, reference: bytes, far: int) -> bytes:
+        """What the filter leaves; all but a direct voltage while that rests."""
+        before, self._before = self._before, microphone
+        self._quiet_ticks = 0 if far > _UNHEARD else self._quiet_ticks + 1
+        rested, self._rests = self._rests, self._quiet_ticks > _RESTS_AFTER
+        if rested:
+            unfiltered = audioop.add(microphone, self._voltage, 2)
+            if self._rests:
+                return unfiltered
+            # It goes on from the last sample that it was given, which is an old one.
+            self._filter.process(before, self._silence)
+            self._preprocessor.follow(self._filter)
+            return crossfade(unfiltered, self._filter.process(microphone, reference))
+        left = self._filter.process(microphone, reference)
+        if not self._rests:
+            return left
+        # The filter takes out what is not sound: it must not come and go.
+        voltage = audioop.avg(left, 2) - audioop.avg(microphone, 2)
+        self._voltage = audioop.bias(self._silence, 2, voltage)
+        self._preprocessor.follow(None)
+        return crossfade(left, audioop.add(microphone, self._voltage, 2))
 
     @property
     def _ppm(self) -> float | None:
