@@ -89,6 +89,7 @@ install_packages() {
 tests_need_packages() {
   needs 'registrar and proxy of the tests' kamailio kamailio-tls-modules openssl
   needs 'phones and callers of the tests' baresip-core sip-tester
+  needs 'another SRTP than libsrtp, to talk with ours' ffmpeg
   needs 'a sound card in user space' pulseaudio pulseaudio-utils libasound2-plugins alsa-utils
   needs 'networks of their own, names and addresses' iproute2 dnsmasq-base
   needs 'another DHCP server, and clients that hold its port beside us' kea-dhcp4-server isc-dhcp-client dhcpcd5

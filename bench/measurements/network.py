@@ -11,7 +11,8 @@ TCP (bench/record_jitter.py). The far end sends each packet when it would have a
 what was encoded. *Damaged*: frames of 20 ms with sound in them that were not heard as they were
 said. *Delay*: from the arrival of the median packet to its sound. *Engine*: this firmware's media
 engine alone in virtual time, three minutes and more, without a card and its queue; the other rows
-are real calls of 45 s over virtual cards, all programs on two lines at the same time.
+are real calls of 45 s over virtual cards, all programs on two lines at the same time; with a
+clock that drifts, of five minutes. *From its start*: from the median delay of the first 10 s.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ from bench.agents import Setup
 from bench.card import Card, played
 from bench.far_end import PCMA, Spoken
 from bench.line import DRIFTS, PATTERNS, Pattern, repaired, through_engine
-from bench.run import FAULTS, Bench, Found, first_line
+from bench.run import FAULTS, Bench, Found, Values, first_line
 from bench.speech import RATE, Quality, quality, speech
 from bench.table import OURS, Row, Target
 
@@ -74,17 +75,14 @@ def measure(bench: Bench) -> tuple[list[Row], list[str]]:
         rows += _drift(bench, pattern)
     for place in range(0, len(PATTERNS), 2):
         some = PATTERNS[place : place + 2]
-        try:
-            calls = _calls(bench, some)
-        except FAULTS as fault:
-            notes.append(f"{' and '.join(p.name for p in some)} failed: {first_line(fault)}")
-            continue
-        for pattern, row in calls.items():
+        for pattern, row in _calls(bench, some, bench.seconds(3 + 5 * 8, 3 + 8), notes).items():
             rows += [
                 Row(f"PESQ, {pattern.name}", "", row["pesq"], _pesq(pattern.name)),
                 Row(f"damaged, {pattern.name}", "%", row["damaged"]),
                 Row(f"delay, {pattern.name}", "ms", row["delay"], _delay(pattern.name)),
             ]
+    for pattern, row in _calls(bench, DRIFTS, bench.seconds(300, 30), notes).items():
+        rows += _drift_rows(pattern.name, row["pesq"], row["frames"], row["away"])
     return rows, notes
 
 
@@ -109,27 +107,50 @@ def _values(found: Quality, arrivals: list[tuple[float, int]]) -> dict[str, floa
     return {
         "pesq": found.pesq,
         "damaged": 100 * found.damaged / found.frames,
+        "frames": found.damaged,
+        "away": _away(found),
         "delay": 1e3 * (median(found.delays) / RATE - on_the_way),
     }
 
 
+def _away(found: Quality) -> float:
+    """The delay's way, in ms, from where it was between 5 and 15 s."""
+    start = median(found.delays[:500])
+    return max((abs(delay - start) for delay in found.delays[500:]), default=0.0) / 8
+
+
 def _drift(bench: Bench, pattern: Pattern) -> list[Row]:
-    """Five minutes; the delay's way from where it was between 5 and 15 s."""
+    """Five minutes."""
     said = speech(bench.seconds(300, 30))
     heard = through_engine(said, pattern.arrivals(len(said) // 320))[0]
     found = quality(said, heard, BEGIN, pattern.ppm)
-    start = median(found.delays[:500])
-    away = max(abs(delay - start) for delay in found.delays[500:])
+    pesq: Values = {OURS: found.pesq}
+    damaged: Values = {OURS: found.damaged}
+    return _drift_rows(f"engine, {pattern.name}", pesq, damaged, {OURS: _away(found)})
+
+
+def _drift_rows(title: str, pesq: Values, damaged: Values, away: Values) -> list[Row]:
     return [
-        Row(f"PESQ, engine, {pattern.name}", "", {OURS: found.pesq}, Target(4.5, at_least=True)),
-        Row(f"damaged, engine, {pattern.name}", "frames", {OURS: found.damaged}, Target(0)),
-        Row(f"delay from its start, engine, {pattern.name}", "ms", {OURS: away / 8}, Target(20)),
+        Row(f"PESQ, {title}", "", pesq, Target(4.5, at_least=True)),
+        Row(f"damaged, {title}", "frames", damaged, Target(0)),
+        Row(f"delay from its start, {title}", "ms", away, Target(20)),
     ]
 
 
-def _calls(bench: Bench, patterns: Sequence[Pattern]) -> dict[Pattern, Found]:
-    """Calls of every program on each of these lines, all at the same time."""
-    said = speech(bench.seconds(3 + 5 * 8, 3 + 8) + _TAIL)
+def _calls(
+    bench: Bench, patterns: Sequence[Pattern], seconds: float, notes: list[str]
+) -> dict[Pattern, Found]:
+    """Every program on each of these lines, all at the same time; a note in place of failures."""
+    try:
+        return _measured(bench, patterns, seconds)
+    except FAULTS as fault:
+        names = " and ".join(pattern.name for pattern in patterns)
+        notes.append(f"{names} failed: {first_line(fault)}")
+        return {}
+
+
+def _measured(bench: Bench, patterns: Sequence[Pattern], seconds: float) -> dict[Pattern, Found]:
+    said = speech(seconds + _TAIL)
     seconds = len(said) / 2 / RATE + _TAIL
     payload = encode_pcma(said)
     payloads = [payload[at : at + 160] for at in range(0, len(payload), 160)]
@@ -153,7 +174,7 @@ def _calls(bench: Bench, patterns: Sequence[Pattern]) -> dict[Pattern, Found]:
         time.sleep(0.5)
     for pattern, agent, folder, arrivals, call in calls:
         heard = played(folder, call.media.began, seconds)
-        values = _values(quality(said, heard, BEGIN), arrivals)
+        values = _values(quality(said, heard, BEGIN, pattern.ppm), arrivals)
         row = found.setdefault(pattern, Found())
         for name, value in values.items():
             row.setdefault(name, {})[agent.name] = value
