@@ -267,6 +267,8 @@ class Configurator:
         """The file with key and certificate of a door that has a name, None if there is none."""
         if self.closed or not self.door:
             return None
+        if (found := self._identity.found(self.door)) is not None:
+            return found  # and no thread for the disk
         try:
             return await self._on_disk(partial(self._identity.made, self.door))
         except StoreError as fault:

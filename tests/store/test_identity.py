@@ -71,9 +71,18 @@ def test_disk_that_fails_leaves_a_door_with_a_key_of_today() -> None:
     assert IdentityFile(disk).identity(DOOR).public == own.identity(DOOR).public
 
 
+def test_file_is_found_when_it_was_made_for_this_door() -> None:
+    disk = Disk()
+    assert IdentityFile(disk).found(DOOR) is None
+    made = IdentityFile(disk).made(DOOR)
+    assert IdentityFile(disk).found(DOOR) == made
+    assert IdentityFile(disk).found(RENAMED) is None
+
+
 def test_nothing_kept_is_a_key_all_the_same() -> None:
     own = IdentityFile(None)
     assert own.made(DOOR) is None
+    assert own.found(DOOR) is None
     assert own.identity(DOOR).public == own.identity(DOOR).public
 
 

@@ -26,6 +26,12 @@ class IdentityFile:
         self._identity: Identity | None = None
         self._lock = threading.Lock()
 
+    def found(self, door: str) -> Path | None:
+        """Where it lies, if it is there already and this door's."""
+        if self._files is None or not is_of(self._read(), door):
+            return None
+        return self._files.path(NAME)
+
     def made(self, door: str) -> Path | None:
         """Where it lies, with a certificate that names this door; None if nothing can be kept.
 
