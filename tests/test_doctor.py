@@ -1,12 +1,14 @@
 """`doorstation doctor audio`: every room its report, and a good verdict alone is success."""
 
 import json
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from doorstation import doctor, parts
 from doorstation.cli import main
+from doorstation.media import echo
 from doorstation.media.levels import SpeakerLevels
 from doorstation.media.path import Options
 from doorstation.media.selftest import Report
@@ -49,6 +51,24 @@ def test_the_report_is_plain_and_the_picture_can_be_drawn(
     assert str(picture) in said.err
     root = ElementTree.parse(picture).getroot()
     assert len(root.findall(".//{http://www.w3.org/2000/svg}polyline")) == 5
+
+
+@pytest.mark.parametrize(
+    ("mode", "installed", "advised"),
+    [
+        ("off", True, "speex"),
+        ("speex", True, "cascade"),
+        ("speex", False, "half_duplex"),
+        ("cascade", True, "half_duplex"),
+        ("half_duplex", True, None),
+    ],
+)
+def test_no_mode_is_advised_that_is_in_use_or_cannot_run_here(
+    mode: echo.Mode, installed: bool, advised: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not installed:
+        monkeypatch.setitem(sys.modules, "pywebrtc_audio", None)
+    assert doctor.next_mode(mode) == advised
 
 
 def test_a_room_needs_the_fake_board(capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,11 +120,18 @@ class SelfTest:
     """Plays and listens.
 
     `canceller` makes the one to be judged. `gain_db`: what the settings add to all that is played,
-    and so to this; coupling is from before it, as the far end's voice is.
+    and so to this; coupling is from before it, as the far end's voice is. `next_mode`: what to
+    advise where the canceller takes too little; None: there is nothing better.
     """
 
-    def __init__(self, canceller: Callable[[], echo.Canceller], gain_db: float = 0.0) -> None:
+    def __init__(
+        self,
+        canceller: Callable[[], echo.Canceller],
+        gain_db: float = 0.0,
+        next_mode: echo.Mode | None = "half_duplex",
+    ) -> None:
         self._canceller = canceller
+        self._next_mode = next_mode
         self._gain_db = gain_db
         loud = sweep(_LOUD_DBFS) + bytes(2 * (_SWEEP_TICKS * FRAMES - _SWEEP))
         quiet = sweep(_QUIET_DBFS) + bytes(2 * (_SWEEP_TICKS * FRAMES - _SWEEP))
@@ -214,6 +221,7 @@ class SelfTest:
                 clipped=audioop.max(heard, 2) > 32000,
             ),
             self._gain_db,
+            self._next_mode,
         )
 
     def _not_heard(self, noise_dbfs: float) -> Report:
@@ -305,7 +313,7 @@ def _less(coupling_db: float) -> float:
     return math.floor(MOST_COUPLING_DB - 6.0 - coupling_db)
 
 
-def judged(report: Report, gain_db: float) -> Report:
+def judged(report: Report, gain_db: float, next_mode: echo.Mode | None) -> Report:
     """The verdict on a test in which the loudspeaker was heard: the worst fault first."""
     coupling = report.coupling_db or 0.0
     verdict, explanation = "good", "loudspeaker, microphone and canceller get along"
@@ -340,7 +348,8 @@ def judged(report: Report, gain_db: float) -> Report:
     elif report.erle_db is not None and report.erle_db < LEAST_ERLE_DB:
         verdict = "echo remains"
         explanation = f"the canceller takes only {report.erle_db:.0f} dB of the echo away"
-        advice["audio.echo"] = "half_duplex" if report.erle_db < 12 else "cascade"
+        if next_mode is not None:
+            advice["audio.echo"] = next_mode
         advice["audio.speaker_gain"] = gain_db - 6.0
     return msgspec.structs.replace(report, verdict=verdict, explanation=explanation, advice=advice)
 
