@@ -1,0 +1,34 @@
+"""What is not in the memory of a door that does not use it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.lab import Lab, eventually
+from tests.support.peers import Kamailio
+from tests.support.station import account, station
+
+
+def test_a_door_that_records_nothing_has_no_archives_and_compression_in_memory() -> None:
+    look = (
+        "import sys, doorstation.station;"
+        "from doorstation.cli import main;"
+        "main(['check', '/dev/null']);"
+        "print(sorted({'tarfile', 'shutil', 'zlib', 'bz2', 'lzma'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_plain_door_has_no_library_for_keys_names_and_cards_in_memory_at_its_first_start(
+    town: Lab, proxy: Kamailio, tmp_path: Path
+) -> None:
+    settings = {**account(proxy), "provisioning.state": str(tmp_path / "state")}
+    with station(town, tmp_path, settings) as door:
+        door.wait_event("registration", registered=True)
+        eventually((tmp_path / "state" / "identity.pem").exists, "its own key")
+        mapped = Path(f"/proc/{door.process._popen.pid}/maps").read_text()
+    names = {Path(path).name for path in re.findall(r"/\S+\.so\S*", mapped)}
+    unused = re.compile(r"_rust|_openssl|_cffi|.*srtp|.*cares|libasound|alsaaudio|.*lzma|.*bz2")
+    assert sorted(filter(unused.match, names)) == []
