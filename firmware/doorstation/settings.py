@@ -312,6 +312,13 @@ class Account(Section, frozen=True, kw_only=True):
     auth_user: Annotated[
         str, Option(help="Name to log in with, when it is not `user`.", absent="`user`")
     ] = ""
+    instance: Annotated[
+        bool,
+        Option(
+            help="The registrar is told the door's own name (`+sip.instance`), so that its GRUU "
+            "reaches this door and no other of the account."
+        ),
+    ] = False
     registrar: Annotated[
         str,
         Option(help="Where to register: host or host:port.", check=_host_port, absent="`domain`"),

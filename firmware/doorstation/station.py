@@ -48,7 +48,7 @@ from doorstation.sip.transport import Transport
 from doorstation.sound import Sound, sound_path
 from doorstation.ua import events as ua
 from doorstation.ua.agent import UserAgent
-from doorstation.ua.config import config_from
+from doorstation.ua.config import AgentConfig, config_from
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ class Station:
             t1=settings.sip.t1,
             user_agent=settings.sip.user_agent,
         )
-        self._agent = UserAgent(config_from(settings), self._ids, self._endpoint)
+        self._agent = UserAgent(self._agent_config(settings), self._ids, self._endpoint)
         self._journal = Journal(settings.log)
         self._outside = outside
         self._media = outside.media(
@@ -316,12 +316,18 @@ class Station:
         registration = self._agent.registration
         return registration is not None and registration.state is ua.RegistrationState.REGISTERED
 
+    def _agent_config(self, settings: Settings) -> AgentConfig:
+        account, door = settings.account, ""
+        if self._configurator is not None and account is not None and account.instance:
+            door = self._configurator.identify(self._ids)
+        return config_from(settings, door)
+
     def take(self, settings: Settings) -> None:
         """Go on with settings that need no new part (`settings.same_parts`), between two calls.
 
         Raises DoorstationError when they cannot be; all is as before then.
         """
-        config = config_from(settings)
+        config = self._agent_config(settings)
         if config.by_dtls:
             dtls.load()
         self._sound.take(settings.audio, settings.prompts)

@@ -259,6 +259,20 @@ def guest(town: Lab, tmp_path: Path, office: Office, pbx: Kamailio) -> Iterator[
         yield running
 
 
+def test_order_to_the_doors_gruu_reaches_it(
+    town: Lab, tmp_path: Path, office: Office, pbx: Kamailio
+) -> None:
+    settings = office.settings(tmp_path / "state") | account(pbx) | {"account.instance": True}
+    with station(town, tmp_path / "guest", settings) as named:
+        named.wait_registered()
+        gruu = f"sip:door@{pbx.address};gr=urn:uuid:"
+        way = f"sip:office@{pbx.address}"
+        done = office.orders(named, "status", to=gruu + identity(named), account=way)
+        assert (done.returncode, done.stderr) == (0, "")
+        other = "8e2b1c34-0000-4000-8000-b827eb010203"
+        assert office.orders(named, "status", to=gruu + other, account=way).returncode == 1
+
+
 def test_through_the_pbx_its_challenge_and_the_doors_are_both_answered(
     office: Office, guest: Station, pbx: Kamailio
 ) -> None:

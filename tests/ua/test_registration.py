@@ -47,6 +47,17 @@ def test_request_uri_is_the_bare_registrar() -> None:
     assert str(request.to.uri) == "sip:door@fritz.box"
 
 
+def test_contact_is_plain_unless_the_doors_name_is_wanted_in_it() -> None:
+    """8."""
+    plain = started().request("REGISTER")
+    assert "instance" not in (plain.headers.get("Contact") or "")
+    assert plain.headers.get("Supported") is None
+    urn = "urn:uuid:8e2b1c34-0000-4000-8000-b827eb010203"
+    named = started(replace(ACCOUNT, instance=urn)).request("REGISTER")
+    assert (named.headers.get("Contact") or "").endswith(f'>;+sip.instance="<{urn}>"')
+    assert named.headers.get("Supported") == "gruu"
+
+
 def test_challenge_gets_a_new_branch_and_a_higher_cseq_with_call_id_and_tag_kept() -> None:
     """2."""
     w = started()

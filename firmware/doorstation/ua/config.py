@@ -64,6 +64,8 @@ class Account:
     """Seconds between OPTIONS to the registrar; 0: none."""
     srtp: SrtpPolicy = USUAL_SRTP
     inband_digits: bool = False
+    instance: str = ""
+    """Our name (RFC 5626 §4.1), a URN that REGISTER holds, "" for none."""
 
     @property
     def servers(self) -> frozenset[str]:
@@ -124,8 +126,8 @@ class AgentConfig(msgspec.Struct, frozen=True):
         return any(each.srtp.mode != "off" and "dtls" in each.srtp.keys for each in known)
 
 
-def config_from(settings: Settings) -> AgentConfig:
-    """The user agent's part of valid settings.
+def config_from(settings: Settings, door: str = "") -> AgentConfig:
+    """The user agent's part of valid settings. `door`: the UUID of the door, "" for none.
 
     Raises DoorstationError when no library of any of the codecs is there.
     """
@@ -144,7 +146,7 @@ def config_from(settings: Settings) -> AgentConfig:
         for name, peer in settings.peers.items()
     )
     return AgentConfig(
-        account=_account(settings),
+        account=_account(settings, door),
         peers=peers,
         local_user=sip.user,
         display_name=sip.display_name,
@@ -182,7 +184,7 @@ def _srtp(
     return SrtpPolicy(own.srtp or audio.srtp or "", own.srtp_keys or audio.srtp_keys)
 
 
-def _account(settings: Settings) -> Account | None:
+def _account(settings: Settings, door: str) -> Account | None:
     """None also for an account of which nothing says yet where to register."""
     account, sip = settings.account, settings.sip
     if account is None or not settings.domain:
@@ -211,6 +213,7 @@ def _account(settings: Settings) -> Account | None:
         keep_alive=sip.keep_alive,
         srtp=_srtp(account, settings.audio),
         inband_digits=account.inband_digits,
+        instance=f"urn:uuid:{door}" if account.instance and door else "",
     )
 
 

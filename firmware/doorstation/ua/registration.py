@@ -172,7 +172,11 @@ class Registration:
     def _build(self, flow: Flow, expires: int, contact: SipUri | None) -> Request:
         request = self._bare("REGISTER", self._call_id)
         bound = contact or self.contact_uri(flow)
-        request.headers.add("Contact", format_name_addr(NameAddr(bound)))
+        instance = self._account.instance
+        params = (("+sip.instance", f"<{instance}>"),) if instance else ()
+        request.headers.add("Contact", format_name_addr(NameAddr(bound, params=params)))
+        if instance:
+            request.headers.add("Supported", "gruu")
         request.headers.add("Expires", str(expires))
         return request
 
