@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -703,23 +704,70 @@ while True:
 """
 
 
+@contextmanager
+def multicast_host(network: Lab, tmp_path: Path, url: str) -> Iterator[None]:
+    """A host that answers every door's question by multicast with this address."""
+    host = tmp_path / "host.py"
+    host.write_text(PNP_HOST)
+    command = (sys.executable, str(host), network.address(), url)
+    with network.program(*command, directory=tmp_path, log="host.log") as running:
+        running.ready(lambda: "ready" in running.log_text(), "listens")
+        yield
+
+
 @pytest.mark.parametrize("key", [OWNER, ROGUE], ids=["owner", "rogue"])
 def test_host_that_answers_by_multicast_is_asked_and_its_file_judged(
     network: Lab, tmp_path: Path, web: WebServer, key: PrivateKey
 ) -> None:
     url = web.put("door.jws", signed(key, settings=QUIET))
-    host = tmp_path / "host.py"
-    host.write_text(PNP_HOST)
-    command = (sys.executable, str(host), network.address(), url)
-    with network.program(*command, directory=tmp_path, log="host.log") as rogue:
-        rogue.ready(lambda: "ready" in rogue.log_text(), "listens")
-        settings = door_settings(tmp_path, provisioning__fingerprint=OWNER.public.kid)
-        with (
-            dhcp_server(network, tmp_path),
-            station(network, tmp_path / "door", settings) as door,
-        ):
-            wait_line(door, "asked: multicast")
-            if key is OWNER:
-                door.wait_event("configuration", state="confirmed")
-            else:
-                wait_line(door, "not the key whose fingerprint this door was given")
+    settings = door_settings(tmp_path, provisioning__fingerprint=OWNER.public.kid)
+    with (
+        multicast_host(network, tmp_path, url),
+        dhcp_server(network, tmp_path),
+        station(network, tmp_path / "door", settings) as door,
+    ):
+        wait_line(door, "asked: multicast")
+        if key is OWNER:
+            door.wait_event("configuration", state="confirmed")
+        else:
+            wait_line(door, "not the key whose fingerprint this door was given")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"relays": {"door": {"pin": 5}}},
+        {"keys": {"rogue": {"public": ROGUE.public.text, "role": "opener", "opens": ["door"]}}},
+        {"commanders": {"mallory": {"password": "long enough for it"}}},
+    ],
+    ids=["pin", "key", "commander"],
+)
+def test_rogue_multicast_host_in_the_first_half_hour_gets_no_way_in(
+    network: Lab, tmp_path: Path, web: WebServer, settings: dict[str, Any]
+) -> None:
+    url = web.put("door.jws", signed(ROGUE, settings=settings))
+    window_open = door_settings(tmp_path, provisioning__first_use=True)
+    with (
+        multicast_host(network, tmp_path, url),
+        dhcp_server(network, tmp_path),
+        station(network, tmp_path / "door", window_open) as door,
+    ):
+        wait_line(door, "asked: multicast")
+        wait_line(door, "not by a key that nobody has confirmed")
+        assert not door.events("configuration")
+        assert "is this door's owner" not in door.process.log_text()
+
+
+def test_rogue_multicast_host_is_not_even_asked_by_a_door_that_has_an_owner(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    url = web.put("door.jws", signed(ROGUE, settings=QUIET))
+    window_open = door_settings(tmp_path, **CLAIMED, provisioning__first_use=True)
+    with (
+        multicast_host(network, tmp_path, url),
+        dhcp_server(network, tmp_path),
+        station(network, tmp_path / "door", window_open) as door,
+    ):
+        wait_line(door, "no configuration from the network")
+        assert "asked: multicast" not in door.process.log_text()
+    assert web.requests() == []
