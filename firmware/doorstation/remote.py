@@ -46,10 +46,11 @@ from doorstation.provision.outbox import Outbox
 from doorstation.provision.state import Past, Pending
 from doorstation.provisioner import Provisioner
 from doorstation.settings import RESERVED_WORDS, Secret, Settings, Word
+from doorstation.sip.message import Request
 from doorstation.sip.transport import Flow
 from doorstation.ua import events as ua
 from doorstation.ua.agent import TEXT, Out
-from doorstation.ua.inspect import RESULTS
+from doorstation.ua.inspect import ORDERS, RESULTS
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +138,7 @@ class Remote:
         self._commander: Commander | None = None
         self._settings = reach.settings
         configurator.followers.append(self._change_told)
+        reach.endpoint.screen = self._screen
         self.take(reach.settings)
 
     def close(self) -> None:
@@ -233,6 +235,19 @@ class Remote:
         self._answer(event, answer)
         if signed_by:
             self._spawn(self._remember())
+
+    def _screen(
+        self, request: Request, flow: Flow, now: float
+    ) -> tuple[int, str, tuple[tuple[str, str], ...]] | None:
+        """Refuse a storm's orders before the user agent looks at them."""
+        if request.method != "MESSAGE" or request.content_type != ORDERS or self._commander is None:
+            return None
+        source = flow.remote[0]
+        answer = self._commander.waits(request, source, now)
+        if answer is None:
+            return None
+        self._reach.journal.refused(ua.Refused("MESSAGE", source, answer.status, "orders"))
+        return answer.status, answer.reason, answer.headers
 
     def _answer(self, event: ua.ContentReceived, answer: Answer) -> None:
         if answer.once and answer.status not in (401, 200):

@@ -344,3 +344,19 @@ def test_orders_that_are_refused_after_the_password_cost_a_pause_too() -> None:
     for _ in range(8):
         assert status(office.sends(signed(sub="another"))) == 403
     assert waits(office.sends(signed())) > 1
+
+
+def test_storm_is_told_to_wait_before_it_is_judged_and_that_changes_nothing() -> None:
+    door = commander()
+    assert door.waits(message(b"x"), OFFICE, 0.0) is None
+    for _ in range(10):
+        door.received(message(b"x"), OFFICE, 0.0, WALL, reliable=True)
+    for _ in range(100):
+        answer = door.waits(message(b"x"), OFFICE, 0.5)
+        assert answer is not None
+        assert (answer.status, answer.headers) == (503, (("Retry-After", "1"),))
+    assert door.waits(message(b"x"), "203.0.113.7", 0.5) is None
+    assert door.waits(message(b"x"), OFFICE, 1.1) is None
+    (challenge,) = door.received(message(b"x"), OFFICE, 1.1, WALL, reliable=True)
+    assert isinstance(challenge, Answer)
+    assert challenge.status == 401

@@ -470,6 +470,19 @@ def test_full_table_answers_503_with_retry_after() -> None:
     assert machine.load["server_transactions"] == 5
 
 
+def test_what_is_screened_out_is_answered_and_leaves_nothing_but_known_requests_go_on() -> None:
+    machine = endpoint()
+    known = received(machine, wire(branch="z9hG4bKknown"))
+    machine.respond(known.server_id, make_response(known.request, 180, to_tag="d"), 0.1)
+    machine.screen = lambda request, flow, now: (503, "Too many", (("Retry-After", "7"),))
+    response = one_response(machine.data_received(UDP, wire(branch="z9hG4bKx", call_id="x"), 0.2))
+    assert (response.status, response.reason) == (503, "Too many")
+    assert response.headers.get("Retry-After") == "7"
+    assert machine.load["server_transactions"] == 1
+    again = machine.data_received(UDP, wire(branch="z9hG4bKknown"), 0.3)
+    assert one_response(again).status == 180
+
+
 def test_one_host_cannot_fill_the_table_for_others() -> None:
     machine = endpoint(max_transactions=100, max_transactions_per_host=5)
     for n in range(5):

@@ -127,13 +127,20 @@ class _Pace:
         self.refused = 0
         self.until = 0.0
 
-    def takes(self, now: float, burst: float, per_second: float) -> bool:
+    def has(self, now: float, burst: float, per_second: float) -> bool:
         self.tokens = min(burst, self.tokens + (now - self.at) * per_second)
         self.at = now
-        if now < self.until or self.tokens < 1:
+        return now >= self.until and self.tokens >= 1
+
+    def takes(self, now: float, burst: float, per_second: float) -> bool:
+        if not self.has(now, burst, per_second):
             return False
         self.tokens -= 1
         return True
+
+    def pause(self, now: float) -> int:
+        """Whole seconds until it is worth coming again."""
+        return max(1, round(self.until - now))
 
 
 class Commander:
@@ -179,11 +186,10 @@ class Commander:
 
         `reliable`: whether it came by TCP or TLS.
         """
-        named = self._guard.named(request)
-        pace = self._pace(source, named, now)
+        pace = self._pace(source, self._named(request), now)
         pause = self._too_often(pace, now)
         if pause is not None:
-            return [Answer(503, "Too many", (("Retry-After", str(pause)),), once=True)]
+            return [_told_to_wait(pause)]
         same = _identity(request)
         if (before := self._answered.get(same)) is not None:
             return [before]
@@ -206,6 +212,16 @@ class Commander:
         self._remember(same, outputs)
         return outputs
 
+    def waits(self, request: Request, source: str, now: float) -> Answer | None:
+        """The refusal of one who comes too often, for very little: most of a storm ends here.
+
+        Nothing changes by it; `received` judges those that pass.
+        """
+        pace = self._paces.get(_pace_key(source, self._named(request)))
+        if pace is None or pace.has(now, _BURST, _PER_SECOND):
+            return None
+        return _told_to_wait(pace.pause(now))
+
     def _asks_for(self, request: Request) -> Sequence[str]:
         """Algorithms of who seems to send it: a phone may know MD5 alone."""
         sender = request.from_.uri
@@ -214,15 +230,18 @@ class Commander:
 
     # -- how often
 
+    def _named(self, request: Request) -> str | None:
+        """The commander that the credentials name, "" for somebody else, None without any."""
+        named = self._guard.named(request)
+        return named if named is None or named in self._algorithms else ""
+
     def _pace(self, source: str, named: str | None, now: float) -> _Pace:
         """Of a source's challenges, of one commander behind it, or of all others that it names.
 
         A PBX is one source for everybody who is behind it: only who shows credentials is refused
         for longer, and only he. Who names another can still make that one wait.
         """
-        key = source_key(source)
-        if named is not None:
-            key = f"{key} {named if named in self._algorithms else ''}"
+        key = _pace_key(source, named)
         pace = self._paces.get(key)
         if pace is None:
             if len(self._paces) >= MAX_PACES:
@@ -236,7 +255,7 @@ class Commander:
         if self._all is None:
             self._all = _Pace(now, _ALL_BURST)
         if not pace.takes(now, _BURST, _PER_SECOND):
-            return max(1, round(pace.until - now))
+            return pace.pause(now)
         if not self._all.takes(now, _ALL_BURST, _ALL_PER_SECOND):
             return 1
         return None
@@ -324,6 +343,15 @@ def _identity(request: Request) -> bytes:
     """What makes two requests one that was repeated: not by whom or on which way it came."""
     text = f"{request.call_id} {request.cseq.number} {request.from_.tag}"
     return hashlib.sha256(text.encode() + b"\0" + request.body).digest()
+
+
+def _pace_key(source: str, named: str | None) -> str:
+    key = source_key(source)
+    return key if named is None else f"{key} {named}"
+
+
+def _told_to_wait(pause: int) -> Answer:
+    return Answer(503, "Too many", (("Retry-After", str(pause)),), once=True)
 
 
 def _refusal(status: int, rule: str) -> Answer:

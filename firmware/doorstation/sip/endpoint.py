@@ -315,6 +315,12 @@ class _Alarms:
         return item
 
 
+Screen: TypeAlias = Callable[
+    [Request, Flow, float], tuple[int, str, tuple[tuple[str, str], ...]] | None
+]
+"""Status, reason and headers to refuse a request with, or None."""
+
+
 class Endpoint:
     """All transactions and flows of one user agent."""
 
@@ -349,6 +355,8 @@ class Endpoint:
         self._servers_by_id: dict[int, _Server] = {}
         self._merge: dict[_ServerKey, _Server] = {}
         self._hosts: dict[str, dict[int, _Server]] = {}  # by id, the oldest first
+        self.screen: Screen | None = None
+        """Who may refuse a new request before anything is kept of it."""
         self._streams: dict[int, _Stream] = {}  # by flow id, the one silent for longest first
         self._by_target: dict[Target, Flow] = {}
         self._opening: dict[Target, _Opening] = {}
@@ -903,6 +911,9 @@ class Endpoint:
         if request.to.tag is None and merge_key in self._merge:
             self._counters["merged_requests"] += 1
             return self._answer(request, way, 482)
+        if self.screen is not None and (refusal := self.screen(request, flow, now)) is not None:
+            status, reason, headers = refusal
+            return self._answer(request, way, status, reason, headers=headers)
         host = flow.remote[0]
         of_host = self._hosts.get(host, {})
         if len(self._servers) >= self._max_transactions or len(of_host) >= self._max_per_host:

@@ -41,8 +41,9 @@ class Guesses:
 
 def source_key(source: str) -> str:
     """What one host cannot change of its address: IPv4 whole, of IPv6 the /64 that it has whole."""
+    if ":" not in source:
+        return source
     try:
-        address = ip_address(source.partition("%")[0])
+        return ip_address(source.partition("%")[0]).packed[:8].hex()
     except ValueError:
         return source
-    return source if address.version == 4 else address.packed[:8].hex()
