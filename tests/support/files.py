@@ -103,6 +103,7 @@ def main() -> None:
         host=address,
         port=int(port),
         ssl_context=context,
+        shutdown_timeout=0.1,  # not for who is kept waiting
         print=lambda *_: print("ready", flush=True),
     )
 
