@@ -5,17 +5,20 @@ import base64
 import json
 import re
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from doorstation.media import dtls
+from doorstation.media.g711 import encode_pcma
 from doorstation.media.srtp import Keys
 
 from tests.stories.conftest import USERS
 from tests.stories.sound import both_hear, door_hears
-from tests.support.lab import Lab
-from tests.support.peers import Baresip, Kamailio, baresip
+from tests.support.lab import Lab, Process, eventually
+from tests.support.peers import Baresip, Kamailio, baresip, sipp
+from tests.support.sounds import read_pcm
 from tests.support.station import CODE, Station, account, station
 from tests.support.two_stations import CALL_BUTTON, two_stations
 
@@ -125,6 +128,68 @@ def test_hold_and_resume_keep_the_keys(
             door_hears(door, resident)
             assert "failed to decrypt" not in phone.log_text()
             assert len(door.events("encryption")) == 1
+
+
+def test_a_phone_that_brings_another_key_in_mid_call_is_heard_on_and_who_has_the_old_one_is_not(
+    town: Lab, tmp_path: Path, visitor: Path, resident: Path
+) -> None:
+    """Calls by SIPp, sound by FFmpeg: no phone here renews its keys in a call."""
+    phone = town.address()
+    first, last = (base64.b64encode(bytes([n]) * 30).decode() for n in (1, 2))
+    settings = {
+        "peers.indoor.uri": f"sip:sipp@{phone}",
+        "peers.indoor.auto_answer": True,
+        "peers.indoor.srtp": "required",
+    }
+    with station(town, tmp_path / "door", settings) as door:
+        flow = sipp(
+            town,
+            tmp_path / "flow",
+            "uac_rekey",
+            target=f"{door.address}:5060",
+            address=phone,
+            pause_ms=7000,
+            keys={"key": first, "next_key": last},
+        )
+
+        def speaking(key: str, said: Path) -> AbstractContextManager[Process]:
+            port = eventually(
+                lambda: [
+                    number
+                    for number in re.findall(r"m=audio (\d+) RTP/SAVP", calling.messages())
+                    if number != "16000"
+                ],
+                "the door's port in what SIPp has written",
+            )[0]
+            to = f"srtp://{door.address}:{port}"
+            raw = tmp_path / f"{said.stem}.al"
+            raw.write_bytes(encode_pcma(read_pcm(said)))
+            sound = ("-re", "-f", "alaw", "-ar", "8000", "-ac", "1", "-i", str(raw), "-c:a", "copy")
+            protected = ("-srtp_out_suite", CM, "-srtp_out_params", key)
+            rtp = ("-f", "rtp", "-payload_type", "8", *protected, to)
+            command = ("ffmpeg", "-v", "error", "-nostdin", *sound, *rtp)
+            return town.program(*command, directory=tmp_path, log="ffmpeg.log")
+
+        def more(count: str, packets: int) -> None:
+            before = door.calls()[0]["statistics"][count]
+            door.wait_status(
+                lambda status: status["calls"][0]["statistics"][count] >= before + packets,
+                f"{packets} more packets {count}",
+            )
+
+        with flow as calling:
+            door.wait_call("connected")
+            with speaking(first, resident):
+                door_hears(door, resident)
+                door.wait_log("CSeq: 2 ACK")
+            with speaking(last, visitor):
+                more("received", 25)
+                door_hears(door, visitor)
+            with speaking(first, resident):
+                more("unauthentic", 10)
+            calling.finish()
+        ours = re.findall(r"inline:(\S+)", calling.messages())
+        assert len(set(ours)) == 4, "two of the caller, and two of the door"
 
 
 def test_keys_that_travel_by_tls_are_not_complained_of(
