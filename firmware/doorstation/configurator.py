@@ -449,7 +449,7 @@ class Configurator:
         pending = self.pending
         if pending is not None and self._configuration.deadline is None:
             self._configuration.applied(loop.time())
-            self._record("configuration", {"state": "applied", "change": pending.number})
+            self.record("configuration", {"state": "applied", "change": pending.number})
             self._told("applied", pending.number, "")
         self._arm()
 
@@ -498,7 +498,7 @@ class Configurator:
             return
         if self.fault:
             self.fault = ""
-            self._record("configuration_fault", {"why": None})
+            self.record("configuration_fault", {"why": None})
 
     def _apply(self, apply: Apply) -> None:
         account = apply.settings.account
@@ -520,14 +520,15 @@ class Configurator:
         if tell.kind == "reset":
             self._door = ""
         keys = ", ".join(tell.keys)
-        self._record("configuration", {"state": tell.kind, **fields, "keys": keys})
+        self.record("configuration", {"state": tell.kind, **fields, "keys": keys})
         self._told(tell.kind, tell.number, tell.why)
 
     def _told(self, kind: str, number: int, why: str) -> None:
         for follower in self.followers:
             follower(kind, number, why)
 
-    def _record(self, kind: str, fields: Mapping[str, Field]) -> None:
+    def record(self, kind: str, fields: Mapping[str, Field]) -> None:
+        """One record in the event log of the station that runs, or of the next one."""
         if self._station is not None:
             self._station.record(kind, fields)
         else:
@@ -537,7 +538,7 @@ class Configurator:
         if self.fault != str(fault):
             self.fault = str(fault)
             log.warning("configuration: %s", fault)
-            self._record("configuration_fault", {"why": self.fault})
+            self.record("configuration_fault", {"why": self.fault})
 
     async def _write_lines(self) -> None:
         await asyncio.sleep(LINES_AFTER)

@@ -386,6 +386,7 @@ class Provisioner:
             log.warning("key %s is this door's owner now, by %s", kid, self._kept.rule)
             fields = {"kid": kid, "rule": self._kept.rule, "url": self._kept.url}
             self._configurator.audit("owner", fields)
+            self._configurator.record("owner", fields)
 
     async def _keep(self, **changes: object) -> None:
         self._kept = msgspec.structs.replace(self._kept, **changes)

@@ -84,6 +84,7 @@ def test_door_without_an_owner_is_claimed_by_the_first_key_and_says_so(
         door.wait_event("configuration", state="confirmed")
         text = door.process.log_text()
         assert f"key {OWNER.public.kid} is this door's owner now, by first use" in text
+        assert door.wait_event("owner", rule="first use", url=url)["kid"] == OWNER.public.kid
         assert "asked: dhcp" in text
 
 
