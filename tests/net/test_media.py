@@ -130,12 +130,14 @@ class Door:
 
     async def step(self, count: int = 1) -> None:
         """Let the thread run `count` periods, and the loop hear of it."""
+        await asyncio.sleep(0)  # it is started by the loop
         self.port.step(count)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
     async def until_idle(self) -> None:
         """Step until the thread has ended by itself."""
+        await asyncio.sleep(0)
         for _ in range(200):
             if not self.media.running:
                 return
@@ -192,6 +194,24 @@ async def test_a_port_pair_is_even_and_next_and_ready_before_the_call(door: Door
     assert session.statistics() is None
     assert not door.media.running
     assert door.opened == 0
+
+
+async def test_the_card_is_opened_after_what_the_loop_has_in_hand(door: Door, phone: Phone) -> None:
+    door.call(phone)
+    assert door.media.running
+    assert door.opened == 0
+    await door.step()
+    assert door.opened == 1
+
+
+async def test_a_call_that_ends_with_the_service_before_its_sound_began_frees_its_ports(
+    door: Door, phone: Phone
+) -> None:
+    session = door.call(phone)
+    door.close()
+    assert not door.media.running
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind((session.address, session.rtp_port))
 
 
 async def test_two_sessions_have_different_ports(door: Door) -> None:

@@ -341,6 +341,7 @@ class MediaThread:
         self._clock = clock
         self._worker = _Worker(open_port, make_path, self._post, on_event, clock, sleep)
         self._thread: threading.Thread | None = None
+        self._starting: asyncio.Handle | None = None
         self._sessions: set[MediaSession] = set()
         self._closed = False
 
@@ -423,6 +424,9 @@ class MediaThread:
         worker = self._worker
         with worker.lock:
             worker.closing = True
+        if self._starting is not None:
+            self._starting.cancel()
+            self._start()
         if self._thread is not None:
             self._thread.join(2.0)
             if self._thread.is_alive():
@@ -442,7 +446,13 @@ class MediaThread:
             if worker.running:
                 return
             worker.running = True
-        self._thread = threading.Thread(target=worker.run, name="media", daemon=True)
+        # After what the loop has in hand, which may be the answer to a call: opening the card, the
+        # first time 10 ms and more, would go first.
+        self._starting = self._loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        self._starting = None
+        self._thread = threading.Thread(target=self._worker.run, name="media", daemon=True)
         self._thread.start()
 
     def _forget(self, session: MediaSession) -> None:
