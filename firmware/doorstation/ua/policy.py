@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 from enum import StrEnum
-from ipaddress import ip_address
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import msgspec
 
@@ -23,16 +24,18 @@ class Decision(msgspec.Struct, frozen=True):
 
 def same_host(a: str, b: str) -> bool:
     """Whether two IP literals are one address: `::ffff:10.0.0.1` is 10.0.0.1, a name is nobody."""
+    address = _address(a)
+    return address is not None and address == _address(b)
+
+
+@lru_cache(maxsize=2048)
+def _address(literal: str) -> IPv4Address | IPv6Address | None:
+    """Kept: the registrar's and the peers' are looked at for each request that comes."""
     try:
-        x, y = (
-            ip_address(a.strip("[]").partition("%")[0]),
-            ip_address(b.strip("[]").partition("%")[0]),
-        )
+        address = ip_address(literal.strip("[]").partition("%")[0])
     except ValueError:
-        return False
-    x = (x.ipv4_mapped or x) if x.version == 6 else x
-    y = (y.ipv4_mapped or y) if y.version == 6 else y
-    return x == y
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
 def may_call_in(
