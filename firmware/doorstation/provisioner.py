@@ -123,7 +123,6 @@ class Provisioner:
             log.info("configuration from the network: passed over: %s", self._configurator.closed)
             return
         self._configurator.identify(self._ids)
-        await self._configurator.identity_file()  # its first start is when a door gets its key
         self.load()
         poll = Poll(self._door().serial or self._door().mac, self._ids)
         while True:
@@ -133,6 +132,8 @@ class Provisioner:
             if not self._kept.boot:
                 await self._keep(boot=_boot(), began=_uptime())
             found = await self.round()
+            # A first start makes it: tenths of a second, which the registration shall not wait for.
+            await self._configurator.identity_file()
             wait = (
                 poll.after_success(_seconds_of_day())
                 if found or not self._places
