@@ -41,7 +41,10 @@ def kea(lab: Lab, folder: Path, address: str, *options: Mapping[str, object]) ->
             },
             "lease-database": {"type": "memfile", "persist": False},
             "subnet4": [
-                {"subnet": f"{network}.0/24", "pools": [{"pool": f"{network}.200-{network}.240"}]}
+                {
+                    "id": 1, "subnet": f"{network}.0/24",
+                    "pools": [{"pool": f"{network}.200-{network}.240"}],
+                }
             ],
             "option-data": list(options),
             "loggers": [
