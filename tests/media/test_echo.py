@@ -6,6 +6,7 @@ import math
 import sys
 import wave
 from array import array
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -105,12 +106,44 @@ def test_a_visitor_alone_passes() -> None:
     assert fell_db(late, seconds(out, 1, 6)) == pytest.approx(0, abs=1)
 
 
+def driven(pcm: bytes) -> bytes:
+    """By a cone that is pushed further than it is pulled, and not as far as it should."""
+    out = array("h")
+    for sample in array("h", pcm):
+        x = sample / 32768
+        out.append(round(32767 * max(-1.0, min(math.tanh(5 * x) / 5 + 0.75 * x * x, 1.0))))
+    return out.tobytes()
+
+
+@pytest.mark.parametrize(("loudspeaker", "speakers"), [(bytes, 1), (driven, 3)])
+def test_the_filter_follows_the_cone_only_where_that_takes_more_away(
+    loudspeaker: Callable[[bytes], bytes], speakers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = voice(12.0, seed=1, peak=12000.0)
+    made = canceller()
+    microphone = noise(heard(loudspeaker(far)), 20)
+    run(made, microphone + microphone, far + far)
+    worked: list[Filter] = []
+    process = Filter.process
+
+    def counted(echo: Filter, microphone: bytes, reference: bytes) -> bytes:
+        worked.append(echo)
+        return process(echo, microphone, reference)
+
+    monkeypatch.setattr(Filter, "process", counted)
+    out = run(made, microphone, far)
+    assert {1 + len(echo._bends) for echo in worked} == {speakers}
+    assert len(worked) == 600
+    assert fell_db(seconds(microphone, 1, 12), seconds(out, 1, 12)) > 30
+
+
 def test_the_filter_rests_while_the_far_end_listens_and_begins_where_it_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rested = canceller()
     far = far_end()
-    run(rested, noise(heard(far), 20), far)
+    microphone = noise(heard(far), 20)
+    run(rested, microphone + microphone, far + far)
     worked: list[bytes] = []
     process = Filter.process
 
@@ -123,7 +156,6 @@ def test_the_filter_rests_while_the_far_end_listens_and_begins_where_it_ended(
     assert len(worked) < 60  # of 300
     late = seconds(delayed(visitor(), LATE), 2, 6)
     assert fell_db(late, seconds(out, 2, 6)) == pytest.approx(0, abs=1)
-    microphone = noise(heard(far), 20)
     out = run(rested, microphone, far)
     assert fell_db(seconds(microphone, 0.1, 0.5), seconds(out, 0.1, 0.5)) > 20
 
