@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import socket
 from asyncio.sslproto import SSLProtocol
@@ -202,6 +203,25 @@ async def test_a_datagram_too_large_fails() -> None:
         sockets.open(Target(UDP, "127.0.0.1", 9))
         sockets.send(await notes.flow(), b"x" * 70_000)
         assert await notes.reason("unsent") == "Message too long"
+
+
+async def test_a_datagram_that_the_line_has_no_room_for_is_lost_and_no_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full:
+        def sendto(self, data: bytes, address: object) -> int:
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    async with side(everything()) as (sockets, notes):
+        sockets.open(Target(UDP, "127.0.0.1", 9))
+        flow = await notes.flow()
+        with monkeypatch.context() as patch:
+            patch.setattr(sockets._udp[flow.id], "socket", Full())
+            sockets.send(flow, b"x")
+        unknown = Flow(999, UDP, ("127.0.0.1", 1), ("127.0.0.1", 2))
+        sockets.send(unknown, b"x")
+        assert (await notes.next("unsent"))[0] == unknown
+        assert sockets.counters["udp_congested"] == 1
 
 
 async def test_a_taken_port_is_an_error_that_names_it() -> None:

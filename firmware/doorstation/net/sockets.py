@@ -376,13 +376,13 @@ class SipSockets:
         for _ in range(2):
             try:
                 udp.socket.sendto(data, _address(*flow.remote))
-            except BlockingIOError:
-                # The same as lost on the way: the transaction repeats it.
-                self.counters["udp_congested"] += 1
             except OSError as fault:
-                if self._read_errors(udp):
+                if fault.errno in _LOST:
+                    self.counters["udp_congested"] += 1
+                elif self._read_errors(udp):
                     continue  # the error was an earlier packet's; this one was not sent
-                self._later_send_failed(flow, _why(fault))
+                else:
+                    self._later_send_failed(flow, _why(fault))
             return
         self.counters["udp_congested"] += 1
 
@@ -675,6 +675,9 @@ class SipSockets:
         self._later(lambda sink: sink.send_failed(flow, reason))
 
 
+# The same as lost on the way: the transaction repeats it. ENOBUFS is also what a cable just pulled,
+# or a line slower than we send, makes of a datagram that the kernel had taken.
+_LOST: Final = (errno.EAGAIN, errno.ENOBUFS)
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104 -- compared with, not bound
 _NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _RECVERR: Final = (
