@@ -75,14 +75,13 @@ install_packages() {
   $sudo apt-get update -q >&2
   # --no-remove: this is somebody's machine; better no tests than no desktop sound.
   $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends --no-remove $wanted >&2
-  case " $wanted " in
-    *' kamailio '*) # nor at the next boot
-      if command -v systemctl >/dev/null; then $sudo systemctl disable -q kamailio.service || :; fi ;;
-  esac
-  case " $wanted " in
-    *' network-manager '*) # this machine has its network from somebody else
-      if command -v systemctl >/dev/null; then $sudo systemctl disable -q NetworkManager.service || :; fi ;;
-  esac
+  # Nor at the next boot: this machine has its network, and its servers, from somebody else.
+  for service in kamailio:kamailio network-manager:NetworkManager dhcpcd5:dhcpcd kea-dhcp4-server:kea-dhcp4-server nginx-light:nginx; do
+    case " $wanted " in
+      *" ${service%:*} "*)
+        if command -v systemctl >/dev/null; then $sudo systemctl disable -q "${service#*:}.service" || :; fi ;;
+    esac
+  done
   wanted='' reasons=''
 }
 
@@ -94,6 +93,7 @@ tests_need_packages() {
   needs 'networks of their own, names and addresses' iproute2 dnsmasq-base
   needs 'another DHCP server, and clients that hold its port beside us' kea-dhcp4-server isc-dhcp-client dhcpcd5
   needs 'the DHCP client of desktops and of newer Raspberry Pi OS, on a bus of its own' network-manager dbus-daemon
+  needs 'a web server for signed files' nginx-light
   needs 'the page, tested in a real browser' chromium fonts-dejavu-core
   needs 'small guests for kernel GPIO and sound' busybox-static xz-utils
   needs 'echo and resampling of the loudspeaker' libspeexdsp1

@@ -22,6 +22,7 @@ from doorstation.provision.jws import PrivateKey
 from tests.support.dhcp import dhcp_server
 from tests.support.files import WebServer, signed, web_server
 from tests.support.lab import Lab, lab
+from tests.support.nginx import nginx
 from tests.support.station import Station, doorstation, station, toml
 from tests.support.tls import Authority
 
@@ -274,6 +275,29 @@ def test_door_shows_its_own_certificate_where_no_other_is_configured(
         with station(network, tmp_path / "door", settings | more) as door:
             door.wait_event("configuration", state="confirmed")
             assert door.command("keys")["door"] == label
+
+
+def test_nginx_serves_a_list_of_files_over_tls_and_a_second_look_costs_nothing(
+    network: Lab, tmp_path: Path
+) -> None:
+    authority, address = Authority(tmp_path), network.address()
+    mine, part = authority.issue("door.test"), json.dumps(QUIET).encode()
+    listed = [{"name": "common.json", "sha256": hashlib.sha256(part).hexdigest()}]
+    with nginx(network, tmp_path / "web", address, authority.issue(address), authority.ca) as web:
+        web.put("common.json", part)
+        url = web.put("door.jws", signed(OWNER, files=listed))
+        settings = door_settings(
+            tmp_path, **CLAIMED, provisioning__url=url, provisioning__ca_file=authority.ca,
+            tls__certificate=mine.certificate, tls__key=mine.key,
+        )  # fmt: skip
+        with station(network, tmp_path / "door", settings) as door:
+            assert door.wait_event("configuration", state="confirmed")["keys"] == "audio.country"
+        with station(network, tmp_path / "door", settings) as door:
+            wait_line(door, f"used: {url} (confirmed)")
+        asked = (tmp_path / "web" / "requests.log").read_text().split("\n")
+    assert asked[:2] == ["/door.jws - 200 SUCCESS", "/common.json - 200 SUCCESS"]
+    assert asked[2].startswith("/door.jws \\x22")  # as its log writes the quote of an ETag
+    assert asked[2].endswith(" 304 SUCCESS")
 
 
 @pytest.mark.parametrize("more", [(), ("tftp-no-blocksize",)], ids=["options", "plain"])
