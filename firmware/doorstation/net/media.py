@@ -34,7 +34,7 @@ API, for the event loop's thread only:
     media.running -> bool           whether the thread lives
     media.close()                   ends all, joins the thread (a few 20 ms); may be called twice
 
-Events (every one a frozen dataclass, on the loop, in order):
+Events (every one a frozen struct, on the loop, in order):
 
     DigitHeard(session, digit: Digit)         RFC 4733, tones; merge with INFO by DigitMerger
     FarEndStarted(session, source)            first valid packet since the address was agreed
