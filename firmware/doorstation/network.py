@@ -16,6 +16,7 @@ from doorstation.ids import Ids, SystemIds
 from doorstation.net.dns import Resolver
 from doorstation.net.netlink import NetworkWatch
 from doorstation.net.offers import Offers
+from doorstation.printable import printable
 from doorstation.provisioner import Provisioner
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,8 @@ async def _examine(base: Mapping[str, Mapping[str, Any]], *, as_json: bool) -> i
         pass
 
     def tell(step: str, text: str) -> None:
-        print(json.dumps({"step": step, "line": text}) if as_json else f"{step}: {text}")  # noqa: T201
+        line = json.dumps({"step": step, "line": text}) if as_json else printable(f"{step}: {text}")
+        print(line)  # noqa: T201
 
     ids = SystemIds()
     async with (

@@ -24,6 +24,7 @@ from doorstation.errors import DoorstationError, StoreError
 from doorstation.ids import Ids
 from doorstation.net import dhcp, dns_sd, https, multicast
 from doorstation.net.offers import ask_everywhere
+from doorstation.printable import printable
 from doorstation.provision.discovery import (
     Ask,
     Discovery,
@@ -70,6 +71,10 @@ class Kept(msgspec.Struct, frozen=True):
     """Seconds of that boot at the first start."""
 
 
+MAX_NAMED: Final = 10
+"""Unknown keys of a file that a line of the log names."""
+
+
 class File(msgspec.Struct, frozen=True):
     """A signed file that counts, with all that it names. `kept`: what is known once it is used."""
 
@@ -94,7 +99,8 @@ class Provisioner:
         """`apply`: whether a good file is used; otherwise it is only judged."""
         self._configurator = configurator
         self._ids = ids
-        self._tell = tell
+        # Much of it is a stranger's words.
+        self._tell: Callable[[str], None] = lambda text: tell(printable(text))
         self._apply = apply
         self._kept = Kept()
         self._look = asyncio.Event()
@@ -289,7 +295,11 @@ class Provisioner:
                 contents[name] = _fetched(part).body
             except DoorstationError as fault:
                 raise DoorstationError(f"{named.name}: {fault}") from None
-        raw = assembled(accepted, contents)
+        raw, unknown = assembled(accepted, contents)
+        if unknown:
+            rest = f" and {len(unknown) - MAX_NAMED} more" if len(unknown) > MAX_NAMED else ""
+            keys = ", ".join(key[:80] for key in unknown[:MAX_NAMED])
+            self._tell(f"passed over: unknown to this version: {keys}{rest}")
         owners, rule = self._kept.owners, self._kept.rule
         if (owner := accepted.new_owner) is not None:
             owners, rule = {owner.kid: owner.text}, accepted.rule

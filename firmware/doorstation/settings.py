@@ -1003,6 +1003,36 @@ def build(raw: Mapping[str, Any]) -> Settings:
     return settings
 
 
+def without_unknown(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """(what this version knows of nested tables, the keys that it does not).
+
+    Any other fault stays in there, for `build` to tell.
+    """
+    unknown: list[str] = []
+    return _known(Settings, raw, "", unknown), unknown
+
+
+def _known(kind: Any, raw: Any, path: str, unknown: list[str]) -> Any:
+    inner = get_args(kind)
+    match raw:
+        case Mapping() if _is_section(kind):
+            fields = options(kind)
+            unknown += [_dotted(path, key) for key in raw if key not in fields]
+            return {
+                key: _known(fields[key][1], value, _dotted(path, key), unknown)
+                for key, value in raw.items()
+                if key in fields
+            }
+        case Mapping() if get_origin(kind) is Mapping:
+            return {
+                name: _known(inner[1], value, _dotted(path, name), unknown)
+                for name, value in raw.items()
+            }
+        case list() if get_origin(kind) is tuple:
+            return [_known(inner[0], value, f"{path}[{n}]", unknown) for n, value in enumerate(raw)]
+    return raw
+
+
 def problems(text: str) -> list[str]:
     """Every problem of a settings text; none means that the door starts with it."""
     try:
@@ -1130,7 +1160,7 @@ _TABLE_NEEDED: Final = "a table of its own, [section] or { key = value }"
 
 
 @functools.cache
-def _fields(cls: type[Section]) -> Mapping[str, tuple[msgspec.structs.FieldInfo, Any, Option]]:
+def options(cls: type[Section]) -> Mapping[str, tuple[msgspec.structs.FieldInfo, Any, Option]]:
     """Of each option of a section: its field, type and description; a file may have 1,000 peers."""
     found = {}
     for field in msgspec.structs.fields(cls):
@@ -1159,7 +1189,7 @@ class _Loader:
             self.fault(path, f"{_kind_name(raw)}; {_TABLE_NEEDED}")
             self._not_tables.add(path)
             raw = {}
-        fields = _fields(cls)
+        fields = options(cls)
         for key in raw:
             if key not in fields:
                 self.fault(_dotted(path, key), f"unknown; {_nearest(key, list(fields))}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,7 @@ def test_later_file_wins_value_by_value_and_the_settings_win_over_all() -> None:
     accepted = read(
         signed(files=listed(common=COMMON, mine=MINE), settings={"door": {"max_call": 60}})
     )
-    assert assembled(accepted, {"common.json": COMMON, "mine.json": MINE}) == {
+    assert assembled(accepted, {"common.json": COMMON, "mine.json": MINE})[0] == {
         "audio": {"country": "ch", "codecs": ["PCMA"]},
         "door": {"max_call": 60},
     }
@@ -168,6 +169,49 @@ def test_file_that_is_missing_or_changed_takes_all_of_them_away(
     accepted = read(signed(files=listed(common=COMMON)))
     with pytest.raises(ProtocolError, match=why):
         assembled(accepted, contents)
+
+
+NEWER = {
+    "audio": {"country": "ch", "scent": "lilac"},
+    "relays": {"door": {"codes": ["4711"], "waves": True}},
+    "buttons": {"call": {"steps": [{"ring": ["1"], "smile": 1}]}},
+    "hovering": {"height": 3},
+}
+
+
+def test_what_a_newer_version_knows_is_left_out_and_told() -> None:
+    known, unknown = assembled(read(signed(settings=NEWER)), {})
+    assert known == {
+        "audio": {"country": "ch"},
+        "relays": {"door": {"codes": ["4711"]}},
+        "buttons": {"call": {"steps": [{"ring": ["1"]}]}},
+    }
+    assert unknown == [
+        "hovering",
+        "audio.scent",
+        "relays.door.waves",
+        "buttons.call.steps[0].smile",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("required", "key"),
+    [
+        ("audio.scent", "audio.scent"),
+        ("audio", "audio.scent"),
+        ("hovering.height", "hovering"),
+        ("buttons.call.steps", "buttons.call.steps[0].smile"),
+    ],
+)
+def test_file_whose_required_key_is_unknown_is_refused(required: str, key: str) -> None:
+    accepted = read(signed(settings=NEWER, required=[required]))
+    with pytest.raises(ProtocolError, match=f"^{re.escape(key)}: required"):
+        assembled(accepted, {})
+
+
+def test_required_key_that_is_known_refuses_nothing() -> None:
+    accepted = read(signed(settings=NEWER, required=["audio.country", "hover"]))
+    assert assembled(accepted, {})[0]["audio"] == {"country": "ch"}
 
 
 def test_file_that_is_no_tree_is_refused() -> None:

@@ -669,6 +669,20 @@ def test_certificate_of_an_unknown_authority_is_refused(network: Lab, tmp_path: 
         refused(network, tmp_path, url, "certificate verify failed")
 
 
+def test_file_for_a_newer_version_is_used_as_far_as_it_is_known_unless_that_is_required(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    newer = {"audio": {"country": "fr", "sc\nent": 1}}
+    url = web.put("door.jws", signed(OWNER, 1, settings=newer))
+    settings = door_settings(tmp_path, **CLAIMED, provisioning__url=url)
+    with station(network, tmp_path / "door", settings) as door:
+        assert door.wait_event("configuration", state="confirmed")["keys"] == "audio.country"
+        assert r"unknown to this version: audio.sc\nent" in door.process.log_text()
+    web.put("door.jws", signed(OWNER, 2, settings=newer, required=["audio"]))
+    with station(network, tmp_path / "door", settings) as door:
+        wait_line(door, r"audio.sc\nent: required, and unknown to this version")
+
+
 def test_old_file_with_a_good_signature_is_refused(
     network: Lab, tmp_path: Path, web: WebServer
 ) -> None:

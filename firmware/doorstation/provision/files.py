@@ -5,7 +5,8 @@
      "files": [{"name": "common.json", "sha256": "..."}, {"name": "b827eb010203.json", ...}]}
 
 The files lie beside the signed one; a later one wins, value by value, and `settings` over all. Each
-is JSON, a settings tree. Old files with a good signature are stopped by `serial`.
+is JSON, a settings tree. Old files with a good signature are stopped by `serial`. One file may
+serve doors of several versions: what a door does not know it leaves out, unless it is `required`.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ import msgspec
 from doorstation.errors import ProtocolError
 from doorstation.provision.jws import NotSigned, PublicKey, parse_token
 from doorstation.provision.layers import Raw, leaves, merged
-from doorstation.settings import OWNERS_ONLY
+from doorstation.settings import OWNERS_ONLY, without_unknown
 
 MAX_FILE: Final = 256 * 1024
 """Bytes of one file: a door's whole configuration is a few thousand."""
@@ -49,6 +50,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires: int | None = None
     settings: dict[str, Any] = {}
     files: tuple[Named, ...] = ()
+    required: tuple[str, ...] = ()
+    """Options and sections that a door has to know, else the file is not for it."""
 
 
 class Trust(msgspec.Struct, frozen=True):
@@ -140,11 +143,13 @@ def _check_manifest(
             raise ProtocolError(f"{named.name!r}: files lie beside the signed one", status=403)
 
 
-def assembled(accepted: Accepted, contents: Mapping[str, bytes]) -> dict[str, Any]:
-    """The layer that the files and the settings make together.
+def assembled(
+    accepted: Accepted, contents: Mapping[str, bytes]
+) -> tuple[dict[str, Any], list[str]]:
+    """(the layer that the files and the settings make together, the unknown keys left out).
 
-    Raises ProtocolError for a file that is missing or is not the one that was signed, and for what
-    a key that nobody has confirmed may not set.
+    Raises ProtocolError for a file that is missing or is not the one that was signed, for what a
+    key that nobody has confirmed may not set, and for an unknown key that is required.
     """
     manifest = accepted.manifest
     layers: list[Raw] = []
@@ -164,4 +169,13 @@ def assembled(accepted: Accepted, contents: Mapping[str, bytes]) -> dict[str, An
             section, _, rest = key.partition(".")
             if section in NOT_BY_FIRST_USE or rest.endswith(".pin"):
                 raise ProtocolError(f"{key}: not by a key that nobody has confirmed", status=403)
-    return raw
+    known, unknown = without_unknown(raw)
+    for key in unknown:
+        if any(_touches(key, required) for required in manifest.required):
+            raise ProtocolError(f"{key}: required, and unknown to this version", status=422)
+    return known, unknown
+
+
+def _touches(key: str, other: str) -> bool:
+    """Whether one is the other, or lies in it."""
+    return key == other or key.startswith((f"{other}.", f"{other}[")) or other.startswith(f"{key}.")
