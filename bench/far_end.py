@@ -125,9 +125,9 @@ def read_sip(data: bytes, at: int, source: tuple[str, int]) -> Sip:
     return Sip(at, source, start, headers, body)
 
 
-def stamped(link: socket.socket) -> tuple[bytes, int, tuple[str, int]]:
+def stamped(link: socket.socket, flags: int = 0) -> tuple[bytes, int, tuple[str, int]]:
     """Receive one datagram: data, when it arrived, from whom."""
-    data, ancillary, _, source = link.recvmsg(4096, 64)
+    data, ancillary, _, source = link.recvmsg(4096, 64, flags)
     seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2][: _TIMESPEC.size])
     return data, seconds * 1_000_000_000 + nanoseconds, source
 
@@ -464,11 +464,12 @@ class FarEnd:
             for ready, _ in self._poll.poll(0.1):
                 try:
                     if ready == number:
-                        self._received(*stamped(link))
+                        self._received(*stamped(link, socket.MSG_DONTWAIT))
                     else:
                         media = self._media.get(ready)
                         if media is not None:
-                            data, at, _ = stamped(media.link)
+                            # A new call's socket may have taken a closed one's number.
+                            data, at, _ = stamped(media.link, socket.MSG_DONTWAIT)
                             media.packets.received(data, at)
                 except OSError:
                     continue  # closed meanwhile, or the peer's port is
