@@ -2,9 +2,9 @@
 
 An INVITE of 900 bytes with SDP, from bytes to a message of which Via, From, To, Call-ID, CSeq and
 Contact are values, and from there to bytes again; the best of many batches, each library in Python
-processes of its own, five times by turns. The others are what PyPI has for Python and reads whole messages. Of
-them only sipmessage makes all these values; aiosip leaves Via and CSeq text (and needs two names
-that Python has lost since); pyVoIP only reads.
+processes of its own, five times by turns. The others are what PyPI has for Python and reads whole
+messages. Of them only sipmessage makes all these values; aiosip leaves Via and CSeq text (and needs
+two names that Python has lost since); pyVoIP only reads.
 """
 
 import json
