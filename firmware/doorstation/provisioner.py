@@ -48,6 +48,8 @@ BY_FILE: Final = "file "
 """How a change came that nobody ordered; its serial follows."""
 QUIET: Final = 1.0
 """Seconds between two looks at whether a call is still up."""
+MAX_NAMED: Final = 10
+"""Unknown keys of a file that a line of the log names."""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -69,10 +71,6 @@ class Kept(msgspec.Struct, frozen=True):
     """The first start's name of its boot: the first half hour ends with it at the latest."""
     began: float = 0.0
     """Seconds of that boot at the first start."""
-
-
-MAX_NAMED: Final = 10
-"""Unknown keys of a file that a line of the log names."""
 
 
 class File(msgspec.Struct, frozen=True):
