@@ -10,7 +10,7 @@ from doorstation.configurator import MAX_LINES, Configurator
 from doorstation.errors import DoorstationError, SettingsError, StoreError
 from doorstation.provision.configuration import CUT, LOST_WORD, UNWELL, Refused
 from doorstation.provision.layers import Change
-from doorstation.settings import Settings
+from doorstation.settings.tree import Settings
 from doorstation.store.audit import ASKED, AuditLog
 from doorstation.store.state import StateStore
 

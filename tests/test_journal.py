@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from doorstation.journal import Event, Journal
-from doorstation.settings import Log
+from doorstation.settings.tree import Log
 from doorstation.store.events import read_events
 
 

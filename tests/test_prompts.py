@@ -9,7 +9,7 @@ from doorstation import sound
 from doorstation.media import tones
 from doorstation.media.pcm import audioop
 from doorstation.media.wav import Wav, parse_wav
-from doorstation.settings import Audio, Prompts
+from doorstation.settings.tree import Audio, Prompts
 from doorstation.sound import read_sounds
 
 from tests.support.wav import wav_bytes

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from doorstation.settings import problems
+from doorstation.settings.reader import problems
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 CONFIGURATIONS = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)

@@ -12,7 +12,7 @@ from doorstation.door.events import Field
 from doorstation.errors import DoorstationError
 from doorstation.media.recording import Packet, Tick
 from doorstation.recorder import Recorder
-from doorstation.settings import Recording
+from doorstation.settings.tree import Recording
 
 PERIOD = bytes(640)
 TICK = Tick(16000, 16000, PERIOD, PERIOD, PERIOD, PERIOD)

@@ -231,7 +231,7 @@ def _command(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from doorstation.settings import read
+    from doorstation.settings.reader import read
 
     # A device that comes out of its box has no file, and waits for somebody to configure it.
     blank = options.config == DEFAULT_CONFIG and not options.config.exists()
@@ -247,14 +247,14 @@ def _run(options: argparse.Namespace) -> int:
 
 def _doctor_network(options: argparse.Namespace) -> int:
     from doorstation.network import examine
-    from doorstation.settings import read
+    from doorstation.settings.reader import read
 
     blank = options.config == DEFAULT_CONFIG and not options.config.exists()
     return examine({"local": {} if blank else read(options.config)}, as_json=options.json)
 
 
 def _check(options: argparse.Namespace) -> int:
-    from doorstation.settings import load, remarks
+    from doorstation.settings.reader import load, remarks
 
     try:
         settings = load(options.file)
@@ -270,7 +270,8 @@ def _check(options: argparse.Namespace) -> int:
 
 def _doctor_audio(options: argparse.Namespace) -> int:
     from doorstation import doctor
-    from doorstation.settings import Settings, load
+    from doorstation.settings.reader import load
+    from doorstation.settings.tree import Settings
 
     if options.room and options.board != "fake":
         raise DoorstationError("--room is a room of the fake board: --board fake --room ROOM")

@@ -35,7 +35,7 @@ from doorstation.provision.jws import PublicKey
 from doorstation.provision.layers import Change
 from doorstation.recorder import Recorder
 from doorstation.relays import Relays
-from doorstation.settings import Settings
+from doorstation.settings.tree import Settings
 from doorstation.sip.endpoint import Endpoint
 from doorstation.sip.transport import Flow
 from doorstation.sound import Sound

@@ -80,7 +80,7 @@ def _run(options: argparse.Namespace) -> int:
         case "config export":
             _export(options)
         case "config import":
-            from doorstation.settings import read
+            from doorstation.settings.reader import read
 
             return _follow(options, _ask(options, {"raw": read(options.file)}))
         case "config undo":
@@ -111,7 +111,7 @@ def _offline(options: argparse.Namespace, args: Mapping[str, object]) -> object:
 
     from doorstation.config_commands import ConfigCommands
     from doorstation.configurator import Configurator, open_configurator, place
-    from doorstation.settings import read
+    from doorstation.settings.reader import read
 
     async def ask() -> object:
         base = {"local": read(options.config)}

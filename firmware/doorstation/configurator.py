@@ -36,7 +36,8 @@ from doorstation.provision.configuration import (
 from doorstation.provision.identity import Identity
 from doorstation.provision.layers import Change, Difference, Raw, Row, Tree
 from doorstation.provision.state import Past, Pending, State
-from doorstation.settings import Settings, same_parts
+from doorstation.settings.running import same_parts
+from doorstation.settings.tree import Settings
 from doorstation.store.audit import ASKED, AuditLog
 from doorstation.store.files import Files, Folder
 from doorstation.store.identity import IdentityFile

@@ -13,7 +13,7 @@ from doorstation import parts
 from doorstation.errors import DoorstationError
 from doorstation.media import echo, path, selftest
 from doorstation.media.levels import MicrophoneLevels
-from doorstation.settings import Settings
+from doorstation.settings.tree import Settings
 from doorstation.sound import path_options
 
 _BUSY: Final = "is the station running? It holds the card; stop it for the test"

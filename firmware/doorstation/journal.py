@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from doorstation.door.events import Field
-from doorstation.settings import Log
+from doorstation.settings.tree import Log
 from doorstation.store.events import EventLog
 from doorstation.ua.events import Refused
 

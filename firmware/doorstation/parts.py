@@ -13,7 +13,7 @@ from doorboard.interfaces import AudioPort, Button, Contact, Indicator, Reader, 
 
 from doorstation.errors import DoorstationError
 from doorstation.media import codecs
-from doorstation.settings import Audio, Settings
+from doorstation.settings.tree import Audio, Settings
 
 
 class FakeInputs:

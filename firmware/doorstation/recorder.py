@@ -18,7 +18,7 @@ from doorstation.door.events import Field
 from doorstation.errors import DoorstationError
 from doorstation.media import recording
 from doorstation.media.recording import Packet, Tick
-from doorstation.settings import Recording
+from doorstation.settings.tree import Recording
 from doorstation.store.files import Folder
 from doorstation.store.recordings import Recordings
 

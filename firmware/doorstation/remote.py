@@ -45,7 +45,9 @@ from doorstation.provision.orders import Order
 from doorstation.provision.outbox import Outbox
 from doorstation.provision.state import Past, Pending
 from doorstation.provisioner import Provisioner
-from doorstation.settings import RESERVED_WORDS, Secret, Settings, Word
+from doorstation.settings.option import Secret
+from doorstation.settings.rules import RESERVED_WORDS
+from doorstation.settings.tree import Settings, Word
 from doorstation.sip.message import Request
 from doorstation.sip.transport import Flow
 from doorstation.ua import events as ua

@@ -14,7 +14,7 @@ from doorstation.media.levels import MicrophoneLevels, SpeakerLevels
 from doorstation.media.srtp import Keys
 from doorstation.net.media import MediaSession, MediaThread
 from doorstation.sdp.negotiation import AudioSession
-from doorstation.settings import Audio, Prompts
+from doorstation.settings.tree import Audio, Prompts
 from doorstation.sip.transport import Transport
 
 log = logging.getLogger(__name__)

@@ -42,7 +42,8 @@ from doorstation.recorder import Recorder
 from doorstation.relays import Relays
 from doorstation.remote import Remote, Result
 from doorstation.sdp.negotiation import AudioSession
-from doorstation.settings import Settings, parse_port_range
+from doorstation.settings.text import parse_port_range
+from doorstation.settings.tree import Settings
 from doorstation.sip.endpoint import Endpoint
 from doorstation.sip.transport import Transport
 from doorstation.sound import Sound, sound_path

@@ -2,7 +2,8 @@
 
 import pytest
 from doorstation.door.codes import MAX_FAR_ENDS, CodeBook, CodeEntry, Finished, LockOut
-from doorstation.settings import Relay, Secret
+from doorstation.settings.option import Secret
+from doorstation.settings.tree import Relay
 
 
 def book(**relays: tuple[str, ...]) -> CodeBook:

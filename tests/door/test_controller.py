@@ -43,7 +43,7 @@ from doorstation.door.events import (
     Stuck,
     TellWhoRings,
 )
-from doorstation.settings import parse
+from doorstation.settings.reader import parse
 
 HOUSE = """
 [board]

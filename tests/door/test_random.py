@@ -38,7 +38,8 @@ from doorstation.door.events import (
     StopSound,
     Stuck,
 )
-from doorstation.settings import Settings, parse
+from doorstation.settings.reader import parse
+from doorstation.settings.tree import Settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

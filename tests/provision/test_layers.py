@@ -5,7 +5,7 @@ import tomllib
 import pytest
 from doorstation.errors import SettingsError
 from doorstation.provision.layers import Change, Difference, Row, Tree, find
-from doorstation.settings import holds_secret
+from doorstation.settings.keys import holds_secret
 
 LOCAL = {
     "account": {"user": "door", "domain": "fritz.box", "password": "geheim"},

@@ -15,7 +15,7 @@ from doorstation import parts
 from doorstation.door.controller import Door
 from doorstation.errors import TransportError
 from doorstation.net import control_client
-from doorstation.settings import parse
+from doorstation.settings.reader import parse
 from doorstation.station import Station as Composition
 from doorstation.web.trial import check_ours
 

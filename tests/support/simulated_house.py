@@ -38,7 +38,8 @@ from doorstation.net.agent_shell import AgentShell
 from doorstation.net.sockets import Sink
 from doorstation.parts import Parts
 from doorstation.sdp.negotiation import AudioSession
-from doorstation.settings import Settings, parse
+from doorstation.settings.reader import parse
+from doorstation.settings.tree import Settings
 from doorstation.sip.digest import DigestServer, Verdict
 from doorstation.sip.endpoint import Endpoint
 from doorstation.sip.headers import NameAddr, Via, format_name_addr, format_via

@@ -21,7 +21,7 @@ from typing import cast
 from doorboard.fake import FakeAudioPort, FakeButton, FakeIndicator, FakeReader
 from doorstation import parts
 from doorstation.net.control import ControlClient
-from doorstation.settings import parse
+from doorstation.settings.reader import parse
 from doorstation.station import Station
 
 PERIOD = 0.02

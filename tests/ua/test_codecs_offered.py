@@ -5,7 +5,7 @@ import logging
 import pytest
 from doorstation.errors import DoorstationError
 from doorstation.media import opus
-from doorstation.settings import parse
+from doorstation.settings.reader import parse
 from doorstation.ua.config import AgentConfig, config_from
 
 

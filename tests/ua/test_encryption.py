@@ -6,7 +6,7 @@ from doorstation.media.srtp import Keys
 from doorstation.sdp.crypto import read_cryptos
 from doorstation.sdp.description import Media, parse_sdp
 from doorstation.sdp.negotiation import Encryption, LocalAudio, OfferAnswer
-from doorstation.settings import parse
+from doorstation.settings.reader import parse
 from doorstation.sip.message import Request
 from doorstation.sip.transport import AddressRecord, DnsAnswer, Flow, Transport
 from doorstation.sip.uri import SipUri

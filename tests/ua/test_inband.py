@@ -1,6 +1,6 @@
 """Whose tones are digits: those of the peers and the account whose settings say so."""
 
-from doorstation.settings import parse
+from doorstation.settings.reader import parse
 from doorstation.ua.config import config_from
 
 from tests.support.wire import REMOTE, SDP, Wire, request

@@ -10,7 +10,9 @@ from typing import Final
 
 import msgspec
 
-from doorstation.settings import MAX_CODE_DIGITS, MIN_CODE_DIGITS, Relay, Secret
+from doorstation.settings.option import Secret
+from doorstation.settings.text import MAX_CODE_DIGITS, MIN_CODE_DIGITS
+from doorstation.settings.tree import Relay
 
 MAX_FAR_ENDS: Final = 64  # callers with a wrong code at one time; bounds what callers can fill
 

@@ -60,7 +60,7 @@ from doorstation.door.policy import (
     may_release,
     receive_call,
 )
-from doorstation.settings import Settings
+from doorstation.settings.tree import Settings
 
 SKIPPED_SECONDS: Final = 1.5  # a step that nothing could reach shows a fault this long
 FAULT_SECONDS: Final = 5.0  # a call that nothing could reach, this long

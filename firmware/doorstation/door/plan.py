@@ -2,7 +2,7 @@
 
 import msgspec
 
-from doorstation.settings import Settings
+from doorstation.settings.tree import Settings
 
 
 class Target(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ import msgspec
 from doorstation.errors import DoorstationError
 from doorstation.provision.layers import Change, Difference, Raw, Tree
 from doorstation.provision.state import HISTORY, KEPT_ORIGINS, Past, Pending, State
-from doorstation.settings import Settings
+from doorstation.settings.tree import Settings
 
 LOST_WORD: Final = "nobody confirmed it in time"
 UNWELL: Final = "the door was not well again in time"

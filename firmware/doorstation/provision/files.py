@@ -18,7 +18,8 @@ import msgspec
 from doorstation.errors import ProtocolError
 from doorstation.provision.jws import NotSigned, PublicKey, parse_token
 from doorstation.provision.layers import Raw, leaves, merged
-from doorstation.settings import OWNERS_ONLY, without_unknown
+from doorstation.settings.keys import OWNERS_ONLY
+from doorstation.settings.reader import without_unknown
 
 MAX_FILE: Final = 256 * 1024
 """Bytes of one file: a door's whole configuration is a few thousand."""

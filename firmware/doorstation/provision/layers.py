@@ -11,9 +11,10 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from doorstation import settings
 from doorstation.errors import SettingsError
-from doorstation.settings import Settings
+from doorstation.settings.keys import holds_secret
+from doorstation.settings.reader import build
+from doorstation.settings.tree import Settings
 
 ORIGINS: Final = ("dhcp", "provisioned", "local", "remote")
 """From the weakest to the strongest. `default` stands below all of them and is no layer."""
@@ -67,7 +68,7 @@ class Tree:
 
     def settings(self) -> Settings:
         """The whole tree, checked. Raises SettingsError with every problem."""
-        return settings.build(self.raw)
+        return build(self.raw)
 
     def origin(self, key: str) -> str:
         """Where a value comes from; of a value that nobody set, `default`."""
@@ -117,7 +118,7 @@ class Tree:
         lines = [
             f"{'.'.join(map(_name, key.split('.')))} = {_toml(value)}\n"
             for key, value in leaves(self.raw)
-            if secrets or not settings.holds_secret(key)
+            if secrets or not holds_secret(key)
         ]
         return "".join(lines)
 
@@ -130,7 +131,7 @@ class Tree:
         remote = dict(leaves(self.layers.get("remote", {})))
         below = Tree({name: layer for name, layer in self.layers.items() if name != "remote"})
         known, wanted = dict(leaves(below.raw)), dict(leaves(raw))
-        stays = {k: v for k, v in remote.items() if k not in wanted and settings.holds_secret(k)}
+        stays = {k: v for k, v in remote.items() if k not in wanted and holds_secret(k)}
         new = {key: value for key, value in wanted.items() if known.get(key) != value}
         found: dict[str, Any] = {}
         for key, value in {**stays, **new}.items():
@@ -169,7 +170,7 @@ def find(raw: Raw, key: str) -> Any:
 
 def shown(key: str, value: Any) -> Any:
     """A value as it may be shown."""
-    if value is None or not settings.holds_secret(key):
+    if value is None or not holds_secret(key):
         return _masked(key, value)
     return [MASK] * len(value) if isinstance(value, list) else MASK
 

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from doorstation.errors import ProtocolError
-from doorstation.settings import OWNERS_ONLY
+from doorstation.settings.keys import OWNERS_ONLY
 
 Op = Literal[
     "set", "get", "check", "confirm", "rollback", "history", "status", "fetch", "reboot", "open"

@@ -6,7 +6,7 @@ its IPv4 and its IPv6, do not have the door move to and fro.
 """
 
 from doorstation.dhcp.offered import Offered
-from doorstation.settings import parse_host_port
+from doorstation.settings.text import parse_host_port
 
 MOST_SERVERS = 8
 """Of one answer: each that is dead costs half a minute before the next is asked."""

@@ -7,12 +7,13 @@ from typing import Final
 
 import msgspec
 
-from doorstation import settings as settings_
 from doorstation.errors import DoorstationError
 from doorstation.media.codecs import missing
 from doorstation.sdp.codecs import L16, L16_NARROW, OFFERED, PCMA, PCMU, Codec
 from doorstation.sdp.negotiation import Encryption
-from doorstation.settings import Settings, parse_host_port
+from doorstation.settings import tree
+from doorstation.settings.text import parse_host_port
+from doorstation.settings.tree import Settings
 from doorstation.sip.digest import ALGORITHMS, Credential
 from doorstation.sip.transport import Transport
 from doorstation.sip.uri import SipUri, parse_uri
@@ -178,9 +179,7 @@ def _offered(names: Iterable[str]) -> tuple[Codec, ...]:
     return tuple(offered)
 
 
-def _srtp(
-    own: settings_.Audio | settings_.Account | settings_.Peer, audio: settings_.Audio
-) -> SrtpPolicy:
+def _srtp(own: tree.Audio | tree.Account | tree.Peer, audio: tree.Audio) -> SrtpPolicy:
     return SrtpPolicy(own.srtp or audio.srtp or "", own.srtp_keys or audio.srtp_keys)
 
 

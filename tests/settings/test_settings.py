@@ -8,10 +8,15 @@ from typing import get_args
 import msgspec
 import pytest
 from doorboard.profile import profile_names
-from doorstation import settings as tree
 from doorstation.errors import SettingsError
 from doorstation.media.tones import COUNTRIES
-from doorstation.settings import Secret, Settings, load, parse, problems
+from doorstation.settings import page as settings_page
+from doorstation.settings import tree
+from doorstation.settings.option import Secret, Section
+from doorstation.settings.reader import Loader, as_toml, load, parse, problems, remarks
+from doorstation.settings.running import same_parts
+from doorstation.settings.text import parse_host_port, parse_port_range, sip_uri_fault
+from doorstation.settings.tree import Settings
 from doorstation.sip.uri import SipUri, parse_uri
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -213,17 +218,17 @@ def test_problem_names_key_fault_and_what_would_be_valid(text: str, problem: str
 
 def test_door_that_nothing_could_ever_configure_is_remarked() -> None:
     blank = parse('[provisioning]\ndiscovery = "off"')
-    assert tree.remarks(blank)[0].startswith("nothing to do, ever")
-    assert tree.remarks(parse("")) == [], "the network is asked"
+    assert remarks(blank)[0].startswith("nothing to do, ever")
+    assert remarks(parse("")) == [], "the network is asked"
     peer = '[peers.kitchen]\nuri = "sip:192.0.2.7"'
-    assert tree.remarks(parse(f'[provisioning]\ndiscovery = "off"\n{peer}')) == []
+    assert remarks(parse(f'[provisioning]\ndiscovery = "off"\n{peer}')) == []
 
 
 def test_what_needs_another_pin_or_connection_is_told_from_what_does_not() -> None:
     usual = parse(SMALLEST)
 
     def same(more: str) -> bool:
-        return tree.same_parts(usual, parse(SMALLEST + more))
+        return same_parts(usual, parse(SMALLEST + more))
 
     assert same("[audio]\nspeaker_gain = -6")
     assert same('[peers.kitchen]\nuri = "sip:192.0.2.7"')
@@ -360,7 +365,7 @@ def test_domain_is_the_registrars_or_what_the_network_offers_where_none_is_set()
     ],
 )
 def test_host_and_port_are_split(text: str, host: str, port: int | None) -> None:
-    assert tree.parse_host_port(text) == (host, port)
+    assert parse_host_port(text) == (host, port)
 
 
 @pytest.mark.parametrize(
@@ -368,38 +373,34 @@ def test_host_and_port_are_split(text: str, host: str, port: int | None) -> None
 )
 def test_wrong_host_or_port_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=";"):
-        tree.parse_host_port(text)
+        parse_host_port(text)
 
 
 def test_port_range_is_split() -> None:
-    assert tree.parse_port_range("16384-16482") == (16384, 16482)
+    assert parse_port_range("16384-16482") == (16384, 16482)
 
 
 def test_documentation_is_up_to_date() -> None:
-    page = Path(__file__).parent.parent / "docs" / "settings.md"
-    assert page.read_text() == tree.describe(), (
-        "write doorstation.settings.describe() to docs/settings.md"
+    page = Path(__file__).parents[2] / "docs" / "settings.md"
+    assert page.read_text() == settings_page.describe(), (
+        "write doorstation.settings.page.describe() to docs/settings.md"
     )
 
 
 def test_documentation_names_every_option_with_help() -> None:
-    def check(cls: type[tree.Section]) -> None:
+    def check(cls: type[Section]) -> None:
         for field in msgspec.structs.fields(cls):
             parts = str(field.type)
             if cls is not Settings:
                 assert "help='" in parts or 'help="' in parts, f"{cls.__name__}.{field.name}"
 
     for value in vars(tree).values():
-        if (
-            isinstance(value, type)
-            and issubclass(value, tree.Section)
-            and value is not tree.Section
-        ):
+        if isinstance(value, type) and issubclass(value, Section) and value is not Section:
             check(value)
 
 
 def test_documented_smallest_file_is_valid() -> None:
-    page = tree.describe()
+    page = settings_page.describe()
     example = page.partition("```toml\n")[2].partition("```")[0]
     assert problems(example) == []
 
@@ -420,7 +421,7 @@ def test_every_country_has_its_tones() -> None:
 @example("@@c", "sip:fritz.box;")
 @example("[a0]", "sip:")
 def test_uri_that_settings_accept_is_one_that_sip_can_use(rest: str, start: str) -> None:
-    if not tree._sip_uri(start + rest):
+    if not sip_uri_fault(start + rest):
         assert isinstance(parse_uri(start + rest), SipUri)
 
 
@@ -430,7 +431,7 @@ def test_defaults_are_valid_values() -> None:
     for name in ("sip", "audio", "door", "log", "control", "board"):
         section = getattr(settings, name)
         lines = [
-            f"{key} = {tree._toml(getattr(section, key))}"
+            f"{key} = {as_toml(getattr(section, key))}"
             for key in section.__struct_fields__
             if getattr(section, key) is not None
         ]
@@ -454,7 +455,7 @@ keys = st.sampled_from(
     )
 )
 def test_any_tree_of_values_gives_settings_or_problems(raw: object) -> None:
-    loader = tree._Loader()
+    loader = Loader()
     settings = loader.section(Settings, raw, "")
     loader.cross_check(settings)
     assert isinstance(settings, Settings)
@@ -463,7 +464,7 @@ def test_any_tree_of_values_gives_settings_or_problems(raw: object) -> None:
 
 def test_import_is_free_of_network_and_loop() -> None:
     """The command line answers `check` quickly: no asyncio, no ssl."""
-    code = "import sys, doorstation.settings; print(int('asyncio' in sys.modules))"
+    code = "import sys, doorstation.settings.reader; print(int('asyncio' in sys.modules))"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

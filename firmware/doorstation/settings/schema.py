@@ -10,7 +10,9 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
-from doorstation.settings import MAX_TEXT, Option, Secret, Section, Settings, options
+from doorstation.settings.option import Option, Secret, Section, options
+from doorstation.settings.text import MAX_TEXT
+from doorstation.settings.tree import Settings
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 NAME: Final = "^[a-z][a-z0-9_-]{0,31}$"

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doorstation import settings
 from doorstation.errors import SettingsError
-from doorstation.settings_schema import schema
+from doorstation.settings.page import describe
+from doorstation.settings.reader import build
+from doorstation.settings.schema import schema
 from jsonschema import Draft202012Validator
 
 VALIDATOR = Draft202012Validator(schema())
 
 
 def test_published_schema_is_up_to_date() -> None:
-    page = Path(__file__).parent.parent / "docs" / "settings.schema.json"
+    page = Path(__file__).parents[2] / "docs" / "settings.schema.json"
     assert page.read_text() == json.dumps(schema(), indent=1, ensure_ascii=False) + "\n", (
-        "write settings_schema.schema() to docs/settings.schema.json"
+        "write doorstation.settings.schema.schema() to docs/settings.schema.json"
     )
 
 
@@ -26,7 +27,7 @@ def test_it_is_a_schema() -> None:
 
 
 def test_documented_smallest_file_is_valid() -> None:
-    example = settings.describe().partition("```toml\n")[2].partition("```")[0]
+    example = describe().partition("```toml\n")[2].partition("```")[0]
     assert list(VALIDATOR.iter_errors(tomllib.loads(example))) == []
 
 
@@ -47,7 +48,7 @@ def test_documented_smallest_file_is_valid() -> None:
 def test_what_the_schema_refuses_the_door_refuses_too(raw: dict[str, Any]) -> None:
     assert list(VALIDATOR.iter_errors(raw))
     with pytest.raises(SettingsError):
-        settings.build(raw)
+        build(raw)
 
 
 def test_a_secret_is_written_and_never_read() -> None:
