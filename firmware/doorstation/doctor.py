@@ -60,11 +60,17 @@ def next_mode(mode: echo.Mode) -> echo.Mode | None:
             return "half_duplex"
 
 
-def measure(port: AudioPort, options: path.Options) -> selftest.SelfTest:
-    """Run the whole test on a card, some 25 seconds. Raises BoardError when the card fails."""
+def measure(
+    port: AudioPort, options: path.Options, microphone_volume: int | None = None
+) -> selftest.SelfTest:
+    """Run the whole test on a card, some 25 seconds. Raises BoardError when the card fails.
+
+    `microphone_volume`: what the card's is set to, percent; None: unknown.
+    """
     test = selftest.SelfTest(
         lambda: echo.make(options.canceller, path.RATE),
         options.speaker.volume_db,
+        microphone_volume,
         next_mode(options.canceller.mode),
     )
     tape = Tape()
@@ -88,7 +94,7 @@ def audio(settings: Settings, *, room: str, as_json: bool, plot: Path | None) ->
     if not as_json:
         print("Listening, then a sweep, noise and a sweep again: please keep quiet for 20 s.")
     try:
-        test = measure(port, path_options(settings.audio))
+        test = measure(port, path_options(settings.audio), settings.audio.microphone_volume)
     except BoardError as error:
         raise DoorstationError(f"{error}; {_BUSY}") from error
     report = test.report()

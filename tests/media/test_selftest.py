@@ -88,9 +88,17 @@ def test_a_dead_microphone_and_a_dead_loudspeaker_are_different_faults() -> None
     assert perform(lambda pcm: bytes(len(pcm))).report().verdict == "loudspeaker not heard"
 
 
-def test_an_echo_before_its_reference_is_found() -> None:
-    report = perform(lambda pcm: audioop.mul(delayed(pcm, -0.01), 2, 0.1)).report()
+@pytest.mark.parametrize("late", [0.01, 0.09, 0.25])
+def test_an_echo_before_its_reference_is_found(late: float) -> None:
+    report = perform(lambda pcm: audioop.mul(delayed(pcm, -late), 2, 0.1)).report()
     assert report.verdict == "reference late"
+    assert report.delay_ms == pytest.approx(-1000 * late, abs=0.2)
+
+
+def test_a_loudspeaker_that_noise_drowns_is_not_called_unheard() -> None:
+    report = perform(quieter, noise=1200).report()
+    assert (report.verdict, report.coupling_db) == ("too noisy", None)
+    assert report.advice == {"audio.microphone_volume": 40}
 
 
 def test_the_report_waits_for_the_end() -> None:
@@ -116,7 +124,7 @@ GOOD = Report(
         ({"coupling_db": -2.0}, "too loud", {"audio.speaker_gain": -12.0}),
         ({"clipped": True}, "too loud", {"audio.speaker_gain": -8.0}),
         ({"distortion_db": -8.0}, "too loud", {"audio.speaker_gain": -8.0}),
-        ({"noise_dbfs": -30.0}, "too noisy", {"audio.microphone_gain": -6.0}),
+        ({"noise_dbfs": -30.0}, "too noisy", {"audio.microphone_volume": 30}),
         (
             {"erle_db": 18.0},
             "echo remains",
@@ -127,7 +135,8 @@ GOOD = Report(
 def test_each_fault_has_its_verdict_and_advice_beside_the_gain_in_force(
     changed: dict[str, float], verdict: str, advice: dict[str, float | str]
 ) -> None:
-    report = judged(msgspec.structs.replace(GOOD, **changed), gain_db=-2.0, next_mode="cascade")
+    found = msgspec.structs.replace(GOOD, **changed)
+    report = judged(found, gain_db=-2.0, microphone_volume=60, next_mode="cascade")
     assert (report.verdict, report.advice) == (verdict, advice)
 
 

@@ -56,8 +56,13 @@ MOST_DISTORTION_DB: Final = -12.0
 LEAST_ERLE_DB: Final = 25.0
 MOST_NOISE_DBFS: Final = -35.0
 MOST_DELAY: Final = 0.3
+"""Seconds that an echo is looked for, after its sound and, where the reference is late, before."""
+
 HEARD_DB: Final = 12.0
 """By how much a sweep must stand out of the noise to count as heard."""
+
+_USUAL_VOLUME: Final = 80
+"""Percent of a card's mixer at which most microphones and loudspeakers work."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -120,19 +125,22 @@ class SelfTest:
     """Plays and listens.
 
     `canceller` makes the one to be judged. `gain_db`: what the settings add to all that is played,
-    and so to this; coupling is from before it, as the far end's voice is. `next_mode`: what to
-    advise where the canceller takes too little; None: there is nothing better.
+    and so to this; coupling is from before it, as the far end's voice is. `microphone_volume`: the
+    card's, in percent, as far as it is known. `next_mode`: what to advise where the canceller takes
+    too little; None: there is nothing better.
     """
 
     def __init__(
         self,
         canceller: Callable[[], echo.Canceller],
         gain_db: float = 0.0,
+        microphone_volume: int | None = None,
         next_mode: echo.Mode | None = "half_duplex",
     ) -> None:
         self._canceller = canceller
         self._next_mode = next_mode
         self._gain_db = gain_db
+        self._microphone_volume = microphone_volume
         loud = sweep(_LOUD_DBFS) + bytes(2 * (_SWEEP_TICKS * FRAMES - _SWEEP))
         quiet = sweep(_QUIET_DBFS) + bytes(2 * (_SWEEP_TICKS * FRAMES - _SWEEP))
         silence = bytes(2 * _SILENCE * FRAMES)
@@ -221,6 +229,7 @@ class SelfTest:
                 clipped=audioop.max(heard, 2) > 32000,
             ),
             self._gain_db,
+            self._microphone_volume,
             self._next_mode,
         )
 
@@ -231,14 +240,16 @@ class SelfTest:
                 "the microphone gives digital silence, not even its own noise: it is not "
                 "connected, muted in the mixer, or another card",
                 noise_dbfs,
-                advice={"audio.microphone_volume": 80},
+                advice={"audio.microphone_volume": _USUAL_VOLUME},
             )
+        if noise_dbfs > MOST_NOISE_DBFS:
+            return _too_noisy(Report("", "", noise_dbfs), self._microphone_volume)
         return Report(
             "loudspeaker not heard",
             "the microphone works, but hears nothing of the loudspeaker: it is not connected, "
             "turned down in the mixer, or another card",
             noise_dbfs,
-            advice={"audio.speaker_volume": 80},
+            advice={"audio.speaker_volume": _USUAL_VOLUME},
         )
 
     def _figures(self, first: int, second: int) -> "_Figures":
@@ -313,7 +324,9 @@ def _less(coupling_db: float) -> float:
     return math.floor(MOST_COUPLING_DB - 6.0 - coupling_db)
 
 
-def judged(report: Report, gain_db: float, next_mode: echo.Mode | None) -> Report:
+def judged(
+    report: Report, gain_db: float, microphone_volume: int | None, next_mode: echo.Mode | None
+) -> Report:
     """The verdict on a test in which the loudspeaker was heard: the worst fault first."""
     coupling = report.coupling_db or 0.0
     verdict, explanation = "good", "loudspeaker, microphone and canceller get along"
@@ -342,9 +355,7 @@ def judged(report: Report, gain_db: float, next_mode: echo.Mode | None) -> Repor
         explanation = "; ".join(reason for reason in reasons if reason)
         advice["audio.speaker_gain"] = gain_db + min(_less(coupling), -6.0)
     elif report.noise_dbfs > MOST_NOISE_DBFS:
-        verdict = "too noisy"
-        explanation = "with nobody talking the microphone is as loud as a voice"
-        advice["audio.microphone_gain"] = -6.0
+        return _too_noisy(report, microphone_volume)
     elif report.erle_db is not None and report.erle_db < LEAST_ERLE_DB:
         verdict = "echo remains"
         explanation = f"the canceller takes only {report.erle_db:.0f} dB of the echo away"
@@ -352,6 +363,17 @@ def judged(report: Report, gain_db: float, next_mode: echo.Mode | None) -> Repor
             advice["audio.echo"] = next_mode
         advice["audio.speaker_gain"] = gain_db - 6.0
     return msgspec.structs.replace(report, verdict=verdict, explanation=explanation, advice=advice)
+
+
+def _too_noisy(report: Report, microphone_volume: int | None) -> Report:
+    # Not microphone_gain: that comes after the place where this was measured.
+    volume = _USUAL_VOLUME if microphone_volume is None else microphone_volume
+    return msgspec.structs.replace(
+        report,
+        verdict="too noisy",
+        explanation="with nobody talking the microphone is as loud as a voice",
+        advice={"audio.microphone_volume": volume // 2},
+    )
 
 
 def _distorts(report: Report) -> bool:
@@ -396,7 +418,7 @@ def divided(heard: Sequence[complex], played: Sequence[complex]) -> list[float]:
 def _peak(impulse: Sequence[float]) -> float:
     """Place of the strongest sample, between samples; negative in the second half."""
     count = len(impulse)
-    reach = range(-round(0.06 * RATE), round(MOST_DELAY * RATE))
+    reach = range(-round(MOST_DELAY * RATE), round(MOST_DELAY * RATE))
     best = max(reach, key=lambda index: abs(impulse[index]))
     left, top, right = (abs(impulse[(best + k) % count]) for k in (-1, 0, 1))
     bend = left - 2 * top + right
