@@ -215,12 +215,18 @@ def test_a_card_that_reports_too_much_delay_is_not_believed() -> None:
     assert fell_db(seconds(microphone, 8, 12), seconds(out, 8, 12)) > 30
 
 
-def test_a_reference_that_comes_after_its_echo_is_a_fault_that_is_told() -> None:
+@pytest.mark.parametrize(
+    ("seconds", "figure", "or_more"), [(0.02, 0.02, False), (0.07, 0.045, True), (0.1, 0.045, True)]
+)
+def test_a_reference_that_comes_after_its_echo_is_a_fault_that_is_told(
+    seconds: float, figure: float, or_more: bool
+) -> None:
     late = canceller()
-    run(late, noise(delayed(heard(far_end(), 0.0), -0.02), 20), far_end())
+    run(late, noise(delayed(heard(far_end(), 0.0), -seconds), 20), far_end())
     [told] = late.occurred
     assert isinstance(told, ReferenceLate)
-    assert told.seconds == pytest.approx(0.02, abs=0.003)
+    assert told.seconds == pytest.approx(figure, abs=0.003)
+    assert told.or_more == or_more
     assert late.figures().late
     late.call_began(0.04)
     assert not late.figures().late

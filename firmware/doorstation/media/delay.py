@@ -15,6 +15,9 @@ EARLIEST: Final = -0.06
 LATEST: Final = 0.3
 """Seconds of delay that are looked for."""
 
+SURE: Final = -0.045
+"""Nearer to EARLIEST, what was found may be a voice's next pitch period, and the echo before it."""
+
 _PIECE: Final = 0.25
 """Seconds of the loudspeaker that are looked for: more than one pitch of a voice."""
 

@@ -41,7 +41,7 @@ import msgspec
 
 from doorstation.errors import DoorstationError
 from doorstation.media import speexdsp
-from doorstation.media.delay import DelayFinder
+from doorstation.media.delay import SURE, DelayFinder
 from doorstation.media.pcm import audioop, crossfade, dbfs
 from doorstation.media.reference import Drift, Reference
 
@@ -119,9 +119,13 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class ReferenceLate(msgspec.Struct, frozen=True):
-    """The echo came before its reference: nothing is cancelled. `seconds` by which it was late."""
+    """The echo came before its reference: nothing is cancelled.
+
+    `seconds` by which it was late; `or_more`: perhaps by more.
+    """
 
     seconds: float
+    or_more: bool = False
 
 
 class EchoDelay(msgspec.Struct, frozen=True):
@@ -434,7 +438,7 @@ class Watched:
         self._delay = delay
         if delay < 0.0:
             self._late = True
-            self.occurred.append(ReferenceLate(-delay))
+            self.occurred.append(ReferenceLate(-max(delay, SURE), delay < SURE))
         else:
             self.occurred.append(EchoDelay(delay))
         if delay < self._reference.delay + 0.001:

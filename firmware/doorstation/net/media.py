@@ -1137,8 +1137,9 @@ class _Worker:
         occurred, canceller.occurred = canceller.occurred, []
         for one in occurred:
             match one:
-                case echo.ReferenceLate(seconds):
-                    why = f"the echo comes {seconds * 1000:.0f} ms before what makes it"
+                case echo.ReferenceLate(seconds, or_more):
+                    by = f"{seconds * 1000:.0f} ms{' or more' if or_more else ''}"
+                    why = f"the echo comes {by} before what makes it"
                     self._report(SoundFault(f"echo cannot be cancelled: {why}"))
                 case echo.DriftFound(ppm):
                     _log.info("loudspeaker and microphone differ by %.0f ppm: followed", ppm)
