@@ -10,6 +10,7 @@ from doorstation.ua.config import Account, AgentConfig
 from doorstation.ua.events import (
     CallConnected,
     CallEnded,
+    CallState,
     CommandResult,
     GroupAnswered,
     GroupFailed,
@@ -684,6 +685,27 @@ def test_we_refresh_with_a_reinvite_where_the_peer_has_no_update() -> None:
     invite = w.request("INVITE")
     w.answer(invite, 200, ("Session-Expires", "90;refresher=uac"), body=SDP)
     assert w.request("ACK")
+
+
+def test_a_refresh_by_update_that_is_refused_is_made_by_a_reinvite() -> None:
+    """RFC 4028 §10: else the call would end at the expiry, although both sides are well."""
+    w, _ = talking(**{"Session-Expires": "90;refresher=uac", "Allow": "INVITE, UPDATE"})
+    w.until_sent(46)
+    w.answer(w.request("UPDATE"), 405)
+    w.until_sent(10)
+    w.answer(w.request("INVITE"), 200, ("Session-Expires", "90;refresher=uac"), body=SDP)
+    w.sent()
+    w.wait(40)
+    assert [call.state for call in w.agent.calls.values()] == [CallState.CONNECTED]
+
+
+def test_a_refused_hold_does_not_make_us_the_refresher() -> None:
+    w, _ = talking(**{"Session-Expires": "90;refresher=uas"})
+    w.do(w.agent.hold(only_call(w), w.now))
+    w.answer(w.request("INVITE"), 488)
+    w.sent()
+    w.wait(55)
+    assert w.sent() == []
 
 
 def test_a_far_end_that_stops_refreshing_gets_bye_before_the_end() -> None:

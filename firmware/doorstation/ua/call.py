@@ -485,6 +485,10 @@ class Call:
             self.timer.retry_refresh(now)
             self._give_up_wish(why)
         else:
+            if not self._change_with_sdp and self.dialog is not None:
+                # Refused in spite of its Allow: the next refresh is a re-INVITE.
+                self.dialog.peer_allows -= {"UPDATE"}
+            self.timer.retry_refresh(now)
             self._give_up_wish(f"{status} {why}")
 
     def _give_up_wish(self, why: str) -> None:

@@ -115,8 +115,8 @@ class SessionTimer:
         return self._expire_at is not None and now >= self._expire_at
 
     def retry_refresh(self, now: float) -> None:
-        """The refresh met a 491 or a 408: once more before the session expires."""
-        if self._expire_at is not None:
+        """The refresh was refused or met a 491 or a 408: once more before the session expires."""
+        if self._expire_at is not None and self.we_refresh:
             self._refresh_at = now + max(1.0, (self._expire_at - now) / 4)
 
     def _start(self, interval: int, we_refresh: bool, now: float) -> None:
