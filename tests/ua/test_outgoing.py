@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from doorstation.sip.message import Request
 from doorstation.sip.uri import SipUri
-from doorstation.ua.config import Account, AgentConfig
+from doorstation.ua.config import Account, AgentConfig, Peer
 from doorstation.ua.events import (
     CallConnected,
     CallEnded,
@@ -16,6 +16,7 @@ from doorstation.ua.events import (
     GroupFailed,
     GroupRinging,
     MediaChanged,
+    MessageReceived,
     OutcomeKind,
 )
 
@@ -508,6 +509,27 @@ def test_cseq_that_went_back_gets_500() -> None:
     w.sent()
     w.receive(bye_from_peer(w, invite, "OPTIONS", cseq=9))
     assert w.response().status == 500
+
+
+def test_text_inside_a_call_is_judged_as_any_other_and_ends_no_call() -> None:
+    """Asterisk's SendText: after a 481 the far end would hang up (RFC 3261 §12.2.1.2)."""
+    known = AgentConfig(peers=(Peer("indoor", SipUri(host=REMOTE)),))
+    for config, status in ((known, 200), (None, 403)):
+        w, [invite] = calling(config=config)
+        w.answer(invite, 200, body=SDP)
+        w.sent()
+        w.receive(
+            request(
+                "MESSAGE",
+                call_id=invite.call_id,
+                from_tag="peer",
+                to_tag=invite.from_.tag or "",
+                body=b"Hello",
+                content_type="text/plain",
+            )
+        )
+        assert w.response().status == status
+        assert [message.text for message in w.told(MessageReceived)] == ["Hello"] * (status == 200)
 
 
 def test_options_inside_a_dialog_is_answered() -> None:

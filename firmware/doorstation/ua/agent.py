@@ -444,15 +444,16 @@ class UserAgent:
             return
         if request.to.tag:
             calls = self._in_dialog(request)
-            if calls:
+            # A text within a call is judged as any other; a 481 would have the far end hang up.
+            if calls and request.method != "MESSAGE":
                 calls[0].request_received(server, request, flow, now)
                 return
-            if request.method != "BYE" and self._too_early(request):
+            if not calls and request.method != "BYE" and self._too_early(request):
                 # Its 200 was lost or overtaken: a 481 would make the phone give the call up.
                 fault = ProtocolError("Not answered yet", status=500)
                 self._respond(server, refusal(request, fault, self._line), now)
                 return
-            if request.method != "OPTIONS":
+            if not calls and request.method != "OPTIONS":
                 gone = make_response(request, 481)
                 self._refuse(server, request, flow, gone, "no-such-dialog")
                 return
