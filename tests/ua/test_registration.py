@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from doorstation.sip.digest import Credential
 from doorstation.sip.transport import AddressRecord, DnsAnswer, SrvRecord, Target, Transport
 from doorstation.sip.uri import SipUri
@@ -245,6 +246,26 @@ def test_our_own_contact_decides_among_all_bindings() -> None:
     w.answer(request, 200, ("Contact", others))
     changed = w.told(RegistrationChanged)[-1]
     assert (changed.expires, changed.contacts) == (120, 2)
+
+
+@pytest.mark.parametrize(
+    "contact",
+    [
+        "<sip:bob@[fe80::1%25eth0]:5060>;expires=9",
+        "<sip:bob smith@10.0.0.9>",
+        'bob, the "first <sip:bob@10.0.0.9>',
+    ],
+)
+def test_binding_of_another_device_that_cannot_be_read_is_passed_over(contact: str) -> None:
+    """Else the 200 would be dropped, and the door never registered beside that device."""
+    for theirs_first in (True, False):
+        w = started()
+        request = w.request("REGISTER")
+        ours = ("Contact", f"{request.headers.get('Contact')};expires=120")
+        both = (("Contact", contact), ours) if theirs_first else (ours, ("Contact", contact))
+        w.answer(request, 200, *both)
+        changed = w.told(RegistrationChanged)[-1]
+        assert (changed.state, changed.expires) == (RegistrationState.REGISTERED, 120)
 
 
 def test_refresh_comes_before_expiry_with_jitter() -> None:

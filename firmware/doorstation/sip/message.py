@@ -10,7 +10,8 @@ a stream's framing is lost), and the time taken grows with the length and nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -290,6 +291,14 @@ def _addresses(lines: Sequence[str], name: str) -> tuple[NameAddr, ...]:
     )
 
 
+def _readable(lines: Sequence[str], name: str) -> Iterator[NameAddr]:
+    for line in lines:
+        with suppress(MalformedMessage):
+            for value in split_list(line, name):
+                with suppress(MalformedMessage):
+                    yield parse_name_addr(value, name)
+
+
 _READERS: Final[dict[str, Callable[[Sequence[str]], Any]]] = {
     "via": _read_top_via,
     "from": lambda lines: parse_name_addr(_only(lines, "From"), "From"),
@@ -323,6 +332,14 @@ class Response(_Typed, msgspec.Struct):
     reason: str
     headers: Headers
     body: bytes = b""
+
+    @property
+    def contacts(self) -> tuple[NameAddr, ...]:
+        """Those that can be read: a registrar also lists what other devices wrote."""
+        try:
+            return super().contacts
+        except MalformedMessage:
+            return tuple(_readable(self.headers.lines("contact"), "Contact"))
 
     def copy(self) -> Response:
         """A copy whose headers can be changed on their own."""
@@ -530,6 +547,7 @@ def check_request(request: Request) -> None:
 
 
 def _check_request_only(request: Request) -> None:
+    request.contacts  # noqa: B018
     method, of_cseq = request.method, request.cseq.method
     if of_cseq != method:
         raise MalformedMessage(f"CSeq method {of_cseq[:32]} in a {method[:32]} request")
@@ -547,9 +565,7 @@ def check_response(response: Response) -> None:
 
 
 # What decides about any message, in the order in which a fault is named.
-_DECISIVE: Final = [
-    (key, _READERS[key]) for key in ("via", "from", "to", "call-id", "cseq", "contact")
-]
+_DECISIVE: Final = [(key, _READERS[key]) for key in ("via", "from", "to", "call-id", "cseq")]
 
 
 def _check_common(message: Message) -> None:
