@@ -466,6 +466,19 @@ def test_contact_of_the_200_is_called_whole() -> None:
     assert str(w.request("ACK").uri) == "sip:p@192.0.2.1:5066;line=ab12;ob"
 
 
+@pytest.mark.parametrize("contact", ["", "<tel:+4930123>", "<sip:a b@192.0.2.9>"])
+def test_200_that_names_nowhere_to_send_to_is_acknowledged_where_we_called(contact: str) -> None:
+    """RFC 2543 phones leave Contact out; without an ACK they would repeat it and give up."""
+    w, [invite] = calling()
+    answer = respond(invite, 200, ("Contact", contact), body=SDP)
+    if not contact:
+        answer.headers.remove("Contact")
+    w.receive(answer)
+    assert str(w.request("ACK").uri) == PHONE
+    w.do(w.agent.hang_up(only_call(w), w.now))
+    assert str(w.request("BYE").uri) == PHONE
+
+
 def test_bye_from_the_far_end_ends_the_call() -> None:
     w, invite = talking()
     w.receive(bye_from_peer(w, invite))

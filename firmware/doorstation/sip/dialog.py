@@ -49,14 +49,10 @@ class Dialog(msgspec.Struct):
     def from_response(cls, request: Request, response: Response) -> "Dialog":
         """The caller's dialog: made by a 101-199 or 2xx with a To tag (RFC 3261 §12.1.2).
 
-        Raises ProtocolError when a 2xx names nowhere to send the ACK.
+        A provisional and an RFC 2543 phone may leave Contact out: the request's own target serves.
         """
-        target = _sip_target(response)
-        if target is None:
-            # A provisional may leave Contact out; the request's own target then serves.
-            if response.status >= 200 or not isinstance(request.uri, SipUri):
-                raise ProtocolError(f"{response.status} to {request.method} without a Contact")
-            target = request.uri
+        target = _sip_target(response) or request.uri
+        assert isinstance(target, SipUri)
         return cls(
             call_id=request.call_id,
             local=request.from_,

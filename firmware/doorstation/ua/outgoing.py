@@ -336,12 +336,7 @@ class OutgoingCall(Call):
         if self.dialog is not None and self.dialog.confirmed and tag == self.dialog.remote_tag:
             self._send_ack(request, flow, now)  # our ACK was lost
             return
-        try:
-            dialog = Dialog.from_response(request, response)
-        except ProtocolError as fault:
-            self._end(OutcomeKind.FAILED, 502, fault.reason, now=now, by_peer=False)
-            self._over()
-            return
+        dialog = Dialog.from_response(request, response)
         branch = self._branches.get(tag)
         dialog.local_cseq = max(self._cseq, branch.dialog.local_cseq if branch else 0)
         if self.phase is not Phase.SETTING_UP:
