@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _complain(lines: Sequence[str]) -> int:
     for line in lines:
-        print(f"doorstation: {line}", file=sys.stderr)
+        print(f"doorstation: {printable(line, lines=True)}", file=sys.stderr)
     return 1
 
 
@@ -260,7 +260,7 @@ def _check(options: argparse.Namespace) -> int:
         settings = load(options.file)
     except SettingsError as error:
         for problem in error.problems:
-            print(problem)
+            print(printable(problem))
         return 1
     for remark in remarks(settings):
         print(f"remark: {remark}")

@@ -8,6 +8,7 @@ from typing import get_args
 import msgspec
 import pytest
 from doorboard.profile import profile_names
+from doorstation import cli
 from doorstation.errors import SettingsError
 from doorstation.media.tones import COUNTRIES
 from doorstation.settings import page as settings_page
@@ -70,7 +71,7 @@ def test_missing_file_is_a_problem_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load(tmp_path / "none.toml")
     assert caught.value.problems == [
-        f"{tmp_path}/none.toml: cannot be read: No such file or directory; a file that can"
+        f"{tmp_path}/none.toml: cannot be read: No such file or directory; a file that can be read"
     ]
 
 
@@ -81,8 +82,24 @@ def test_file_that_is_not_utf8_is_a_problem(tmp_path: Path) -> None:
         load(path)
 
 
-def test_text_that_is_not_toml_is_one_problem() -> None:
-    assert only("[sip\n").startswith("file: not TOML: ")
+def test_file_without_an_end_is_a_problem() -> None:
+    with pytest.raises(SettingsError, match="/dev/zero: more than 1000000 bytes; a configuration"):
+        load("/dev/zero")
+
+
+def test_byte_order_mark_of_a_windows_editor_is_no_problem(tmp_path: Path) -> None:
+    path = tmp_path / "doorstation.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + SMALLEST.replace("\n", "\r\n").encode())
+    assert load(path) == parse(SMALLEST)
+
+
+@pytest.mark.parametrize("text", ["[sip\n", f"a = {'[' * 5000}", f"[sip]\nport = {'9' * 5000}"])
+def test_text_that_is_not_toml_is_one_problem(text: str) -> None:
+    assert only(text).startswith("file: not TOML: ")
+
+
+def test_number_too_long_to_write_is_a_problem() -> None:
+    assert only(f"[sip]\nport = 0x{'f' * 5000}") == "sip.port: too large; 0 to 65535"
 
 
 def test_every_problem_is_reported_together() -> None:
@@ -222,6 +239,23 @@ def test_door_that_nothing_could_ever_configure_is_remarked() -> None:
     assert remarks(parse("")) == [], "the network is asked"
     peer = '[peers.kitchen]\nuri = "sip:192.0.2.7"'
     assert remarks(parse(f'[provisioning]\ndiscovery = "off"\n{peer}')) == []
+
+
+def test_account_that_registers_nowhere_but_where_the_network_says_is_remarked() -> None:
+    account = '[account]\nuser = "door"\n'
+    assert "DHCP" in remarks(parse(account))[0]
+    for place in ("domain", "registrar", "outbound_proxy"):
+        assert remarks(parse(f'{account}{place} = "fritz.box"')) == []
+    assert remarks(parse(f'{account}[sip]\nservers = ["192.0.2.1"]')) == []
+
+
+def test_check_shows_control_characters_of_a_file_as_escapes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "forged.toml"
+    path.write_text('"\\u001b[2Jx\\nfile: no problems" = 1')
+    assert cli.main(["check", str(path)]) == 1
+    assert capsys.readouterr().out.startswith("\\x1b[2Jx\\nfile: no problems: unknown;")
 
 
 def test_what_needs_another_pin_or_connection_is_told_from_what_does_not() -> None:

@@ -5,6 +5,7 @@ that cannot be used is replaced by its default while the other checks go on; the
 away if there was any problem.
 """
 
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,8 @@ from doorstation.settings.rules import contradictions
 from doorstation.settings.text import MAX_TEXT, is_name
 from doorstation.settings.tree import Settings
 
+MAX_FILE: Final = 1_000_000  # bytes; far more than 1,000 peers take
+
 
 def load(path: Path | str) -> Settings:
     """Read a settings file. Raises SettingsError with every problem."""
@@ -33,10 +36,14 @@ def load(path: Path | str) -> Settings:
 def read(path: Path | str) -> dict[str, Any]:
     """A settings file as nested tables, unchecked. Raises SettingsError when it is no such file."""
     try:
-        text = Path(path).read_bytes().decode()
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+        if len(data) > MAX_FILE:
+            raise SettingsError([f"{path}: more than {MAX_FILE} bytes; a configuration"])
+        text = data.decode("utf-8-sig")  # Windows editors begin a file with a byte order mark
     except OSError as error:
         raise SettingsError(
-            [f"{path}: cannot be read: {error.strerror}; a file that can"]
+            [f"{path}: cannot be read: {error.strerror}; a file that can be read"]
         ) from None
     except UnicodeDecodeError as error:
         raise SettingsError(
@@ -53,9 +60,11 @@ def parse(text: str) -> Settings:
 def _tables(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        known = isinstance(error, tomllib.TOMLDecodeError)
+        what = error if known else "a number or a list of lists beyond all measure"
         raise SettingsError(
-            [f"file: not TOML: {error}; key = value lines under [sections]"]
+            [f"file: not TOML: {what}; key = value lines under [sections]"]
         ) from None
 
 
@@ -110,14 +119,23 @@ def problems(text: str) -> list[str]:
 
 def remarks(settings: Settings) -> list[str]:
     """What is allowed, and perhaps not meant."""
+    found = []
     does = settings.buttons or settings.peers or settings.account
     learns = settings.keys or settings.provisioning.discovery != "off"
-    if does or learns:
-        return []
-    return [
-        "nothing to do, ever: no button, no peer, no account; no key, and the network is not asked "
-        "for a file; a [buttons.NAME] with steps"
-    ]
+    if not (does or learns):
+        found.append(
+            "nothing to do, ever: no button, no peer, no account; no key, and the network is not "
+            "asked for a file; a [buttons.NAME] with steps"
+        )
+    account = settings.account
+    if account and not (
+        account.domain or account.registrar or account.outbound_proxy or settings.sip.servers
+    ):
+        found.append(
+            "account: registers only where the network names a SIP server (DHCP); "
+            "a domain, such as fritz.box"
+        )
+    return found
 
 
 _S = TypeVar("_S", bound=Section)
@@ -256,7 +274,8 @@ def _scalar_fault(kind: Any, option: Option, raw: object) -> str:
     if kind is int and not isinstance(raw, int):
         return f"{raw} is not a whole number; {valid}"
     if not option.low <= raw <= option.high:
-        return f"{raw} is out of range; {valid}"
+        shown = "too large" if abs(raw) > sys.maxsize else f"{raw} is out of range"
+        return f"{shown}; {valid}"
     return ""
 
 
