@@ -169,6 +169,8 @@ def test_every_problem_is_reported_together() -> None:
         ("peers = 5", "peers: a number; tables, written [peers.NAME]"),
         ("[log]\nlevel = 'inf'", "log.level: 'inf' is none of the choices; one of \"debug\""),
         ("[audio]\nrate = 22050", "audio.rate: 22050 is none of the choices; one of 8000, 16000"),
+        ("[audio]\nrate = [[8000]]", "audio.rate: a list is none of the choices"),
+        ("[keys.x]\npublic = '" + "A" * 43 + "'", 'keys.x.role: missing; one of "viewer"'),
         ("[audio]\nrate = '8000'", "audio.rate: '8000' is none of the choices"),
         ("[audio]\nrtp_ports = '16384'", "audio.rtp_ports: '16384' is not a range of ports"),
         ("[audio]\nrtp_ports = '16384-16385'", "audio.rtp_ports: '16384-16385' is not a range"),

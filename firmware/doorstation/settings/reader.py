@@ -181,7 +181,7 @@ class Loader:
             elif field.required:
                 self.fault(here, f"missing; {valid_values(kind, option)}")
             if field.required and name not in values:
-                values[name] = () if get_origin(kind) is tuple else kind("")
+                values[name] = _blank(kind)
         return cls(**values)
 
     def _value(
@@ -233,6 +233,15 @@ class Loader:
             self.fault(path, text)
 
 
+def _blank(kind: Any) -> Any:
+    """A value in the place of one that is missing, so that the rest is looked at."""
+    match get_origin(kind):
+        case None:
+            return kind("")
+        case origin:
+            return () if origin is tuple else get_args(kind)[0]
+
+
 def _kind_name(raw: object) -> str:
     """What was written, without its value: it may be a secret."""
     match raw:
@@ -257,7 +266,8 @@ def _scalar_fault(kind: Any, option: Option, raw: object) -> str:
         choices = get_args(kind)
         if any(raw == choice and type(raw) is type(choice) for choice in choices):
             return ""
-        return f"{raw!r} is none of the choices; {valid}"
+        found = _kind_name(raw) if isinstance(raw, list | dict) else repr(raw)
+        return f"{found} is none of the choices; {valid}"
     if kind in (Secret, str):
         if not isinstance(raw, str):
             return f"{_kind_name(raw)}; a text in quotes"
