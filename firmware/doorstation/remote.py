@@ -45,7 +45,7 @@ from doorstation.provision.orders import Order
 from doorstation.provision.outbox import Outbox
 from doorstation.provision.state import Past, Pending
 from doorstation.provisioner import Provisioner
-from doorstation.settings.option import Secret
+from doorstation.settings.option import Section, options
 from doorstation.settings.rules import RESERVED_WORDS
 from doorstation.settings.tree import Settings, Word
 from doorstation.sip.message import Request
@@ -718,10 +718,14 @@ def _default(settings: Settings, key: str) -> Any:
     """The value that a key has without anybody setting it; None if there is no such option."""
     found: Any = settings
     for name in key.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else getattr(found, name, None)
-    if isinstance(found, msgspec.Struct | Mapping):
-        return None
-    return shown(key, found if not isinstance(found, Secret) else "set")
+        match found:
+            case Mapping():
+                found = found.get(name)
+            case Section() if name in options(type(found)):
+                found = getattr(found, name)
+            case _:  # a key is a stranger's: what is behind an option is none of his business
+                return None
+    return None if isinstance(found, Section | Mapping) else shown(key, found)
 
 
 def _help(words: Mapping[str, object]) -> str:

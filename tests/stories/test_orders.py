@@ -240,6 +240,33 @@ def test_an_order_that_ends_the_station_is_answered_with_its_result_all_the_same
     assert (back["op"], back["state"]) == ("rollback", "rolled-back")
 
 
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"op": "get", "keys": ["commanders.office.password._text"]},
+         '["commanders.office.password._text", null, "default"]'),
+        ({"op": "get", "keys": ["__class__", "audio.__struct_fields__"]},
+         '["audio.__struct_fields__", null, "default"]'),
+        ({"op": "check", "set": {"audio" + ".a" * 2900: 1}}, "422 audio.a.a"),
+        ({"op": "check", "set": {"keys.mine.public": "A" * 43}}, "422 keys.mine.role: missing"),
+        ({"op": "status", "iat": 10**400}, "422 order: "),
+    ],
+    ids=["secret", "class", "deep", "half a table", "huge"],
+)  # fmt: skip
+def test_an_order_that_is_out_to_do_harm_is_answered_like_any_other(
+    office: Office, door: Station, fields: dict[str, Any], told: str
+) -> None:
+    async def story() -> str:
+        async with order_client(office.admin, door.uri(), identity(door), "office", WORD) as client:
+            try:
+                return json.dumps(await client.order(**fields))
+            except OrderRefused as refused:
+                return str(refused)
+
+    assert told in asyncio.run(story())
+    assert office.orders(door, "status").returncode == 0
+
+
 # -- through a PBX
 
 
