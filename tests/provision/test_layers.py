@@ -1,10 +1,11 @@
 """Layers over each other: the stronger origin wins value by value, and each value knows whose."""
 
 import tomllib
+from typing import Any
 
 import pytest
 from doorstation.errors import SettingsError
-from doorstation.provision.layers import Change, Difference, Row, Tree, find
+from doorstation.provision.layers import Change, Difference, Row, Tree, find, merged
 from doorstation.settings.keys import holds_secret
 
 LOCAL = {
@@ -64,6 +65,25 @@ def test_key_below_a_value_is_refused() -> None:
 def test_key_without_a_name_is_refused(key: str) -> None:
     with pytest.raises(SettingsError, match="not a key"):
         TREE.changed(Change({key: 1}))
+
+
+def test_table_without_a_name_is_not_the_way_to_another_section() -> None:
+    with pytest.raises(SettingsError, match="not a key"):
+        TREE.changed(Change({"": {"keys": {"mine": {"role": "owner"}}}}))
+
+
+def nested(depth: int) -> Any:
+    return {"a": nested(depth - 1)} if depth else 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"audio": nested(400)}, {"audio" + ".a" * 5000: 1}, {"audio" + ".a" * 7: nested(9)}]
+)
+def test_tables_deeper_than_any_option_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="more than 8 names"):
+        TREE.changed(Change(change))
+    with pytest.raises(SettingsError, match="more than 8 names"):
+        merged([change, change])
 
 
 def test_change_has_a_bounded_number_of_keys() -> None:

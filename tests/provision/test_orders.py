@@ -75,6 +75,10 @@ def test_order_is_read() -> None:
         ({"set": ["audio"]}, "set"),
         ({"force": True}, "force"),
         ({"sub": None}, "sub"),
+        ({"ctr": 2**53 + 1}, "ctr"),
+        ({"ctr": -1}, "ctr"),
+        ({"iat": 10**400}, "iat"),
+        ({"of": 10**400}, "of"),
     ],
 )
 def test_order_that_is_wrong_names_the_key(change: dict[str, Any], named: str) -> None:

@@ -25,6 +25,9 @@ MASK: Final = "***"
 MAX_KEYS: Final = 200
 """Keys in one change: more is a file's job."""
 
+DEEPEST: Final = 8
+"""Names in a key, the indices of lists not counted: more than any option has. Bounds recursion."""
+
 Raw: TypeAlias = Mapping[str, Any]
 
 
@@ -89,7 +92,7 @@ class Tree:
         for key in change.unset:
             _take(layer, key)
         faults = []
-        for key, value in change.set.items():
+        for key, value in leaves(change.set):
             try:
                 _put(layer, key, value)
             except SettingsError as fault:
@@ -140,9 +143,16 @@ class Tree:
 
 
 def leaves(raw: Raw, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value with its key. An empty table is a value: it says that the table is there."""
+    """Every value with its key. An empty table is a value: it says that the table is there.
+
+    Raises SettingsError for a table without a name, and for tables deeper than any option.
+    """
     for name, value in raw.items():
+        if not name:
+            raise SettingsError([f'{path}: "": not a key; a name'])
         key = f"{path}.{name}" if path else name
+        if key.count(".") >= DEEPEST:
+            raise SettingsError([f"{key[:80]}: more than {DEEPEST} names with dots between"])
         if isinstance(value, Mapping) and value:
             yield from leaves(value, key)
         else:
@@ -195,12 +205,9 @@ def _put(raw: dict[str, Any], key: str, value: Any) -> None:
         table = inner
     if not all((*path, last)):
         raise SettingsError([f"{key!r}: not a key; names with dots between, like audio.country"])
-    if isinstance(value, Mapping):
-        inside = table.setdefault(last, {})
-        if not isinstance(inside, dict):
-            inside = table[last] = {}
-        for name, one in value.items():
-            _put(inside, name, one)
+    if isinstance(value, Mapping):  # an empty one
+        if not isinstance(table.get(last), dict):
+            table[last] = {}
         return
     table[last] = value
 

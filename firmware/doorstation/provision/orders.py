@@ -1,7 +1,7 @@
 """What a signed order says, and who may give which: pure functions that name the rule."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -25,21 +25,25 @@ MAY: Final[Mapping[Role, frozenset[str]]] = {
 }
 
 
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""What every sender of JSON can write (RFC 8259 6)."""
+
+
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The payload of a signed order."""
 
     sub: str
     """The door that is meant: its UUID, its MAC address, or `*`."""
-    ctr: int
+    ctr: Number
     """Counter of the key; each order has a higher one than the last."""
-    iat: int
+    iat: Number
     """When it was signed, seconds since 1970."""
     op: Op
     set: dict[str, Any] = {}
     unset: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     """What `get` asks for; none: all."""
-    of: int = 0
+    of: Number = 0
     """The change that `confirm` and `rollback` mean: its number, from the result of `set`."""
     within: float | None = None
     """Seconds in which a change must be confirmed; None: as the door is set."""
