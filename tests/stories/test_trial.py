@@ -80,6 +80,21 @@ def test_the_visitor_is_heard_at_the_indoor_phone(trial: Trial) -> None:
             break
 
 
+def test_it_prints_one_address_and_nothing_else(
+    trial: Trial, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trial.ask("door", "press", name="call")
+    ring(trial)
+    trial.ask("phone", "answer")
+    eventually(lambda: codecs(trial) == ["PCMA"], "they talk, by what needs no library")
+    trial.ask("phone", "hangup")
+    assert capfd.readouterr().err == ""
+
+
+def codecs(trial: Trial) -> list[object]:
+    return [call["codec"] for call in trial.ask("door", "status")["calls"]]  # type: ignore[index]
+
+
 def ring(trial: Trial) -> None:
     eventually(lambda: trial.ask("phone", "status")["calls"], "the phone rings")  # type: ignore[index]
 

@@ -135,6 +135,18 @@ class TestPage:
         await page.click("#call-button")
         await expect(page.locator("#notice")).to_have_text("no such button")
 
+    async def test_the_picture_says_why_nobody_talks_and_no_door_opens(
+        self, page: Page, running: Trial
+    ) -> None:
+        for rule in ("no_answer", "declined", "busy", "unreachable"):
+            running.door.record("call_failed", button="call", rule=rule)
+        for rule in ("wrong_code", "locked_out"):
+            running.door.record("code", call="1", digits=1, allowed=False, rule=rule)
+        running.door.record("code", call="1", digits=1, allowed=True, rule="code")
+        said = ["Nobody answers", "Declined", "Busy", "No connection", "Wrong code"]
+        notes = page.locator("#ladder .note.fault")
+        await expect(notes).to_have_text([*said, "Codes count for nothing now"])
+
     async def test_a_reload_shows_the_call_so_far(self, page: Page, running: Trial) -> None:
         running.ring()
         await expect(page.locator("#ladder .message")).to_have_count(3)

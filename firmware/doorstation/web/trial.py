@@ -60,9 +60,10 @@ short_codes = true
 rate = 8000
 rtp_ports = "{door_rtp}"
 microphone = "{visitor}"
-
+{plain}
 [log]
 events = "{runtime}/door-events.jsonl"
+level = "warning"
 
 [control]
 socket = "{runtime}/door.sock"
@@ -91,12 +92,21 @@ uri = "sip:door@127.0.0.1:{door_port}"
 [audio]
 rate = 8000
 rtp_ports = "{phone_rtp}"
-
+{plain}
 [log]
 events = "{runtime}/phone-events.jsonl"
+level = "warning"
 
 [control]
 socket = "{runtime}/phone.sock"
+"""
+
+PLAIN: Final = """\
+# Sound by what Python brings along: nothing echoes here, and nothing is to be installed for it.
+codecs = ["PCMA"]
+echo = "off"
+noise_suppression = false
+gain_control = false
 """
 
 
@@ -150,6 +160,7 @@ def _places(runtime: Path) -> Mapping[str, Any]:
     first = 20000 + 2 * (os.getpid() % 4000)
     return {
         "runtime": runtime,
+        "plain": PLAIN,
         "visitor": files("doorboard") / "sounds" / "visitor.wav",
         "door_port": door_port,
         "phone_port": phone_port,

@@ -304,6 +304,9 @@ function sipSeen(message) {
   append(item);
 }
 
+const CODE_REFUSED = { wrong_code: "Wrong code", locked_out: "Codes count for nothing now" };
+const CALL_FAILED = { no_answer: "Nobody answers", declined: "Declined", busy: "Busy" };
+
 function recordSeen(record) {
   switch (record.event) {
     case "press":
@@ -318,8 +321,11 @@ function recordSeen(record) {
     case "lock_out":
       note(`Too many wrong codes: locked for ${record.seconds} s`, "fault");
       break;
+    case "code":
+      if (!record.allowed) note(CODE_REFUSED[record.rule] ?? "Code refused", "fault");
+      break;
     case "call_failed":
-      note("Nobody answers", "fault");
+      note(CALL_FAILED[record.rule] ?? "No connection", "fault");
   }
 }
 
