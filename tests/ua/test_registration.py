@@ -52,11 +52,15 @@ def test_contact_is_plain_unless_the_doors_name_is_wanted_in_it() -> None:
     """8."""
     plain = started().request("REGISTER")
     assert "instance" not in (plain.headers.get("Contact") or "")
-    assert plain.headers.get("Supported") is None
     urn = "urn:uuid:8e2b1c34-0000-4000-8000-b827eb010203"
     named = started(replace(ACCOUNT, instance=urn)).request("REGISTER")
     assert (named.headers.get("Contact") or "").endswith(f'>;+sip.instance="<{urn}>"')
-    assert named.headers.get("Supported") == "gruu"
+    assert named.headers.get("Supported") == "path, gruu"
+
+
+def test_a_registrar_behind_an_edge_proxy_hears_that_path_is_known() -> None:
+    """RFC 3327 §5.1: Kamailio and OpenSIPS otherwise refuse the registration with 420."""
+    assert started().request("REGISTER").headers.get("Supported") == "path"
 
 
 def test_challenge_gets_a_new_branch_and_a_higher_cseq_with_call_id_and_tag_kept() -> None:

@@ -175,8 +175,8 @@ class Registration:
         instance = self._account.instance
         params = (("+sip.instance", f"<{instance}>"),) if instance else ()
         request.headers.add("Contact", format_name_addr(NameAddr(bound, params=params)))
-        if instance:
-            request.headers.add("Supported", "gruu")
+        # A registrar behind an edge proxy refuses who does not know `path` (RFC 3327 §5.1): 420.
+        request.headers.add("Supported", "path, gruu" if instance else "path")
         request.headers.add("Expires", str(expires))
         return request
 
