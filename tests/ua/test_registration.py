@@ -236,6 +236,14 @@ def test_an_own_binding_left_out_of_the_200_falls_back_to_expires() -> None:
     assert len(w.sent()) == 1
 
 
+def test_a_binding_rewritten_on_the_way_still_says_how_long_it_lasts() -> None:
+    """Else we would be bound for a minute in every five."""
+    w = started()
+    rewritten = ("Contact", "<sip:door@198.51.100.7:61000>;expires=60")
+    w.answer(w.request("REGISTER"), 200, rewritten)
+    assert w.told(RegistrationChanged)[-1].expires == 60
+
+
 def test_neither_contact_nor_expires_falls_back_to_what_was_asked() -> None:
     """interop 6."""
     w = started()

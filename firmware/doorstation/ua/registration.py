@@ -423,10 +423,11 @@ def _address(text: str | None) -> str:
 def _granted(request: Request, response: Response, bound: Uri, asked: int) -> float:
     """Seconds granted: our Contact's own, else Expires, else what was asked (RFC 3261 §10.2.4).
 
-    chan_sip may leave our Contact out of the 200 altogether.
+    chan_sip may leave our Contact out of the 200 altogether. One that stands there alone is ours,
+    rewritten on the way.
     """
     for contact in response.contacts:
-        if same_uri(contact.uri, bound):
+        if same_uri(contact.uri, bound) or len(response.contacts) == 1:
             text = contact.param("expires")
             if text is not None and is_digits(text):
                 return float(min(int(text[:20]), LONGEST_INTERVAL))
