@@ -57,6 +57,24 @@ def connected(*headers: tuple[str, str], **more: object) -> tuple[Wire, str]:
     return w, call
 
 
+@pytest.mark.parametrize(
+    ("uri", "header"),
+    [
+        (f"sips:door@{LOCAL}", ("Record-Route", f"<sip:{REMOTE};lr;transport=tls>")),
+        (f"sip:door@{LOCAL}", ("Record-Route", f"<sips:{REMOTE};lr>")),
+        (f"sip:door@{LOCAL}", ("Contact", f"<sips:indoor@{REMOTE}>")),
+    ],
+)
+def test_a_call_by_sips_is_answered_by_a_sips_contact(uri: str, header: tuple[str, str]) -> None:
+    """RFC 3261 §12.1.1: pjsip ends a call of sips: that is answered otherwise."""
+    w = wire()
+    flow = Flow(77, Transport.TLS, (LOCAL, 5061), (REMOTE, 49152))
+    w.receive(request("INVITE", header, uri=uri, body=SDP), flow)
+    [arrival] = w.told(CallArrived)
+    w.do(w.agent.answer(arrival.call, PORT, w.now))
+    assert w.response().headers.get("Contact") == f"<sips:door@{LOCAL}:5061>"
+
+
 @pytest.mark.parametrize("transport", [Transport.TCP, Transport.TLS])
 def test_a_call_by_a_connection_is_ended_by_it(transport: Transport) -> None:
     """A phone with TLS has no certificate to be called on; many listen to nobody by TCP."""

@@ -459,6 +459,14 @@ def test_strict_router_gets_itself_in_the_request_uri() -> None:
     assert [str(r.uri) for r in ack.routes] == [f"sip:phone@{REMOTE}:5060"]
 
 
+def test_who_is_called_by_sips_is_told_a_sips_contact() -> None:
+    """RFC 3261 §8.1.1.8."""
+    _, [secure] = calling(f"sips:phone@{REMOTE}")
+    assert secure.headers.get("Contact") == f"<sips:door@{LOCAL}:5061>"
+    _, [by_tls] = calling(f"sip:phone@{REMOTE};transport=tls")
+    assert by_tls.headers.get("Contact") == f"<sip:door@{LOCAL}:5061;transport=tls>"
+
+
 def test_contact_of_the_200_is_called_whole() -> None:
     """interop 8."""
     w, [invite] = calling()

@@ -105,6 +105,9 @@ class Call:
     inband_digits = False
     """Whether tones in the far end's voice are digits."""
 
+    secure = False
+    """The dialog began with a sips: URI."""
+
     def __init__(self, name: str, line: Line, peer: str, srtp: SrtpPolicy) -> None:
         self.id = name
         self.peer = peer
@@ -546,7 +549,11 @@ class Call:
         return request
 
     def _add_contact(self, message: Message, flow: Flow) -> None:
-        message.headers.set("Contact", format_name_addr(NameAddr(self._line.contact(flow))))
+        contact = self._line.contact(flow)
+        if self.secure and flow.transport is Transport.TLS:
+            # RFC 3261 §8.1.1.8, §12.1.1: pjsip ends a call that answers sips: with sip:.
+            contact = contact.with_(scheme="sips", params=())
+        message.headers.set("Contact", format_name_addr(NameAddr(contact)))
 
     def _add_abilities(self, request: Request) -> None:
         request.headers.set("Allow", ", ".join(METHODS))

@@ -7,6 +7,7 @@ from doorstation.sdp.negotiation import OfferAnswer
 from doorstation.sip.dialog import Dialog
 from doorstation.sip.message import Request, Response, make_response
 from doorstation.sip.transport import Flow, Transport
+from doorstation.sip.uri import SipUri
 from doorstation.ua.call import (
     PATIENCE,
     T2,
@@ -49,6 +50,9 @@ class IncomingCall(Call):
         self._request = request
         self._flow = self._arrived_on = flow
         self.dialog = Dialog.from_request(request, line.ids.token())
+        self.secure = any(
+            isinstance(uri, SipUri) and uri.is_secure for uri in (request.uri, self.dialog.next_hop)
+        )
         self._answered = False
         self._answer: bytes | None = None
         self._answer_acked = False

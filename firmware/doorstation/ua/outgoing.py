@@ -103,6 +103,7 @@ class OutgoingCall(Call):
         self._way = way
         self._destination = destination
         self.by_account = destination.by_account
+        self.secure = destination.uri.is_secure
         self._identity = identity
         self.call_id = line.ids.token()
         self._tag = line.ids.token()
@@ -448,6 +449,7 @@ class OutgoingCall(Call):
                 continue
             self._destination = destination
             self.by_account = destination.by_account
+            self.secure = destination.uri.is_secure
             self._branches.clear()
             self.dialog = None
             self._send_invite(now)
