@@ -189,6 +189,21 @@ def test_cancel_gets_200_and_the_invite_487() -> None:
     assert w.told(CallEnded)[0].kind is OutcomeKind.CANCELLED
 
 
+def test_an_invitation_that_nobody_answers_in_its_time_gets_487() -> None:
+    """RFC 3261 §13.3.1: Expires in an INVITE."""
+    w, call = arrived(("Expires", "20"))
+    w.do(w.agent.ring(call, w.now))
+    w.sent()
+    w.wait(19)
+    assert w.sent() == []
+    w.wait(1)
+    assert w.response().status == 487
+    assert w.told(CallEnded)[0].kind is OutcomeKind.CANCELLED
+    w, call = connected(("Expires", "20"))
+    w.wait(25)
+    assert call in w.agent.calls
+
+
 def test_cancel_after_the_answer_changes_nothing() -> None:
     """16."""
     w = wire()

@@ -61,6 +61,8 @@ class IncomingCall(Call):
         self._rseq_waiting = 0
         self._port_wanted: int | None = None
         self._early_wanted: int | None = None
+        self._void_at = now + request.expires if request.expires else None
+        """When the caller's invitation lapses (RFC 3261 §13.3.1)."""
         self.timer.check_request(request)
         if is_sdp(request):
             # Refused now, not when the resident lifts the receiver (RFC 3261 §13.3.1.3).
@@ -87,12 +89,16 @@ class IncomingCall(Call):
     @property
     def deadline(self) -> float | None:
         times = [super().deadline]
+        if self.phase is Phase.SETTING_UP:
+            times.append(self._void_at)
         if self._waiting_prack is not None:
             times.append(min(self._waiting_prack.at, self._waiting_prack.give_up))
         return min((t for t in times if t is not None), default=None)
 
     def timer_fired(self, now: float) -> None:
         super().timer_fired(now)
+        if self._void_at is not None and now >= self._void_at:
+            self._terminated("the caller's time was over", now)
         waiting = self._waiting_prack
         if waiting is None:
             return
@@ -194,10 +200,13 @@ class IncomingCall(Call):
 
     def cancelled(self, now: float) -> None:
         """The caller gave up; too late once our 200 is out (RFC 3261 §9.2)."""
+        self._terminated("the caller gave up", now)
+
+    def _terminated(self, why: str, now: float) -> None:
         if self.phase is not Phase.SETTING_UP or self._server is None:
             return
         self._final(make_response(self._request, 487, "Request Terminated"), now)
-        self._end(OutcomeKind.CANCELLED, 487, "the caller gave up", now=now, by_peer=True)
+        self._end(OutcomeKind.CANCELLED, 487, why, now=now, by_peer=True)
         self.phase = Phase.OVER
 
     def _bye_received(self, server: int, request: Request, now: float) -> None:
