@@ -372,6 +372,32 @@ def test_redirection_is_followed_best_contact_first() -> None:
     assert moved.cseq.number > invite.cseq.number
 
 
+def test_where_a_redirection_fails_the_next_contact_is_tried() -> None:
+    """RFC 3261 §8.1.3.4; a 6xx speaks for all of them."""
+    for status, tried in ((404, ["a"]), (486, ["a"]), (0, ["a"]), (603, [])):
+        w, [invite] = calling()
+        contacts = f"<sip:a@{REMOTE}>;q=0.2, <sip:b@{REMOTE}>;q=0.9"
+        w.answer(invite, 302, ("Contact", contacts))
+        moved = next(m for m in w.sent() if m.method == "INVITE")
+        if status:
+            w.answer(moved, status)
+        else:
+            w.wait(31.9)
+            w.sent()
+            w.wait(1)
+        assert [m.uri.user for m in w.sent() if m.method == "INVITE"][:1] == tried
+        assert len(w.told(GroupFailed)) == 1 - len(tried)
+
+
+def test_305_leads_to_the_same_phone_by_way_of_a_proxy() -> None:
+    """RFC 3261 §21.3.4."""
+    w, [invite] = calling()
+    w.answer(invite, 305, ("Contact", "<sip:192.0.2.77>"))
+    [(flow, moved)] = [(f, m) for f, m in w.sent_with_flows() if m.method == "INVITE"]
+    assert (flow.remote, str(moved.uri)) == (("192.0.2.77", 5060), PHONE)
+    assert moved.headers.get("Route") == "<sip:192.0.2.77;lr>"
+
+
 def test_redirection_in_a_circle_ends() -> None:
     w, [invite] = calling()
     for _ in range(10):

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from doorstation.errors import ProtocolError
 from doorstation.sdp.negotiation import Encryption, OfferAnswer
-from doorstation.sip.dialog import Dialog
+from doorstation.sip.dialog import Dialog, loose_route
 from doorstation.sip.grammar import is_digits
 from doorstation.sip.headers import NameAddr, format_name_addr
 from doorstation.sip.message import Request, Response, make_response
@@ -117,7 +117,7 @@ class OutgoingCall(Call):
         self._extra: set[str] = set()
         self._hung_up: set[str] = set()
         """To tags of phones that sent BYE before their answer came."""
-        self._redirects: list[SipUri] = []
+        self._redirects: list[tuple[int, SipUri]] = []
         self._tried = {str(destination.uri)}
 
     def start(self, now: float) -> None:
@@ -256,6 +256,8 @@ class OutgoingCall(Call):
 
     def request_failed(self, method: str, status: int, why: str, now: float) -> None:
         if method == "INVITE" and self.phase in (Phase.SETTING_UP, Phase.CANCELLING):
+            if self.phase is Phase.SETTING_UP and self._redirected(now):
+                return
             kind = OutcomeKind.UNREACHABLE
             self._end(kind, status, why, now=now, by_peer=False)
             self._over()
@@ -396,13 +398,15 @@ class OutgoingCall(Call):
     def _failed(self, response: Response, now: float) -> None:
         status = response.status
         if self.phase is Phase.SETTING_UP:
-            if 300 <= status < 400 and self._redirect(response, now):
-                return
             if status == 422 and self.timer.interval_too_small(response):
                 self._send_invite(now)
                 return
             if status == 488 and self._offers_otherwise():
                 self._send_invite(now)
+                return
+            if 300 <= status < 400:
+                self._note_redirects(response)
+            if status < 600 and self._redirected(now):
                 return
         why = response.reason
         if status in (401, 407):
@@ -430,13 +434,15 @@ class OutgoingCall(Call):
         self._refused += 1
         return True
 
-    def _redirect(self, response: Response, now: float) -> bool:
-        """Try the Contacts of a 3xx, best first, none twice (RFC 3261 §8.1.3.4)."""
+    def _note_redirects(self, response: Response) -> None:
         for contact in sorted(response.contacts, key=_preference, reverse=True):
             if isinstance(contact.uri, SipUri) and str(contact.uri) not in self._tried:
-                self._redirects.append(contact.uri)
+                self._redirects.append((response.status, contact.uri))
+
+    def _redirected(self, now: float) -> bool:
+        """Try the Contacts of a 3xx, best first, none twice (RFC 3261 §8.1.3.4)."""
         while self._redirects and len(self._tried) <= self._line.config.redirect_limit:
-            uri = self._redirects.pop(0)
+            status, uri = self._redirects.pop(0)
             if str(uri) in self._tried:
                 continue
             self._tried.add(str(uri))
@@ -444,6 +450,8 @@ class OutgoingCall(Call):
                 scheme=uri.scheme, user=uri.user, host=uri.host, port=uri.port, params=uri.params
             )
             destination = self._way(clean)
+            if status == 305:  # the same phone, by way of a proxy (RFC 3261 §21.3.4)
+                destination = Destination(self._destination.uri, clean, loose_route(clean))
             if destination.by_account and not self.by_account:
                 # A phone called directly would have us call, at our account's cost, any number.
                 continue
