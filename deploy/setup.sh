@@ -76,7 +76,8 @@ install_packages() {
   # --no-remove: this is somebody's machine; better no tests than no desktop sound.
   $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends --no-remove $wanted >&2
   # Nor at the next boot: this machine has its network, and its servers, from somebody else.
-  for service in kamailio:kamailio network-manager:NetworkManager dhcpcd5:dhcpcd kea-dhcp4-server:kea-dhcp4-server nginx-light:nginx; do
+  for service in kamailio:kamailio network-manager:NetworkManager dhcpcd5:dhcpcd kea-dhcp4-server:kea-dhcp4-server nginx-light:nginx \
+    avahi-daemon:avahi-daemon; do
     case " $wanted " in
       *" ${service%:*} "*)
         if command -v systemctl >/dev/null; then $sudo systemctl disable -q "${service#*:}.service" || :; fi ;;
@@ -94,6 +95,7 @@ tests_need_packages() {
   needs 'another DHCP server, and clients that hold its port beside us' kea-dhcp4-server isc-dhcp-client dhcpcd5
   needs 'the DHCP client of desktops and of newer Raspberry Pi OS, on a bus of its own' network-manager dbus-daemon
   needs 'a web server for signed files' nginx-light
+  needs 'a computer that names its services on the link (multicast DNS)' avahi-daemon
   needs 'the page, tested in a real browser' chromium fonts-dejavu-core
   needs 'small guests for kernel GPIO and sound' busybox-static xz-utils
   needs 'echo and resampling of the loudspeaker' libspeexdsp1

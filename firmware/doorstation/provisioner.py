@@ -203,10 +203,10 @@ class Provisioner:
             case "multicast":
                 return await self._ask_by_multicast(door)
             case "dns-sd":
-                asked = [await dns_sd.ask(domain) for domain in self._domains[:2]]
+                domains = self._domains[:2]
+                asked = await asyncio.gather(*map(dns_sd.ask, domains), dns_sd.ask_link(self._ids))
                 places = [place for each in asked for place in each]
-                said = "" if self._domains else "no domain to ask in"
-                return places, said or _said(places)
+                return places, f"{', '.join((*domains, '.local'))}: {_said(places)}"
 
     async def _ask_dhcp(self) -> tuple[list[Location], str]:
         heard: list[Offered] = []

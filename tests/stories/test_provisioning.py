@@ -19,9 +19,10 @@ from doorstation.net.order_client import KeyFile, order_client
 from doorstation.provision.files import MAX_FILE
 from doorstation.provision.jws import PrivateKey
 
+from tests.support.avahi import avahi
 from tests.support.dhcp import dhcp_server
 from tests.support.files import WebServer, signed, web_server
-from tests.support.lab import Lab, lab
+from tests.support.lab import Lab, Process, lab
 from tests.support.nginx import nginx
 from tests.support.station import Station, doorstation, station, toml
 from tests.support.tls import Authority
@@ -437,6 +438,7 @@ def test_doctor_says_what_the_network_offers_and_what_of_it_counts(
     assert said.returncode == 0
     none = doorstation("doctor", "network", "--json", "--config", str(config))
     assert none.returncode == 1
+    assert "dns-sd: .local: no answer" in none.stdout
     assert json.loads(none.stdout.splitlines()[-1]) == {
         "step": "configuration", "line": "no configuration from the network"
     }  # fmt: skip
@@ -810,3 +812,143 @@ def test_rogue_multicast_host_is_not_even_asked_by_a_door_that_has_an_owner(
         wait_line(door, "no configuration from the network")
         assert "asked: multicast" not in door.process.log_text()
     assert web.requests() == []
+
+
+# -- by multicast DNS
+
+DOOR_CONFIG = "_door-config._tcp"
+USEFUL = ("dhcp-option-force=42,10.0.0.6", "dhcp-option-force=option6:22,[fd00::6]")
+"""Of no use for files; but nobody waits for a better answer."""
+
+
+@pytest.mark.parametrize("ipv4", [True, False], ids=["ipv4", "ipv6"])
+def test_owners_server_that_names_itself_on_the_link_claims_the_door(
+    network: Lab, tmp_path: Path, ipv4: bool
+) -> None:
+    authority, address = Authority(tmp_path), network.address()
+    with (
+        dhcp_server(network, tmp_path, *USEFUL),
+        avahi(network, tmp_path / "avahi", "office", DOOR_CONFIG, 443, "path=/door.jws", ipv4=ipv4),
+        web_server(
+            network, tmp_path / "web", address if ipv4 else "::", authority.issue("office.local")
+        ) as web,
+    ):
+        web.put("door.jws", signed(OWNER, settings=QUIET))
+        settings = door_settings(
+            tmp_path, provisioning__fingerprint=OWNER.public.kid, provisioning__ca_file=authority.ca
+        )
+        with station(network, tmp_path / "door", settings) as door:
+            wait_line(door, "dns-sd: .local: https://office.local:443/door.jws (mdns)")
+            door.wait_event("configuration", state="confirmed")
+            assert f"key {OWNER.public.kid} is this door's owner now" in door.process.log_text()
+        with station(network, tmp_path / "door", settings) as door:
+            wait_line(door, "used: https://office.local:443/door.jws (confirmed)")
+
+
+MDNS_HOST = """
+import socket, struct, sys
+address, host, port, what = sys.argv[1:]
+link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+link.bind(("", 5353))
+group = socket.inet_aton("224.0.0.251") + socket.inet_aton(address)
+link.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+link.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
+kind, at = b"\\x0c_door-config\\4_tcp\\5local\\0", b"\\xc0\\x0c"
+
+def record(name, type_, data):
+    return name + struct.pack("!HHIH", type_, 1, 10, len(data)) + data
+
+def answer(ident, number=0, count=3):
+    name = b"\\5%05d" % number + at
+    target = b"".join(bytes((len(x),)) + x.encode() for x in host.split(".")) + b"\\0"
+    found = [record(at, 12, name), record(name, 33, struct.pack("!HHH", 0, 0, int(port)) + target),
+             record(name, 16, b"\\x0epath=/door.jws")]
+    head = struct.pack("!6H", ident, 0x8400, 1, count, 0, 0) + kind + b"\\0\\x0c\\0\\1"
+    return head + b"".join(found)
+
+print("ready", flush=True)
+while True:
+    data, source = link.recvfrom(9000)
+    ident = struct.unpack_from("!H", data)[0]
+    if data[2] & 0x80 or kind not in data:
+        continue
+    print("asked", flush=True)
+    if what == "malformed":
+        good = answer(ident)
+        for bad in (good[:40], good + b"x" * 9000, answer(ident, count=65535), b"", ident and
+                    struct.pack("!6H", ident, 0x8400, 0, 1, 0, 0) + b"\\xc0\\x0c" * 8):
+            link.sendto(bad, source)
+    elif what == "endless":
+        try:
+            for number in range(1 << 20):
+                link.sendto(answer(ident, number % 100000), source)
+        except OSError:
+            pass  # the door does not listen any more
+    else:
+        link.sendto(answer(ident), source)
+"""
+
+
+@contextmanager
+def mdns_host(network: Lab, tmp_path: Path, web: WebServer, what: str = "") -> Iterator[Process]:
+    """A host that answers every door's question on the link with this server's file."""
+    host = tmp_path / "mdns.py"
+    host.write_text(MDNS_HOST)
+    server = web.url.removeprefix("https://")
+    command = (sys.executable, str(host), network.address(), server, "443", what)
+    with network.program(*command, directory=tmp_path, log="mdns.log") as running:
+        running.ready(lambda: "ready" in running.log_text(), "listens")
+        yield running
+
+
+def test_rogue_on_the_link_gets_nothing_from_a_door_that_has_an_owner(
+    network: Lab, tmp_path: Path, secure_web: WebServer, authority: Authority
+) -> None:
+    secure_web.put("door.jws", signed(ROGUE, settings=QUIET))
+    settings = door_settings(
+        tmp_path, **CLAIMED, provisioning__first_use=True, provisioning__ca_file=authority.ca,
+        provisioning__discovery="always",
+    )  # fmt: skip
+    with (
+        dhcp_server(network, tmp_path, *USEFUL),
+        mdns_host(network, tmp_path, secure_web) as rogue,
+        station(network, tmp_path / "door", settings) as door,
+    ):
+        wait_line(door, "no configuration from the network")
+        assert "asked: dns-sd" not in door.process.log_text()
+        assert "asked" not in rogue.log_text()
+    assert secure_web.requests() == []
+
+
+def test_rogue_on_the_link_has_its_file_judged_as_any_other(
+    network: Lab, tmp_path: Path, secure_web: WebServer, authority: Authority
+) -> None:
+    secure_web.put("door.jws", signed(ROGUE, settings=QUIET))
+    settings = door_settings(
+        tmp_path, provisioning__fingerprint=OWNER.public.kid, provisioning__ca_file=authority.ca
+    )
+    with (
+        dhcp_server(network, tmp_path, *USEFUL),
+        mdns_host(network, tmp_path, secure_web),
+        station(network, tmp_path / "door", settings) as door,
+    ):
+        wait_line(door, "(mdns): not the key whose fingerprint this door was given")
+        assert not door.events("configuration")
+
+
+@pytest.mark.parametrize("what", ["malformed", "endless"])
+def test_rogue_on_the_link_that_answers_nonsense_or_for_ever_only_wastes_its_time(
+    network: Lab, tmp_path: Path, secure_web: WebServer, what: str
+) -> None:
+    with (
+        dhcp_server(network, tmp_path, *USEFUL),
+        mdns_host(network, tmp_path, secure_web, what) as rogue,
+        station(network, tmp_path / "door", door_settings(tmp_path)) as door,
+    ):
+        wait_line(door, "dns-sd: .local: ", 30)
+        wait_line(door, "no configuration from the network", 30)
+        assert door.process.log_text().count("asked: https:") == (what == "endless")
+        assert door.status()["door"] == "idle"
+        assert "asked" in rogue.log_text()
+    assert secure_web.requests() == []

@@ -113,17 +113,21 @@ def parse_names(value: bytes) -> tuple[str, ...]:
     names: list[str] = []
     position = 0
     while position < len(value) and len(names) < MAX_LIST:
-        name, position = _name(value, position)
-        if name:
-            names.append(name)
+        start = position
+        labels, position = parse_name(value, start)
+        if labels:
+            names.append(host_name(labels, start))
     if not names:
         raise MalformedPacket("no name in it")
     return tuple(names)
 
 
-def _name(value: bytes, position: int) -> tuple[str, int]:
-    """The name at `position`, and where the next one begins."""
-    labels: list[str] = []
+def parse_name(value: bytes, position: int) -> tuple[list[bytes], int]:
+    """The labels of the name at `position`, and where what follows it begins (RFC 1035 4.1.4).
+
+    Raises MalformedPacket.
+    """
+    labels: list[bytes] = []
     after: int | None = None
     pointers = length = 0
     while True:
@@ -131,7 +135,7 @@ def _name(value: bytes, position: int) -> tuple[str, int]:
             raise MalformedPacket(f"byte {position}: the name is cut off")
         octet = value[position]
         if octet == 0:
-            return ".".join(labels), position + 1 if after is None else after
+            return labels, position + 1 if after is None else after
         if octet >= 0xC0:
             if position + 1 >= len(value):
                 raise MalformedPacket(f"byte {position}: the pointer is cut off")
@@ -151,15 +155,17 @@ def _name(value: bytes, position: int) -> tuple[str, int]:
         length += octet + 1
         if length > _MAX_NAME:
             raise MalformedPacket(f"byte {position}: a name of more than {_MAX_NAME} bytes")
-        labels.append(_label(label, position))
+        labels.append(label)
         position += 1 + octet
 
 
-def _label(label: bytes, position: int) -> str:
-    text = label.decode("ascii", "replace").lower()
-    if not all(sign.isascii() and (sign.isalnum() or sign in "-_") for sign in text):
-        raise MalformedPacket(f"byte {position}: {text!r} is no part of a host name")
-    return text
+def host_name(labels: list[bytes], position: int) -> str:
+    """The name of a host with these labels. Raises MalformedPacket, for the name at `position`."""
+    for label in labels:
+        text = label.decode("ascii", "replace")
+        if not all(sign.isascii() and (sign.isalnum() or sign in "-_") for sign in text):
+            raise MalformedPacket(f"byte {position}: {text!r} is no part of a host name")
+    return b".".join(labels).decode("ascii").lower()
 
 
 def parse_sip_servers(value: bytes) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from doorstation.ids import Ids
 
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCGIFADDR: Final = 0x8915
+_SIOCGIFNETMASK: Final = 0x891B
 _SIOCGIFHWADDR: Final = 0x8927
 _ETHERNET: Final = 1  # ARPHRD_ETHER; wireless interfaces say so too
 _UP_AND_RUNNING: Final = 0x41
@@ -55,6 +56,8 @@ class Interface(msgspec.Struct, frozen=True):
     """Its IPv4 address, "" while it has none."""
     link_local: str
     """Its IPv6 link-local address, "" while it has none."""
+    networks: tuple[str, ...] = ()
+    """What is on its link, of both families."""
 
 
 def interfaces() -> list[Interface]:
@@ -73,20 +76,27 @@ def interfaces() -> list[Interface]:
             except OSError:  # gone again
                 continue
             if kind == _ETHERNET and flags & _UP_AND_RUNNING == _UP_AND_RUNNING:
-                address = ""
+                address, networks = "", []
                 with contextlib.suppress(OSError):
                     address = socket.inet_ntoa(look(_SIOCGIFADDR, name)[4:8])
-                found.append(Interface(name, mac, address, _link_local(name)))
+                    netmask = socket.inet_ntoa(look(_SIOCGIFNETMASK, name)[4:8])
+                    networks.append(str(ipaddress.IPv4Interface(f"{address}/{netmask}").network))
+                own = _addresses6(name)
+                link_local = next((str(each.ip) for each in own if each.is_link_local), "")
+                networks += [str(each.network) for each in own]
+                found.append(Interface(name, mac, address, link_local, tuple(networks)))
     return found
 
 
-def _link_local(name: str) -> str:
+def _addresses6(name: str) -> list[ipaddress.IPv6Interface]:
+    found = []
     with contextlib.suppress(OSError):
         for line in Path("/proc/net/if_inet6").read_text().splitlines():
-            fields = line.split()
-            if fields[5] == name and line.startswith("fe80"):
-                return str(ipaddress.IPv6Address(bytes.fromhex(fields[0])))
-    return ""
+            address, _, prefix, _, _, interface = line.split()
+            if interface == name:
+                ip = ipaddress.IPv6Address(bytes.fromhex(address))
+                found.append(ipaddress.IPv6Interface((ip, int(prefix, 16))))
+    return found
 
 
 async def ask(interface: Interface, ids: Ids, heard: Callable[[Offered], None]) -> list[str]:

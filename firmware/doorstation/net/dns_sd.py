@@ -1,9 +1,13 @@
-"""DNS-SD (RFC 6763) on the domain that the network names: `_door-config._tcp`, by unicast DNS."""
+"""DNS-SD (RFC 6763): `_door-config._tcp`, by unicast DNS in the domain that the network names, and
+by multicast DNS on the door's own link."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from doorstation.dhcp.offered import Location
+from doorstation.ids import Ids
+from doorstation.net import mdns
+from doorstation.provision.mdns import PTR
 
 SERVICE = "_door-config._tcp"
 WITHIN = 5.0
@@ -33,11 +37,21 @@ async def ask(domain: str, nameservers: Sequence[str] = ()) -> list[Location]:
             services = [each for each in await query(pointer.dname, "SRV") if hasattr(each, "port")]
             texts = [each.data for each in await query(pointer.dname, "TXT")]
             texts = [each.encode() if isinstance(each, str) else each for each in texts]
-            path = next((each[5:] for each in texts if each[:5].lower() == b"path="), b"/")
             for service in services[:1]:
-                host = service.target.rstrip(".")
-                where = path.decode("ascii", "replace").lstrip("/")
-                places.append(Location(f"https://{host}:{service.port}/{where}", "dns-sd"))
+                places.append(_place(service.target.rstrip("."), service.port, texts, "dns-sd"))
     finally:
         await resolver.close()
     return places
+
+
+async def ask_link(ids: Ids) -> list[Location]:
+    """The addresses of the instances that somebody on the door's link names."""
+    asked = await mdns.ask(ids, f"{SERVICE}.local", PTR)
+    found = dict.fromkeys(each for question in asked for each in question.services)
+    return [_place(service.host, service.port, texts, "mdns") for service, texts in found]
+
+
+def _place(host: str, port: int, texts: Iterable[bytes], option: str) -> Location:
+    path = next((each[5:] for each in texts if each[:5].lower() == b"path="), b"/")
+    where = path.decode("ascii", "replace").lstrip("/")
+    return Location(f"https://{host}:{port}/{where}", option)

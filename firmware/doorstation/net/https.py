@@ -64,6 +64,8 @@ async def _get(rules: Fetch, get: Get, credentials: Credentials, addresses: list
         return await _read(rules, get.url, addresses)
     try:
         import aiohttp
+
+        from doorstation.net.link_names import LinkResolver
     except ImportError:
         return Failed("aiohttp is not installed")
 
@@ -73,7 +75,9 @@ async def _get(rules: Fetch, get: Get, credentials: Credentials, addresses: list
 
     try:
         trust = await asyncio.to_thread(_context, credentials)
-        connector = aiohttp.TCPConnector(ssl=trust, socket_factory=connected)
+        connector = aiohttp.TCPConnector(
+            ssl=trust, socket_factory=connected, resolver=LinkResolver()
+        )
         headers = {"Accept-Encoding": "identity", "User-Agent": "Doorstation"}
         if get.etag:
             headers["If-None-Match"] = get.etag

@@ -4,7 +4,7 @@
     2  a place that somebody typed, or put in on a card            a card: no owner yet
     3  DHCP
     4  SIP multicast (`ua-profile`)                             only while the door has no owner
-    5  DNS-SD, `_door-config._tcp`                              only while the door has no owner
+    5  DNS-SD, `_door-config._tcp`, also in `.local`            only while the door has no owner
     6  nothing: the door works alone
 
 Once the door has an owner, 3 is read again only if its owner says `always`. Sans-I/O: the caller
