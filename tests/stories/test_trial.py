@@ -148,3 +148,5 @@ def test_a_terminal_that_is_closed_ends_door_and_phone_too(trial: Trial) -> None
     trial.process.send_signal(signal.SIGHUP)
     assert trial.process.wait(15) == 0
     assert not any(Path(f"/proc/{child}").exists() for child in children)
+    left = {path.name for path in trial.folder.iterdir()}
+    assert left == {"door-events.jsonl", "phone-events.jsonl"}

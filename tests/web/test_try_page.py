@@ -1,6 +1,7 @@
 """The try page in a real browser, and what guards it."""
 
 import asyncio
+import datetime
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -146,6 +147,37 @@ class TestPage:
         said = ["Nobody answers", "Declined", "Busy", "No connection", "Wrong code"]
         notes = page.locator("#ladder .note.fault")
         await expect(notes).to_have_text([*said, "Codes count for nothing now"])
+
+    async def test_keys_of_the_keyboard_are_keys_of_the_phone_while_it_talks(
+        self, page: Page, running: Trial
+    ) -> None:
+        asked = running.phone.asked
+        await page.keyboard.press("5")
+        running.talk()
+        await expect(page.locator("#key-5")).to_be_enabled()
+        for key in ("x", "Control+5", "7", "*", "#"):
+            await page.keyboard.press(key)
+        await eventually(lambda: len(asked) >= 3)
+        assert asked == [("dtmf", {"digits": digit}) for digit in "7*#"]
+
+    async def test_a_call_goes_on_counting_its_time_on_a_page_that_comes_later(
+        self, page: Page, running: Trial
+    ) -> None:
+        running.talk()
+        at = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=125)
+        running.door.record("answered", call="1", rule="first_answer", at=at.isoformat())
+        await page.reload()
+        await expect(page.locator("#phone-detail")).to_contain_text("2:0")
+
+    async def test_a_press_brings_its_call_into_view_whatever_is_read(
+        self, page: Page, running: Trial
+    ) -> None:
+        running.ring()
+        await page.locator("#ladder .message button").first.click()
+        for number in range(30):
+            running.door.sip("received", "SIP/2.0 180 Ringing", "1 INVITE", 11.0 + number)
+        running.ring()
+        await expect(page.locator("#ladder .message").last).to_be_in_viewport()
 
     async def test_a_reload_shows_the_call_so_far(self, page: Page, running: Trial) -> None:
         running.ring()

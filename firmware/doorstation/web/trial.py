@@ -207,6 +207,7 @@ async def _station(
             except TimeoutError:
                 process.kill()
                 await process.wait()
+        path.unlink(missing_ok=True)
 
 
 async def _until_ready(process: asyncio.subprocess.Process, path: Path, name: str) -> None:

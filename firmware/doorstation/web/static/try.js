@@ -87,7 +87,7 @@ const LED_WORDS = {
   off: "off", idle: "ready", registering: "registering", ringing: "ringing", in_call: "in a call",
   door_open: "door open", fault: "fault",
 };
-let connectedSince = 0;
+let connectedSince = 0; // as Date.now() tells time; 0: nobody talks
 
 const only = (map) => Object.values(map ?? {})[0];
 const LIVE = new Set(["calling", "ringing", "connected", "held"]); // one that ends is none any more
@@ -159,7 +159,7 @@ function renderPhone(phone, call) {
   $("answer").disabled = $("decline").disabled = !incoming;
   $("hangup").disabled = !call || incoming;
   for (const key of $("keypad").children) key.disabled = !talking;
-  if (talking && !connectedSince) connectedSince = performance.now();
+  if (talking && !connectedSince) connectedSince = Date.now();
   if (!talking) {
     connectedSince = 0;
     setText("digits", "");
@@ -171,7 +171,7 @@ function renderDetail() {
   const call = callOf("phone");
   let text = call ? "" : sides.phone ? "Nobody at the door" : "";
   if (connectedSince) {
-    const seconds = Math.floor((performance.now() - connectedSince) / 1000);
+    const seconds = Math.floor(Math.max(0, Date.now() - connectedSince) / 1000);
     const clock = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
     const encrypted = call.encryption && "encrypted";
     text = [call.state === "held" ? "on hold" : clock, call.codec, encrypted].filter(Boolean).join(" · ");
@@ -215,6 +215,10 @@ for (const digit of "123456789*0#") {
   };
   $("keypad").append(key);
 }
+document.addEventListener("keydown", ({ key, repeat, ctrlKey, altKey, metaKey }) => {
+  if (repeat || ctrlKey || altKey || metaKey || !/^[0-9*#]$/.test(key)) return;
+  $(`key-${NAMES[key] ?? key}`).click();
+});
 
 // --- The ladder ---------------------------------------------------------------------------------
 
@@ -311,6 +315,10 @@ function recordSeen(record) {
   switch (record.event) {
     case "press":
       note("Bell pressed", "press");
+      if (live) scroller.scrollTop = scroller.scrollHeight; // whatever of an older call is read
+      break;
+    case "answered": // for a page that comes in the middle of a call
+      if (connectedSince && record.rule !== "too_late") connectedSince = Date.parse(record.at);
       break;
     case "digit":
       note(`Digit heard${record.source ? `, by ${record.source.toUpperCase().replace("RFC", "RFC ")}` : ""}`);
