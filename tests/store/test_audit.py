@@ -57,6 +57,50 @@ def test_removed_line_is_found(number: int) -> None:
     assert AuditLog(disk).verify() == f"the lines after {number} are missing, up to {number + 1}"
 
 
+@pytest.mark.parametrize("kept", [3, 1000])
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_removed_first_line_is_found(kept: int, goes_on: bool) -> None:
+    disk = filled(8, kept=kept)
+    all_lines = lines(disk)
+    disk.spoil(LINES, b"".join(all_lines[1:]))
+    if goes_on:
+        AuditLog(disk, kept=kept).append(NOON, "set", {})
+    first = 9 - len(all_lines)
+    missing = f"the lines before {first + 1} are missing, from {first}"
+    assert AuditLog(disk, kept=kept).verify() == missing
+
+
+@pytest.mark.parametrize(
+    ("removed", "missed"),
+    [
+        (1, "the lines after 5 are missing, up to 6"),
+        (2, "the lines after 4 are missing, up to 6"),
+        (6, "the lines before 7 are missing, from 1"),
+    ],
+)
+def test_lines_taken_off_the_end_are_missed_when_the_log_goes_on_too(
+    removed: int, missed: str
+) -> None:
+    disk = filled(6)
+    disk.spoil(LINES, b"".join(lines(disk)[:-removed]))
+    AuditLog(disk).append(NOON, "set", {})
+    assert AuditLog(disk).verify() == missed
+
+
+def test_changed_last_line_is_found_when_the_log_goes_on_too() -> None:
+    disk = filled(6)
+    disk.spoil(LINES, disk.read(LINES)[:-20].replace(b"key5", b"key6") + disk.read(LINES)[-20:])
+    AuditLog(disk).append(NOON, "set", {})
+    assert AuditLog(disk).verify() == "line 6 was changed"
+
+
+def test_last_line_without_its_end_is_missed_when_the_log_goes_on() -> None:
+    disk = filled(6)
+    disk.spoil(LINES, disk.read(LINES)[:-1])
+    AuditLog(disk).append(NOON, "set", {})
+    assert AuditLog(disk).verify() == "the lines after 5 are missing, up to 6"
+
+
 def test_log_that_is_gone_is_found() -> None:
     disk = filled(6)
     disk.remove(LINES)

@@ -1,8 +1,9 @@
 """The audit log: who wanted what of the configuration, and what became of it.
 
 One JSON line a request, each with the hash of the one before: a line that is changed or taken out
-breaks the chain. The log's head names the last line, so that lines taken off the end are missed
-too; it is written after the line, and may be one behind when the power was cut between.
+breaks the chain. The log's head names the first and the last line, so that lines taken off either
+end are missed too; it is written after the line, and may be one behind when the power was cut
+between. It is never ahead: the log goes on from what the head says, and the gap stays to be found.
 """
 
 import contextlib
@@ -30,10 +31,11 @@ _START: Final = "0" * 64
 
 
 class _Place(msgspec.Struct, frozen=True):
-    """The last line: its number and hash."""
+    """The last line: its number and hash. `first`: number of the oldest, 0 for not known."""
 
     number: int = 0
     hash: str = _START
+    first: int = 0
 
 
 class AuditLog:
@@ -56,12 +58,13 @@ class AuditLog:
             entry = {"number": last.number + 1, "at": at, "kind": kind, **fields}
             entry["before"] = last.hash
             line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
+            first = last.first or 1
             if self._count >= 2 * self._kept:
-                self._shorten()
+                first = self._shorten(last)
             self._write(self._files.extend(self.lines), line + b"\n")
             self._files.sync_names()
-            place = _Place(last.number + 1, _hash(line))
-            self._write(self._files.create(self.head), msgspec.json.encode(place))
+            place = _Place(last.number + 1, _hash(line), first)
+            self._write_head(place)
         except OSError as error:
             raise StoreError(f"{self.lines}: {error.strerror or error}") from error
         self._count += 1
@@ -92,6 +95,8 @@ class AuditLog:
                 return f"line {found - 1} was changed"
             number, before = found, _hash(line)
         head = self._head()
+        if lines and head.first and (oldest := _place(lines[0])) and oldest.number > head.first:
+            return f"the lines before {oldest.number} are missing, from {head.first}"
         if head.number > number:
             return f"the lines after {number} are missing, up to {head.number}"
         if head.number == number and head.number and head.hash != before:
@@ -123,8 +128,17 @@ class AuditLog:
                 self._files.close(file)
         lines = _lines(data)
         self._count = len(lines)
+        head = self._head()
         # A last line that somebody spoiled is for `verify` to find: the log goes on behind it.
-        return (_place(lines[-1]) if lines else None) or self._head()
+        last = _place(lines[-1]) if lines else None
+        if last is None or head.number >= last.number:
+            return head
+        oldest = _place(lines[0])
+        first = head.first or (oldest.number if oldest is not None else 0)
+        return msgspec.structs.replace(last, first=first)
+
+    def _write_head(self, place: _Place) -> None:
+        self._write(self._files.create(self.head), msgspec.json.encode(place))
 
     def _write(self, file: int, data: bytes) -> None:
         try:
@@ -133,14 +147,19 @@ class AuditLog:
         finally:
             self._files.close(file)
 
-    def _shorten(self) -> None:
+    def _shorten(self, last: _Place) -> int:
+        """Leave the last lines; the number of the oldest of them."""
         lines = _lines(self._data())[-self._kept :]
+        oldest = _place(lines[0])
+        first = oldest.number if oldest is not None else 0
         self._write(
             self._files.create(f"{self.lines}.new"), b"".join(line + b"\n" for line in lines)
         )
+        self._write_head(msgspec.structs.replace(last, first=first))
         self._files.rename(f"{self.lines}.new", self.lines)
         self._files.sync_names()
         self._count = len(lines)
+        return first
 
 
 def _lines(data: bytes) -> list[bytes]:
