@@ -41,7 +41,7 @@ from doorstation.provision.commander import (
 from doorstation.provision.fetch import url_fault
 from doorstation.provision.jws import PublicKey
 from doorstation.provision.layers import Change, Difference, Row, shown
-from doorstation.provision.orders import Order
+from doorstation.provision.orders import Order, may_set
 from doorstation.provision.outbox import Outbox
 from doorstation.provision.state import Past, Pending
 from doorstation.provisioner import Provisioner
@@ -274,8 +274,8 @@ class Remote:
         self._configurator.audit("order", fields, done=done)
         self._reach.journal.record("order", fields | {"keys": ", ".join(audit.keys)})
 
-    def _stands_against(self, order: Order) -> ProtocolError | None:
-        """Why an order that is allowed cannot be carried out now."""
+    def _stands_against(self, order: Order, key: Key) -> ProtocolError | None:
+        """Why what the key's role allows cannot be carried out now."""
         configurator = self._configurator
         if order.op not in _LOOKS and configurator.closed:
             return ProtocolError(configurator.closed, status=503)
@@ -289,6 +289,11 @@ class Remote:
                 tried = configurator.pending
                 if tried is None or tried.number != order.of:
                     return ProtocolError(f"change {order.of} is not being tried", status=409)
+                if not self._ordered_by(key, tried):
+                    changed = (each.key for each in tried.differences)
+                    decision = may_set(changed, key.role, key.scope)
+                    if not decision.allowed:
+                        return ProtocolError(decision.rule, status=403)
                 if order.op == "confirm" and not configurator.well:
                     return ProtocolError("the door is not registered", status=409)
             case "reboot" if self._is_busy():
@@ -305,6 +310,10 @@ class Remote:
             limits = f"{SHORTEST_TRIAL:g} to {LONGEST_TRIAL:g} s"
             return ProtocolError(f"within: {limits}", status=422)
         return None
+
+    def _ordered_by(self, key: Key, tried: Pending) -> bool:
+        asked = self._known.asked
+        return asked is not None and _is_of(tried, asked) and asked.kid == key.public.kid
 
     # -- carrying out
 

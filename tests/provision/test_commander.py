@@ -318,7 +318,7 @@ def test_commander_whose_phone_knows_md5_alone_is_asked_for_that_and_nobody_else
 
 
 def test_what_stands_against_an_order_is_said_and_its_counter_is_used_up() -> None:
-    office = Office(commander(stands_against=lambda order: ProtocolError("busy", status=409)))
+    office = Office(commander(stands_against=lambda order, key: ProtocolError("busy", status=409)))
     count, audit, answer = office.sends(signed(ctr=7))
     assert count == Count(KEYS["admin"].public.kid, 7)
     assert isinstance(audit, Audit)

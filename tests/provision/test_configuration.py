@@ -16,7 +16,7 @@ from doorstation.provision.configuration import (
     Tell,
     restarted,
 )
-from doorstation.provision.layers import Change
+from doorstation.provision.layers import Change, Difference
 from doorstation.provision.state import HISTORY, State
 
 LOCAL: dict[str, Any] = {
@@ -195,6 +195,17 @@ def test_history_is_bounded_and_shows_no_secret() -> None:
         configuration.well_again()
     assert [past.number for past in configuration.state.history] == list(range(6, HISTORY + 6))
     assert "word-" not in str([past.differences for past in configuration.state.history])
+
+
+@pytest.mark.parametrize("word", ["geheim", "guess"])
+def test_difference_does_not_tell_whether_a_secret_is_the_right_one(word: str) -> None:
+    configuration = door()
+    told = [Difference("account.password", "***", "***")]
+    assert configuration.check(Change({"account.password": word})) == told
+    assert configuration.check(Change({"account": {"password": word}})) == told
+    stage(configuration, {"account.password": word})
+    assert configuration.state.pending is not None
+    assert list(configuration.state.pending.differences) == told
 
 
 def test_what_a_command_must_remember_is_saved_with_its_change() -> None:

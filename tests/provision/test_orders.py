@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 from doorstation.errors import ProtocolError
-from doorstation.provision.orders import MAY, Op, Order, Role, may_order, parse_order
+from doorstation.provision.orders import MAY, Op, Order, Role, may_order, may_set, parse_order
 
 ROLES: tuple[Role, ...] = get_args(Role)
 OPS: tuple[Op, ...] = get_args(Op)
@@ -44,6 +44,19 @@ def test_who_may_do_what_is_set_by_owners_only(key: str) -> None:
         assert may_order(order("set", **change), "owner").allowed
 
 
+@pytest.mark.parametrize("key", ["account.password", "relays.door.codes", "peers.hall.password"])
+def test_who_only_looks_tries_no_secret(key: str) -> None:
+    assert not may_order(order("check", set={key: "4711"}), "viewer").allowed
+    assert may_order(order("check", set={key: "4711"}), "admin").allowed
+    assert may_order(order("check", set={"relays.door.pulse": 2}), "viewer").allowed
+
+
+def test_who_may_not_set_it_has_no_say_in_whether_it_stays() -> None:
+    assert not may_set(["audio.country", "keys.stolen.public"], "admin").allowed
+    assert not may_set(["door.max_call"], "admin", ("audio",)).allowed
+    assert may_set(["keys.stolen.public"], "owner").allowed
+
+
 @pytest.mark.parametrize(
     ("key", "allowed"),
     [("audio.volume", True), ("audio", True), ("door.max_call", True), ("door", False),
@@ -67,9 +80,17 @@ def test_order_is_read() -> None:
     assert (read.op, read.set) == ("set", {"audio.country": "at"})
 
 
+def test_table_in_an_order_is_one_key_for_each_value_in_it() -> None:
+    table = {"set": {"peers": {"hall": {"uri": "sip:h", "password": "x"}}}}
+    read = parse_order(json.dumps(GOOD | table).encode())
+    assert list(read.set) == ["peers.hall.uri", "peers.hall.password"]
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
+        ({"set": {"": {"keys": {"mine": {"role": "owner"}}}}}, "not a key"),
+        ({"set": {"audio" + ".a" * 3000: 1}}, "more than 8 names"),
         ({"op": "open_all"}, "open_all"),
         ({"ctr": "1"}, "ctr"),
         ({"set": ["audio"]}, "set"),

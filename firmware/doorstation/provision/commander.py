@@ -158,12 +158,12 @@ class Commander:
         secret: bytes,
         ids: Ids,
         algorithms: Mapping[str, Sequence[str]] | None = None,
-        stands_against: Callable[[Order], ProtocolError | None] = lambda order: None,
+        stands_against: Callable[[Order, Key], ProtocolError | None] = lambda order, key: None,
     ) -> None:
         """`door`: its UUID, in the digest realm; `names`: what else `sub` may say; `keys` by kid;
         `users`: commanders and their digest passwords; `typists`: those who may type lines;
         `algorithms`: by which a user may prove his password, SHA-256 where nothing is said;
-        `stands_against`: why an order that is allowed cannot be carried out now."""
+        `stands_against`: why what its role allows cannot be carried out now."""
         self._stands_against = stands_against
         self._door = door
         self._names = names
@@ -301,7 +301,7 @@ class Commander:
             source, user, key.name, order.op, (*order.set, *order.unset, *order.keys), 202,
             decision.rule,
         )  # fmt: skip
-        if (fault := self._stands_against(order)) is not None:
+        if (fault := self._stands_against(order, key)) is not None:
             audit = msgspec.structs.replace(audit, status=fault.status, rule=fault.reason)
             return [count, audit, _refusal(fault.status, fault.reason)]
         return [count, audit, Answer(202), Execute(order, user, key.name, request.call_id)]

@@ -8,7 +8,7 @@ Sans-I/O: each input returns what to do, in order. `Save` comes before `Apply`, 
 finds the change pending, and what was before it beside it. One change is tried at a time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -87,7 +87,7 @@ class Configuration:
         """What a change would change. Raises SettingsError with every problem of the new tree."""
         new = self.tree.changed(change, origin)
         new.settings()
-        return self.tree.differences(new)
+        return self.tree.differences(new, change.written)
 
     # -- changing
 
@@ -107,8 +107,9 @@ class Configuration:
 
         Raises SettingsError for a tree with problems, Refused while another change is tried.
         """
+        tree = self.tree.changed(change, origin)
         return self._stage(
-            self.tree.changed(change, origin), by, how, at, seconds, needs_word, origin, kept
+            tree, by, how, at, seconds, needs_word, origin, kept, written=change.written
         )
 
     def replace(
@@ -162,11 +163,12 @@ class Configuration:
         origin: str,
         kept: Mapping[str, Any] | None,
         then: Mapping[str, Any] | None = None,
+        written: Collection[str] = (),
     ) -> list[Output]:
         if (tried := self.state.pending) is not None:
             raise Refused(f"change {tried.number} by {tried.by} is being tried")
         settings = tree.settings()
-        differences = tuple(self.tree.differences(tree))
+        differences = tuple(self.tree.differences(tree, written))
         pending = Pending(
             number=self.state.number + 1,
             at=at,

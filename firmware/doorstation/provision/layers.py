@@ -6,7 +6,7 @@ dotted path to a value or a table: `audio.country`, `relays.door`.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -36,6 +36,11 @@ class Change(msgspec.Struct, frozen=True):
 
     set: Mapping[str, Any] = {}
     unset: tuple[str, ...] = ()
+
+    @property
+    def written(self) -> list[str]:
+        """The key of each value in it."""
+        return [key for key, _ in leaves(self.set)]
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -107,13 +112,16 @@ class Tree:
             Row(key, shown(key, value), self.origin(key)) for key, value in sorted(leaves(self.raw))
         ]
 
-    def differences(self, new: "Tree") -> list[Difference]:
-        """What `new` would change, in the order of the keys."""
+    def differences(self, new: "Tree", written: Collection[str] = ()) -> list[Difference]:
+        """What `new` would change, in the order of the keys.
+
+        A secret that was `written` counts as one: nobody hears whether it is what it was before.
+        """
         before, after = dict(leaves(self.raw)), dict(leaves(new.raw))
         return [
             Difference(key, shown(key, before.get(key)), shown(key, after.get(key)))
             for key in sorted(before.keys() | after.keys())
-            if before.get(key) != after.get(key)
+            if before.get(key) != after.get(key) or (key in written and holds_secret(key))
         ]
 
     def exported(self, *, secrets: bool) -> str:

@@ -1,12 +1,13 @@
 """What a signed order says, and who may give which: pure functions that name the rule."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from doorstation.errors import ProtocolError
-from doorstation.settings.keys import OWNERS_ONLY
+from doorstation.errors import ProtocolError, SettingsError
+from doorstation.provision.layers import leaves
+from doorstation.settings.keys import OWNERS_ONLY, holds_secret
 
 Op = Literal[
     "set", "get", "check", "confirm", "rollback", "history", "status", "fetch", "reboot", "open"
@@ -40,6 +41,7 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When it was signed, seconds since 1970."""
     op: Op
     set: dict[str, Any] = {}
+    """Values by key: what was written as a table is one key for each value in it."""
     unset: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     """What `get` asks for; none: all."""
@@ -60,7 +62,10 @@ class Decision(msgspec.Struct, frozen=True):
 def parse_order(payload: bytes) -> Order:
     """Read a payload. Raises ProtocolError 422 that names the key."""
     try:
-        return msgspec.json.decode(payload, type=Order)
+        order = msgspec.json.decode(payload, type=Order)
+        return msgspec.structs.replace(order, set=dict(leaves(order.set)))
+    except SettingsError as fault:
+        raise ProtocolError("\n".join(fault.problems), status=422) from None
     except (msgspec.DecodeError, RecursionError) as fault:
         raise ProtocolError(f"order: {fault}", status=422) from None
 
@@ -80,11 +85,20 @@ def may_order(
             return Decision(True, "key opens this relay")
         return Decision(False, "this key does not open this relay")
     if order.op in ("set", "check"):
-        for key in (*order.set, *order.unset):
-            if role != "owner" and key.partition(".")[0] in OWNERS_ONLY and order.op == "set":
-                return Decision(False, f"{key}: only an owner's key may set it")
-            if scope and not any(key == one or key.startswith(f"{one}.") for one in scope):
-                return Decision(False, f"{key}: this key is kept to {', '.join(scope)}")
+        return may_set((*order.set, *order.unset), role, scope)
     if order.op == "fetch" and scope:
         return Decision(False, "a key that is kept to some settings may not fetch")
+    return Decision(True, f"role {role}")
+
+
+def may_set(keys: Iterable[str], role: Role, scope: tuple[str, ...] = ()) -> Decision:
+    """Whether a key may change these settings, try them, or have a say in whether they stay."""
+    for key in keys:
+        if role != "owner" and key.partition(".")[0] in OWNERS_ONLY:
+            return Decision(False, f"{key}: only an owner's key may set it")
+        # What a door says to a secret that is tried tells whether it is the right one.
+        if "set" not in MAY[role] and holds_secret(key):
+            return Decision(False, f"{key}: a key of role {role} may not try a secret")
+        if scope and not any(key == one or key.startswith(f"{one}.") for one in scope):
+            return Decision(False, f"{key}: this key is kept to {', '.join(scope)}")
     return Decision(True, f"role {role}")
