@@ -7,7 +7,6 @@ whose files count in `files`. Here they are carried out, one plain line in the l
 import asyncio
 import contextlib
 import datetime
-import hashlib
 import logging
 import socket
 import time
@@ -21,6 +20,7 @@ from doorstation import BUILT, __version__
 from doorstation.configurator import Configurator
 from doorstation.dhcp.offered import Location, Offered
 from doorstation.errors import DoorstationError, StoreError
+from doorstation.hashes import sha256
 from doorstation.ids import Ids
 from doorstation.net import dhcp, dns_sd, https, multicast
 from doorstation.net.offers import ask_everywhere
@@ -443,7 +443,7 @@ class Provisioner:
 
 
 def _sha256(fetched: Fetched) -> str:
-    return hashlib.sha256(fetched.body).hexdigest()
+    return sha256(fetched.body).hexdigest()
 
 
 def _fetched(answer: https.Answer) -> Fetched:

@@ -11,7 +11,6 @@ starts after a power cut, tells how it ended.
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import logging
 import re
@@ -27,6 +26,7 @@ from doorstation.commands import Reach
 from doorstation.configurator import Configurator
 from doorstation.door.events import Field, OpenRequested
 from doorstation.errors import DoorstationError, ProtocolError, SettingsError, StoreError
+from doorstation.hashes import sha256
 from doorstation.ids import Ids
 from doorstation.net import dhcp
 from doorstation.provision.commander import (
@@ -522,7 +522,7 @@ class Remote:
     # -- typed lines
 
     async def _typed(self, event: ua.ContentReceived, typed: Typed) -> None:
-        call = hashlib.sha256(typed.call_id.encode()).hexdigest()[:8]
+        call = sha256(typed.call_id.encode()).hexdigest()[:8]
         asked = Asked(typed.by, f"text {call}", str(event.request.from_.uri), event.by_account)
         self._flows[asked.target] = event.flow
         configurator = self._configurator

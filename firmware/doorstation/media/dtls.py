@@ -11,12 +11,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
-import hashlib
-import hmac
 import os
 from typing import TYPE_CHECKING, Final
 
 from doorstation.errors import DoorstationError
+from doorstation.hashes import compare_digest, sha256
 from doorstation.media.srtp import SUITES, DtlsPeer, Keys
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def fingerprint() -> str:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     der = _identity()[1].public_bytes(Encoding.DER)
-    return f"sha-256 {hashlib.sha256(der).digest().hex(':').upper()}"
+    return f"sha-256 {sha256(der).digest().hex(':').upper()}"
 
 
 @functools.cache
@@ -98,7 +97,7 @@ def _context() -> SSL.Context:
     # Who forges the far end's address does not see the cookie, so what he began goes no further.
     context.set_cookie_generate_callback(lambda connection: connection.get_app_data())
     context.set_cookie_verify_callback(
-        lambda connection, cookie: hmac.compare_digest(cookie, connection.get_app_data())
+        lambda connection, cookie: compare_digest(cookie, connection.get_app_data())
     )
     return context
 
@@ -176,6 +175,8 @@ class Handshake:
         return self._outgoing()
 
     def _check_fingerprint(self) -> None:
+        import hashlib
+
         from cryptography.hazmat.primitives.serialization import Encoding
 
         certificate = self._connection.get_peer_certificate(as_cryptography=True)

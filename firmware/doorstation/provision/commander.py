@@ -11,7 +11,6 @@ may type one line as text/plain instead: after 1 to 3, for the words that the se
 Sans-I/O: the owner sends the answers, carries `Execute` out and keeps the counters.
 """
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
@@ -19,6 +18,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from doorstation.errors import ProtocolError
+from doorstation.hashes import sha256
 from doorstation.ids import Ids
 from doorstation.provision.jws import MAX_TOKEN, NotSigned, PublicKey, parse_token
 from doorstation.provision.orders import Order, Role, may_order, parse_order
@@ -342,7 +342,7 @@ class Commander:
 def _identity(request: Request) -> bytes:
     """What makes two requests one that was repeated: not by whom or on which way it came."""
     text = f"{request.call_id} {request.cseq.number} {request.from_.tag}"
-    return hashlib.sha256(text.encode() + b"\0" + request.body).digest()
+    return sha256(text.encode() + b"\0" + request.body).digest()
 
 
 def _pace_key(source: str, named: str | None) -> str:

@@ -3,12 +3,12 @@
 Sans-I/O: `Fetch` says what to get and judges each answer's head; `Poll` says when.
 """
 
-import hashlib
 from typing import Final, TypeAlias
 from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 
+from doorstation.hashes import sha256
 from doorstation.ids import Ids
 from doorstation.provision.files import MAX_FILE
 
@@ -129,7 +129,7 @@ class Poll:
     """When to look again: once a day at this door's own minute, sooner after a failure."""
 
     def __init__(self, uuid: str, ids: Ids) -> None:
-        digest = hashlib.sha256(uuid.encode()).digest()
+        digest = sha256(uuid.encode()).digest()
         self.minute = int.from_bytes(digest[:4]) % 1440
         """Of the day, UTC: an operator's thousand doors spread over it."""
         self._ids = ids

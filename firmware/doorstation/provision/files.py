@@ -9,13 +9,13 @@ is JSON, a settings tree. Old files with a good signature are stopped by `serial
 serve doors of several versions: what a door does not know it leaves out, unless it is `required`.
 """
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from doorstation.errors import ProtocolError
+from doorstation.hashes import sha256
 from doorstation.provision.jws import NotSigned, PublicKey, parse_token
 from doorstation.provision.layers import Raw, leaves, merged
 from doorstation.settings.keys import OWNERS_ONLY
@@ -158,7 +158,7 @@ def assembled(
         content = contents.get(named.name)
         if content is None:
             raise ProtocolError(f"{named.name}: missing", status=422)
-        if hashlib.sha256(content).hexdigest() != named.sha256.lower():
+        if sha256(content).hexdigest() != named.sha256.lower():
             raise ProtocolError(f"{named.name}: not the file that was signed", status=403)
         try:
             layers.append(msgspec.json.decode(content, type=dict[str, Any]))

@@ -9,11 +9,11 @@ stay when the door gets another name, which only means another certificate.
 
 import datetime
 import functools
-import hashlib
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from doorstation.hashes import sha256
 from doorstation.provision.jws import NotSigned, Token, decoded, encoded, parse_token
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class DoorKey(msgspec.Struct, frozen=True):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the key as certificates hold it (SubjectPublicKeyInfo), in hexadecimal."""
-        return hashlib.sha256(_SPKI_HEAD + self.raw).hexdigest()
+        return sha256(_SPKI_HEAD + self.raw).hexdigest()
 
     def verifies(self, signature: bytes, data: bytes) -> bool:
         from cryptography.exceptions import InvalidSignature
@@ -146,7 +146,7 @@ class Identity:
         """Nine digits that only who reads them at the door knows: of the key's secret half, so
         what the door shows of itself in certificates and signatures does not tell them."""
         secret = self._key.private_numbers().private_value.to_bytes(_COORDINATE)
-        digest = hashlib.sha256(b"doorstation claim code\n" + secret).digest()
+        digest = sha256(b"doorstation claim code\n" + secret).digest()
         digits = f"{int.from_bytes(digest) % 10**9:09}"
         return f"{digits[:3]} {digits[3:6]} {digits[6:]}"
 

@@ -6,12 +6,12 @@
 import base64
 import binascii
 import contextlib
-import hashlib
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
 from doorstation.errors import ProtocolError
+from doorstation.hashes import sha256
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -56,7 +56,7 @@ class PublicKey(msgspec.Struct, frozen=True):
     @property
     def kid(self) -> str:
         """The first 16 signs of the key's thumbprint (RFC 7638 3, RFC 8037 2)."""
-        return encoded(hashlib.sha256(self.jwk.encode()).digest())[:_SHORT]
+        return encoded(sha256(self.jwk.encode()).digest())[:_SHORT]
 
     @property
     def jwk(self) -> str:

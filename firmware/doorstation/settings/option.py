@@ -1,13 +1,14 @@
 """What an option is: its description, and whether it is secret; a section is a table of them."""
 
 import functools
-import hmac
 import math
 from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
+
+from doorstation.hashes import compare_digest
 
 
 class Secret:
@@ -23,7 +24,7 @@ class Secret:
 
     def matches(self, text: str) -> bool:
         """Compare in a time that tells nothing about the secret but its length."""
-        return hmac.compare_digest(self._text.encode(), text.encode(errors="replace"))
+        return compare_digest(self._text.encode(), text.encode(errors="replace"))
 
     def __bool__(self) -> bool:
         return bool(self._text)

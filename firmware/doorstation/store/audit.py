@@ -7,7 +7,6 @@ between. It is never ahead: the log goes on from what the head says, and the gap
 """
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -15,6 +14,7 @@ from typing import Final
 import msgspec
 
 from doorstation.errors import StoreError
+from doorstation.hashes import sha256
 from doorstation.store.files import Files, write_all
 
 CHANGES: Final = "audit"
@@ -167,7 +167,7 @@ def _lines(data: bytes) -> list[bytes]:
 
 
 def _hash(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()
+    return sha256(line).hexdigest()
 
 
 def _place(line: bytes) -> _Place | None:

@@ -9,12 +9,12 @@ and then the state as JSON. The checksum covers the generation too.
 """
 
 import contextlib
-import hashlib
 from typing import Final
 
 import msgspec
 
 from doorstation.errors import StoreError
+from doorstation.hashes import sha256
 from doorstation.provision.state import State
 from doorstation.store.files import Files, write_all
 
@@ -101,7 +101,7 @@ def _format(generation: int, state: State) -> bytes:
 
 
 def _digest(generation: int, body: bytes) -> str:
-    return hashlib.sha256(b"%d\n%s" % (generation, body)).hexdigest()
+    return sha256(b"%d\n%s" % (generation, body)).hexdigest()
 
 
 def _read(data: bytes) -> tuple[int, State]:
