@@ -6,8 +6,7 @@ aiohttp is loaded when used.
 import asyncio
 import ipaddress
 import socket
-import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,6 +23,9 @@ from doorstation.provision.fetch import (
 from doorstation.provision.files import MAX_FILE
 from doorstation.provision.tftp import Failed as NotRead
 from doorstation.provision.tftp import Place
+
+if TYPE_CHECKING:
+    import ssl
 
 MAX_LINE = 4096
 """Bytes of a header line."""
@@ -121,8 +123,10 @@ async def _read(rules: Fetch, url: str, addresses: list[str]) -> Output:
     return output
 
 
-def _context(credentials: Credentials) -> ssl.SSLContext:
+def _context(credentials: Credentials) -> "ssl.SSLContext":
     """Raises OSError for files that cannot be used (SSLError is one)."""
+    import ssl
+
     context = ssl.create_default_context(cafile=credentials.ca_file or None)
     if credentials.certificate:
         context.load_cert_chain(credentials.certificate, credentials.key or None)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from typing import cast
 
 from doorstation.dhcp.offered import Location
 from doorstation.ids import Ids
@@ -22,12 +23,31 @@ async def ask(ids: Ids, address: str, door: Placeholders) -> list[Location]:
         link.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
         link.bind((address, 0))
         question = ProfileQuestion(ids, address, link.getsockname()[1], door)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WITHIN):
-                await loop.sock_sendto(link, question.data, (GROUP, PORT))
-                while True:
-                    data, source = await loop.sock_recvfrom(link, 65536)
-                    if named := question.received(data):
-                        await loop.sock_sendto(link, named.answer, source)
-                        return [Location(named.url, f"multicast, {source[0]}")]
+        # Not by loop.sock_recvfrom and the like: they look whether it is TLS, and so load it.
+        transport, asked = await loop.create_datagram_endpoint(lambda: _Asked(question), sock=link)
+        try:
+            with contextlib.suppress(TimeoutError):
+                return [await asyncio.wait_for(asked.found, WITHIN)]
+        finally:
+            transport.close()
     return []
+
+
+class _Asked(asyncio.DatagramProtocol):
+    def __init__(self, question: ProfileQuestion) -> None:
+        self._question = question
+        self._transport: asyncio.DatagramTransport
+        self.found: asyncio.Future[Location] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+        self._transport.sendto(self._question.data, (GROUP, PORT))
+
+    def datagram_received(self, data: bytes, source: tuple[str, int]) -> None:
+        if not self.found.done() and (named := self._question.received(data)):
+            self._transport.sendto(named.answer, source)
+            self.found.set_result(Location(named.url, f"multicast, {source[0]}"))
+
+    def error_received(self, fault: Exception) -> None:
+        if not self.found.done():
+            self.found.set_exception(fault)
