@@ -11,6 +11,7 @@ from doorstation.sdp.description import Media, SessionDescription, format_sdp, p
 from doorstation.sdp.negotiation import AudioSession, LocalAudio, NothingInCommon, OfferAnswer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 DATA = Path(__file__).parent.parent / "data"
 DOOR = LocalAudio("192.168.178.50", 10000)
@@ -445,6 +446,15 @@ def test_488_reason_names_what_is_missing(lines: tuple[str, ...], reason: str) -
     with pytest.raises(NothingInCommon) as caught:
         side().answer(sdp(*lines))
     assert caught.value.reason.startswith(reason)
+
+
+def test_host_name_in_place_of_an_address_stands_for_where_the_signalling_comes_from() -> None:
+    """RFC 8866 §5.7 allows it."""
+    party = side(replace(DOOR, signalled_by="192.0.2.7"))
+    party.answer(sdp("m=audio 5000 RTP/AVP 8", "c=IN IP4 pbx.example"))
+    assert agreed(party).remote == ("192.0.2.7", 5000)
+    party.answer(sdp("m=audio 5000 RTP/AVP 8", "c=IN IP4 hold.invalid"))
+    assert agreed(party).held
 
 
 def test_488_reason_holds_nothing_that_could_break_a_header() -> None:

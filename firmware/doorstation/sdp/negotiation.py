@@ -491,7 +491,11 @@ class OfferAnswer:
         connection = media.connection or description.connection
         if connection is None:
             return "the audio stream has no c= line"
-        address = _usable_address(connection.host, self.local.address)
+        host = connection.host
+        if _is_name(host):
+            # Looked up nowhere; whoever writes his own name (RFC 8866 §5.7) signals from there.
+            host = self.local.signalled_by or host
+        address = _usable_address(host, self.local.address)
         if address is None:
             return (
                 f"{_printable(connection.host)} is no address that can be reached "
@@ -669,6 +673,12 @@ def _direction(description: SessionDescription, media: Media) -> str:
         if attribute.name.lower() in _FLOWS:
             return attribute.name.lower()
     return "sendrecv"
+
+
+def _is_name(host: str) -> bool:
+    """Whether a `c=` line names a host that has an address, instead of the address."""
+    *_, last = host.split(".")
+    return ":" not in host and last[:1].isalpha() and last.lower() != "invalid"
 
 
 def _usable_address(host: str, near: str) -> str | None:
