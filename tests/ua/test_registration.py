@@ -403,6 +403,31 @@ def test_keep_alive_that_nobody_answers_registers_again() -> None:
     assert methods[-1] == "REGISTER"
 
 
+def test_keep_alive_shows_that_a_router_forgot_our_port() -> None:
+    """9: found within half a minute, not at the next refresh."""
+    w = ok(started(replace(ACCOUNT, keep_alive=30)))
+    options = w.until_sent(34).request("OPTIONS")
+    options.headers.set("Via", (options.headers.get("Via") or "").replace(";rport", ";rport=7777"))
+    w.answer(options, 200)
+    register = w.request("REGISTER")
+    assert register.headers.get("Contact") == f"<sip:door@{LOCAL}:7777>"
+
+
+def test_keep_alive_through_a_router_with_a_new_port_for_each_request_is_no_loop() -> None:
+    w = started(replace(ACCOUNT, keep_alive=30))
+    registers = set()
+    for port in range(50000, 50100):
+        for message in w.sent():
+            if message.method == "REGISTER":
+                registers.add(message.cseq.number)
+            via = (message.headers.get("Via") or "").replace(";rport", f";rport={port}")
+            message.headers.set("Via", via)
+            contact = ("Contact", f"{message.headers.get('Contact')};expires=3600")
+            w.answer(message, 200, *((contact,) if message.method == "REGISTER" else ()))
+        w.wait(10)
+    assert len(registers) < 10
+
+
 def test_any_answer_to_the_keep_alive_proves_the_registrar() -> None:
     w = ok(started(replace(ACCOUNT, keep_alive=30)))
     for _ in range(5):

@@ -249,6 +249,11 @@ class Registration:
             # Any answer at all proves that the registrar is there (FRITZ!Box: 404, some: 405).
             self._probe = None
             self._plan_probe(now)
+            settled = self.state is RegistrationState.REGISTERED and self._ticket is None
+            told = isinstance(response.top_via.rport, int) and self._moves <= MOST_MOVES
+            if settled and told and self._learn(response, flow):
+                # A router gave us another port meanwhile: what is bound leads nowhere.
+                self._register(now)
             return
         self._ticket = None
         if request.expires == 0 or self._stopping:
