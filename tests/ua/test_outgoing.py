@@ -935,3 +935,25 @@ def test_outbound_proxy_is_a_route_of_calls_too() -> None:
     [(flow, invite)] = w.sent_with_flows()
     assert flow.remote[0] == "192.0.2.6"
     assert [str(r.uri) for r in invite.routes] == ["sip:192.0.2.6;lr"]
+
+
+@pytest.mark.parametrize("proxy", [None, SipUri(host=REMOTE)])
+def test_calls_pass_the_servers_that_the_registrar_names(proxy: SipUri | None) -> None:
+    """RFC 3608 §6.1; the REGISTER itself does not."""
+    account = Account(
+        "door", "pbx.test", SipUri(host=REMOTE), outbound_proxy=proxy, keep_alive=0, expires=100
+    )
+    w = wire(AgentConfig(account=account))
+    w.do(w.agent.start(w.now))
+    first = w.request("REGISTER")
+    w.answer(first, 200, ("Service-Route", "<sip:orig@192.0.2.8;lr>, <sip:192.0.2.9;lr>"))
+    w.do(w.agent.place("g", ("**9",), 16384, w.now))
+    [(flow, invite)] = w.sent_with_flows()
+    assert flow.remote[0] == REMOTE
+    own = [f"sip:{REMOTE};lr"] if proxy else []
+    named = ["sip:orig@192.0.2.8;lr", "sip:192.0.2.9;lr"]
+    assert [str(route.uri) for route in invite.routes] == own + named
+    w.answer(invite, 486)
+    w.sent()
+    w.until_sent(100)
+    assert len(w.request("REGISTER").routes) == len(own)

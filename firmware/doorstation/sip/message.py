@@ -341,6 +341,11 @@ class Response(_Typed, msgspec.Struct):
         except MalformedMessage:
             return tuple(_readable(self.headers.lines("contact"), "Contact"))
 
+    @property
+    def service_routes(self) -> tuple[NameAddr, ...]:
+        """By which servers a registrar wants to be sent requests (RFC 3608)."""
+        return tuple(_readable(self.headers.lines("service-route"), "Service-Route"))
+
     def copy(self) -> Response:
         """A copy whose headers can be changed on their own."""
         return Response(self.status, self.reason, self.headers.copy(), self.body)

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from doorstation.errors import ProtocolError
 from doorstation.ids import Ids
-from doorstation.sip.dialog import Dialog, loose_route
+from doorstation.sip.dialog import Dialog
 from doorstation.sip.digest import Credential, DigestServer
 from doorstation.sip.endpoint import (
     AckReceived,
@@ -352,14 +352,12 @@ class UserAgent:
         self._now = now
         uri = self._uri(target)
         if flow is not None:
-            return self._send_message(Destination(uri, uri, None, flow), body, kind, now)
+            return self._send_message(Destination(uri, uri, first=flow), body, kind, now)
         account = self.config.account
         destination = self._way(uri)
         if account is not None and self.registration is not None and not destination.by_account:
             # Of another domain: only our server knows the way.
-            destination = Destination(
-                uri, self.registration.registrar, None, self.registration.flow, by_account=True
-            )
+            destination = self._by_account(uri, self.registration)
         return self._send_message(destination, body, kind, now)
 
     # -- the queue
@@ -706,14 +704,11 @@ class UserAgent:
         account = self._account_for(uri)
         if account is None or self.registration is None:
             return Destination(uri, uri)
-        proxy = account.outbound_proxy
-        return Destination(
-            uri,
-            proxy or self.registration.registrar,
-            loose_route(proxy) if proxy is not None else None,
-            self.registration.flow,
-            by_account=True,
-        )
+        return self._by_account(uri, self.registration)
+
+    def _by_account(self, uri: SipUri, registration: Registration) -> Destination:
+        hop, route = registration.next_hop, registration.route
+        return Destination(uri, hop, route, registration.flow, by_account=True)
 
 
 def _is_check_sync(request: Request) -> bool:
@@ -760,8 +755,8 @@ class _Message:
             cseq=self.next_cseq(),
             method="MESSAGE",
         )
-        if self._destination.route is not None:
-            headers.prepend("Route", f"<{self._destination.route}>")
+        if self._destination.route:
+            headers.prepend("Route", self._destination.route)
         headers.add("User-Agent", self._agent.config.user_agent)
         headers.add("Content-Type", self._kind)
         return Request(

@@ -11,7 +11,7 @@ from doorstation.errors import ProtocolError
 from doorstation.sdp.negotiation import Encryption, OfferAnswer
 from doorstation.sip.dialog import Dialog, loose_route
 from doorstation.sip.grammar import is_digits
-from doorstation.sip.headers import NameAddr, format_name_addr
+from doorstation.sip.headers import NameAddr
 from doorstation.sip.message import Request, Response, make_response
 from doorstation.sip.transport import Flow, Transport
 from doorstation.sip.uri import SipUri
@@ -72,8 +72,8 @@ class Destination(msgspec.Struct, frozen=True):
 
     uri: SipUri
     hop: SipUri
-    route: SipUri | None = None
-    """The outbound proxy, as a Route header."""
+    route: str = ""
+    """The Route header, "" for none."""
     first: Flow | None = None
     """The flow of the registration, tried before `hop` is looked up."""
     by_account: bool = False
@@ -226,9 +226,8 @@ class OutgoingCall(Call):
             cseq=self._next_cseq(),
             method="INVITE",
         )
-        if self._destination.route is not None:
-            route = NameAddr(self._destination.route)
-            headers.prepend("Route", format_name_addr(route))
+        if self._destination.route:
+            headers.prepend("Route", self._destination.route)
         request = Request("INVITE", self._destination.uri, headers)
         self._add_contact(request, flow)
         self._add_abilities(request)
@@ -451,7 +450,7 @@ class OutgoingCall(Call):
             )
             destination = self._way(clean)
             if status == 305:  # the same phone, by way of a proxy (RFC 3261 §21.3.4)
-                destination = Destination(self._destination.uri, clean, loose_route(clean))
+                destination = Destination(self._destination.uri, clean, f"<{loose_route(clean)}>")
             if destination.by_account and not self.by_account:
                 # A phone called directly would have us call, at our account's cost, any number.
                 continue

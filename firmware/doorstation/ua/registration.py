@@ -33,6 +33,8 @@ MOST_RAISES: Final = 3
 MOST_MOVES: Final = 2
 """Registrations in a row for a changed address: some routers choose a port for each request."""
 LONGEST_INTERVAL: Final = 86400
+MAX_ROUTES: Final = 8
+"""Servers of a Service-Route; bounds what each call then has to name."""
 
 
 class Learned(msgspec.Struct, frozen=True):
@@ -77,6 +79,8 @@ class Registration:
         """Where a 3xx sent us; the registrar of the settings is asked again once that fails."""
         self._moves = 0
         self._raises = 0
+        self._service_route: tuple[str, ...] = ()
+        """Servers on the registrar's side that calls are to pass (RFC 3608)."""
         self.state = RegistrationState.OFF
         self.flow: Flow | None = None
         """The flow that the registration is on; calls leave on the same one."""
@@ -96,6 +100,18 @@ class Registration:
     @property
     def registrar(self) -> SipUri:
         return self._moved_to or self._registrars[self._at]
+
+    @property
+    def next_hop(self) -> SipUri:
+        """Where to go while there is no flow."""
+        return self._account.outbound_proxy or self.registrar
+
+    @property
+    def route(self) -> str:
+        """The Route of what goes by the account: the outbound proxy's, then the registrar's own."""
+        proxy = self._account.outbound_proxy
+        known = () if proxy is None else (f"<{loose_route(proxy)}>",)
+        return ", ".join((*known, *self._service_route))
 
     def start(self, now: float) -> None:
         self._stopping = False
@@ -198,16 +214,12 @@ class Registration:
         to = self.registrar
         return Request(method, SipUri(scheme=to.scheme, host=to.host, port=to.port), headers)
 
-    @property
-    def _next_hop(self) -> SipUri:
-        return self._account.outbound_proxy or self.registrar
-
     def _send(
         self, now: float, asker: Asker, expires: int, contact: SipUri | None = None
     ) -> Ticket:
         # The flow in use is kept for refreshes, so that the binding stays one.
         kept = self.flow is not None and self._flow_is_to == self._at
-        hop: SipUri | Flow = self.flow if self.flow is not None and kept else self._next_hop
+        hop: SipUri | Flow = self.flow if self.flow is not None and kept else self.next_hop
         return self._requester.send(
             lambda flow: self._build(flow, expires, contact),
             hop,
@@ -325,6 +337,7 @@ class Registration:
             self._send(now, NOBODY, 0, before)
         self._again = False
         self._raises = 0
+        self._service_route = tuple(str(route) for route in response.service_routes[:MAX_ROUTES])
         self.granted = _granted(request, response, bound, self._interval)
         if self.granted <= 0:
             self._failed("the registrar granted no time", now, None)
@@ -393,6 +406,7 @@ class Registration:
     def _forget_flow(self) -> None:
         self.flow = None
         self.granted = 0.0
+        self._service_route = ()
         self._next_probe = None
         self._again = False
         self._moved_to = None
