@@ -880,6 +880,22 @@ async def test_how_far_the_echo_is_down_is_told_with_the_call(phone: Phone) -> N
     door.close()
 
 
+async def test_a_microphone_of_which_nothing_is_left_to_send_is_no_dead_one(phone: Phone) -> None:
+    class Silent(Canceller):
+        def process(self, microphone: bytes, reference: bytes) -> bytes:
+            return bytes(len(microphone))
+
+    door = Door(16000, Silent())
+    session = door.call(phone)
+    door.port.microphone.extend([array("h", [300, -300] * 160).tobytes()] * 40)
+    await door.step(30)
+    assert not any(phone.receive().payload.strip(b"\xd5") for _ in range(20))
+    statistics = session.statistics()
+    assert statistics is not None
+    assert statistics.microphone_dbfs > -50
+    door.close()
+
+
 class Recorded:
     """A sink that keeps everything."""
 

@@ -163,6 +163,7 @@ class CallStatistics(msgspec.Struct, frozen=True):
     `dropped`: datagrams that were not ours: no RTP, wrong source, payload type or sequence.
     `unauthentic`: those that the call's keys did not open: plain, forged, or sent once more.
     `concealed`: periods of 20 ms; `delay_ms`: sound waiting in the jitter buffer now.
+    `microphone_dbfs`: as captured, with noise and echo; `loudspeaker_dbfs`: as received.
     `encryption`: the SRTP suite; "" for plain sound. `burst_…`: as RFC 3611 4.7.2 has it.
     `mos_lq`, `mos_cq`: opinion of listening and of talking with each other, estimated, 1 to 4.4.
     `echo_db`: by how much the loudspeaker's echo was turned down; `echo_late`: it came before its
@@ -745,10 +746,14 @@ class CallAudio:
                 self._digit_heard(Digit(key, INBAND, self._heard))
         return pcm if self._up is None else _fitted(self._up.process(pcm), self._rate // 50 * 2)
 
-    def upkeep(self, now: float) -> list[Datagram]:
-        """What a few times a second is enough for: levels, silence, RTCP; to be sent is RTCP."""
+    def upkeep(self, now: float, captured: bytes = b"") -> list[Datagram]:
+        """What a few times a second is enough for: levels, silence, RTCP; to be sent is RTCP.
+
+        `captured`: the microphone's last period, where something was taken out of it before it
+        came here: a dead one has less than the noise of any other, a cleaned one too.
+        """
         out, self._outbox = self._outbox, []
-        self.microphone_level.passed(self._captured)
+        self.microphone_level.passed(captured or self._captured)
         if self._receiving:
             if self._played is not None:
                 self.loudspeaker_level.passed(self._played)

@@ -653,8 +653,8 @@ class _Leg:
         heard = audio.loudspeaker()
         return None if self.speaker_muted else heard
 
-    def upkeep(self, now: float) -> None:
-        """RTCP both ways."""
+    def upkeep(self, now: float, captured: bytes) -> None:
+        """RTCP both ways; `captured`: the last period, as the card gave it."""
         for _ in range(_PER_TICK):
             try:
                 data, ancillary, _, source = self.sockets.rtcp.recvmsg(_DATAGRAM, _ANCILLARY)
@@ -665,7 +665,7 @@ class _Leg:
             if self.sink is not None:
                 self.trace(data, source=source[:2], age=now - arrived, rtcp=True)
             self.audio.rtcp_datagram(data, source[:2], arrived)
-        self.send(self.audio.upkeep(now))
+        self.send(self.audio.upkeep(now, captured))
 
     def send(self, datagrams: Iterable[Datagram]) -> None:
         """Send what goes elsewhere than the packets of sound."""
@@ -1125,7 +1125,7 @@ class _Worker:
             for leg in legs:
                 leg.audio.echo = seen
                 leg.watch_card(card)
-                leg.upkeep(now)
+                leg.upkeep(now, captured)
             if path is not None and path.canceller.occurred:
                 self._echo_occurred(path.canceller)
         if self.level_callback is not None:
