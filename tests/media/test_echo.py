@@ -19,6 +19,7 @@ from doorstation.media.echo import (
     DriftFound,
     EchoDelay,
     Filter,
+    Gate,
     HalfDuplex,
     Mode,
     Options,
@@ -104,6 +105,21 @@ def test_a_visitor_alone_passes() -> None:
     out = run(alone, noise(visitor(), 5), bytes(len(visitor())))
     late = seconds(delayed(visitor(), LATE), 1, 6)
     assert fell_db(late, seconds(out, 1, 6)) == pytest.approx(0, abs=1)
+
+
+def test_the_gate_forgets_no_room_because_both_talk_for_long_but_does_when_the_room_changes() -> None:
+    gate = Gate(RATE)
+
+    def passed(heard: int, left: int) -> bool:
+        """Whether a frame did, while the far end talked."""
+        gate.decide(heard, left, far=1000)
+        return gate.open
+
+    assert [passed(1000, 150) for _ in range(200)][-1]
+    louder_and_softer = [900, 700, 700, 600, 500, 400, 300, 180]
+    for _ in range(500):
+        assert all(passed(1400, left) for left in louder_and_softer)
+    assert not [passed(1000, 600) for _ in range(500)][-1]
 
 
 def driven(pcm: bytes) -> bytes:

@@ -96,7 +96,11 @@ _LEARNED: Final = -14.0
 """A filter that leaves less than this needs no gate,"""
 
 _FORGOTTEN: Final = -8.0
-"""until it leaves as much as this: another path, or a loudspeaker that no filter follows."""
+"""until it leaves as much as this: another path, or a loudspeaker that no filter follows;"""
+
+_PROVED: Final = 250
+"""but not within so many ticks of the far end's talk in which it did well once: then a visitor, who
+talks all the time too, is what is left."""
 
 _SLOW: Final = 0.998
 """Of what is remembered from tick to tick: ten seconds of talk."""
@@ -337,6 +341,7 @@ class Gate:
         self._heard_db = 0.0
         self._visitor_frames = 0
         self._learned = False
+        self._unproved_ticks = 0
         self._open_ticks = 0
         self._far_ticks = 0
         self._gain_db = 0.0
@@ -348,8 +353,9 @@ class Gate:
 
     def decide(self, heard: int, left: int, far: int) -> None:
         """RMS of the microphone, of what the filter left of it, and of the reference."""
+        heard_db, left_db = _db(heard), _db(left)
         # Reverberation that the filter does not cover is measured against the sound that made it.
-        self._heard_db = max(_db(heard), self._heard_db - _FALL)
+        self._heard_db = max(heard_db, self._heard_db - _FALL)
         if far > FAR_TALKS:
             self._far_ticks = _RINGS
         elif self._far_ticks:
@@ -357,7 +363,8 @@ class Gate:
         if not self._far_ticks or heard < _INAUDIBLE:
             self._open_ticks = max(self._open_ticks, 1)
             return
-        above = _db(left) - self._heard_db - self._leak_db
+        self._unproved_ticks = 0 if left_db - heard_db < _LEARNED else self._unproved_ticks + 1
+        above = left_db - self._heard_db - self._leak_db
         if above > _ABOVE:
             self._visitor_frames = min(self._visitor_frames + 1, 2 * _VISITOR)
             if self._visitor_frames >= _VISITOR:
@@ -372,7 +379,7 @@ class Gate:
         self._leak_db = min(max(self._leak_db, _LEAST_LEAK), _MOST_LEAK)
         if self._leak_db < _LEARNED:
             self._learned = True
-        elif self._leak_db > _FORGOTTEN:
+        elif self._leak_db > _FORGOTTEN and self._unproved_ticks > _PROVED:
             self._learned = False
 
     def process(self, pcm: bytes) -> bytes:
