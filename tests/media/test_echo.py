@@ -107,7 +107,7 @@ def test_a_visitor_alone_passes() -> None:
     assert fell_db(late, seconds(out, 1, 6)) == pytest.approx(0, abs=1)
 
 
-def test_the_gate_forgets_no_room_because_both_talk_for_long_but_does_when_the_room_changes() -> None:
+def test_the_gate_forgets_no_room_because_both_talk_for_long_but_where_it_changes() -> None:
     gate = Gate(RATE)
 
     def passed(heard: int, left: int) -> bool:

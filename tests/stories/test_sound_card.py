@@ -66,9 +66,9 @@ def test_who_speaks_at_the_card_is_heard_indoors_and_the_other_way_round(
             assert door.wait_event("call_statistics")["lost"] == 0
 
 
-@pytest.mark.parametrize("rate", [16000, 48000])
-def test_a_door_as_it_comes_sends_no_echo(
-    town: Lab, tmp_path: Path, card: SoundServer, rate: int
+@pytest.mark.parametrize(("rate", "mode"), [(16000, "speex"), (48000, "speex"), (48000, "aec3")])
+def test_a_door_as_it_comes_sends_no_echo_and_has_measured_where_it_is(
+    town: Lab, tmp_path: Path, card: SoundServer, rate: int, mode: str
 ) -> None:
     resident = tmp_path / "resident.wav"
     write_pcm(resident, b"".join(voice(30)), 16000)
@@ -77,7 +77,7 @@ def test_a_door_as_it_comes_sends_no_echo(
         settings = {
             **PINS,
             "audio.rate": rate,
-            "audio.echo": "speex",
+            "audio.echo": mode,
             "audio.noise_suppression": True,
             "audio.gain_control": True,
             "peers.indoor.uri": phone.uri,
@@ -95,6 +95,7 @@ def test_a_door_as_it_comes_sends_no_echo(
             assert echo > 200
             assert median(pieces) < echo / 3
             measured = door.wait_event("call_statistics")
+            door.wait_log("the echo comes after ")
             assert measured["echo_late"] is False
             assert measured["echo_db"] > 6
 
