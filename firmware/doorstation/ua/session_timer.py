@@ -67,7 +67,8 @@ class SessionTimer:
         """422: take the peer's Min-SE; False when that leads nowhere (RFC 4028 §7.3)."""
         wanted = _min_se(response)
         self._raises += 1
-        if not max(self.interval, self._wanted) < wanted <= LONGEST or self._raises > MOST_RAISES:
+        asked = self.interval or self._wanted
+        if not asked < wanted <= LONGEST or self._raises > MOST_RAISES:
             return False
         self._wanted = self._minimum = wanted
         self.interval = 0
