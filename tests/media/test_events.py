@@ -69,6 +69,15 @@ def test_all_ends_lost_and_the_same_digit_again_is_two_digits() -> None:
     assert phone.digits == "55"
 
 
+def test_a_gateway_that_writes_a_new_timestamp_into_each_packet_is_understood() -> None:
+    """Sonus: FreeSWITCH has a switch for it."""
+    phone = Phone()
+    for press in (1000, 5000):
+        phone.sends(*[(press + 160 * n, five(160 * n + 160)) for n in range(5)])
+        phone.sends(*[(press + 800 + 160 * n, five(960, end=True)) for n in range(3)])
+    assert phone.digits == "55"
+
+
 def test_only_the_last_end_arrives() -> None:
     phone = Phone()
     phone.sends((1000, five(800, end=True)))

@@ -92,13 +92,15 @@ class EventReceiver:
     """Turns the far end's telephone-event packets into digits, each once, at its start.
 
     An event is known by (SSRC, timestamp, code): the marker bit may be missing, the end may be lost
-    or come three times, and packets may be reordered.
+    or come three times, and packets may be reordered. Sonus gateways write a new timestamp into
+    each packet of an event: what grows by as much as it comes later is no other press.
     """
 
     def __init__(self) -> None:
         # Enough for every event whose late repeats can still be on their way.
         self._recent: deque[tuple[int, int, int]] = deque(maxlen=16)
         self._last: tuple[int, int, int] = (-1, -1, -1)
+        self._lasted = 0
         self._ended = True
         self._times: deque[float] = deque(maxlen=MAX_A_SECOND)
 
@@ -112,18 +114,19 @@ class EventReceiver:
         event = parse_event(payload)
         key = (ssrc, timestamp, event.event)
         if key == self._last:
+            self._lasted = max(self._lasted, event.duration)
             self._ended |= event.end
             return None
         if key in self._recent:
             return None
-        continues = (
-            not self._ended
-            and self._last[0] == ssrc
-            and self._last[2] == event.event
-            and (timestamp - self._last[1]) & 0xFFFFFFFF == MAX_DURATION
+        later = (timestamp - self._last[1]) & 0xFFFFFFFF
+        continues = (self._last[0], self._last[2]) == (ssrc, event.event) and (
+            (not self._ended and later in (event.duration - self._lasted, MAX_DURATION))
+            or (event.end and later < self._lasted)
         )
         self._recent.append(key)
         self._last = key
+        self._lasted = event.duration
         self._ended = event.end
         if continues or event.event >= len(DIGITS):
             return None
