@@ -319,6 +319,8 @@ def _print_status(status: object) -> None:
         print(f"recording  {status['recording']['state']}  {status['recording']['file'] or ''}")
     for name, relay in status["relays"].items():
         print(f"relay {name}  {'on' if relay['on'] else 'off'}  {relay['pulses']} pulses")
+    for fault in status["faults"]:
+        print(f"fault  {fault}")
     for name, led in status["leds"].items():
         print(f"led {name}  {led['pattern']}")
     configuration = status["configuration"]

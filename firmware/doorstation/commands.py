@@ -215,6 +215,7 @@ class Commands:
                 "contacts": registration.contacts,
             },
             "door": reach.door.phase.value,
+            "faults": reach.door.faults,
             "calls": [
                 self._call_status(name)
                 for name, call in reach.agent.calls.items()

@@ -464,11 +464,14 @@ class Station:
         self._door_input(door.ContactChanged(name, closed))
 
     def _reader_event(self, name: str, event: ReaderEvent) -> None:
-        if event.kind in ("card", "keys"):
-            self._door_input(door.CardRead(name, event.value))
-        else:
-            # Never the bytes: half a card number is in them.
-            self._journal.record("reader", {"reader": name, "state": event.kind})
+        match event.kind:
+            case "card" | "keys":
+                self._door_input(door.CardRead(name, event.value))
+            case "unplugged" | "back":
+                self._door_input(door.ReaderChanged(name, event.kind == "back"))
+            case _:
+                # Never the bytes: half a card number is in them.
+                self._journal.record("reader", {"reader": name, "state": event.kind})
 
     # -- the door
 

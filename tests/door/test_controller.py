@@ -27,6 +27,7 @@ from doorstation.door.events import (
     Play,
     Pressed,
     PulseRelay,
+    ReaderChanged,
     Record,
     RegistrationChanged,
     RejectCall,
@@ -930,6 +931,32 @@ def test_a_missing_sound_card_is_a_fault_in_light_and_record_until_it_is_back() 
     assert house.tell(HangUpRequested())[-1] == Show("fault")
     assert house.tell(SoundCardChanged("")) == [Show("idle")]
     assert house.last("card_back") == {}
+
+
+def test_a_reader_pulled_out_is_a_fault_in_light_and_record_until_it_is_back() -> None:
+    house = House()
+    assert house.tell(ReaderChanged("tag", False)) == [Show("fault")]
+    assert house.last("reader") == {"reader": "tag", "state": "unplugged"}
+    assert house.tell(ReaderChanged("tag", True)) == [Show("idle")]
+    assert house.last("reader") == {"reader": "tag", "state": "back"}
+
+
+def test_what_is_wrong_is_told_in_words_while_it_lasts() -> None:
+    house = House()
+    assert house.door.faults == []
+    wrong = (Stuck("call", True), ReaderChanged("tag", False), SoundCardChanged("no card"))
+    for event in (*wrong, RegistrationChanged(False, "no answer")):
+        house.tell(event)
+    assert house.door.faults == [
+        "button call is stuck",
+        "reader tag is unplugged",
+        "there is no sound card",
+        "the account is not registered",
+    ]
+    for event in (Stuck("call", False), ReaderChanged("tag", True), SoundCardChanged("")):
+        house.tell(event)
+    house.tell(RegistrationChanged(True))
+    assert house.door.faults == []
 
 
 def test_pulses_of_two_relays_are_apart() -> None:

@@ -117,7 +117,7 @@ def test_the_exit_status_says_whether_it_worked(town: Lab, tmp_path: Path) -> No
             {
                 "peers.indoor.uri": phone.uri,
                 "buttons.call.steps": [{"ring": ["indoor"]}],
-                "contacts.door": {},
+                "contacts.door": {"left_open_after": 1},
                 "readers.gate": {"opens": "door", "accepts": ["0A00F8D3C5"]},
             },
         ) as door,
@@ -154,6 +154,8 @@ def test_the_exit_status_says_whether_it_worked(town: Lab, tmp_path: Path) -> No
         assert door.ctl("dtmf", "12").returncode == 0
         assert door.ctl("dtmf", "x").returncode == 1
         assert door.ctl("hangup").returncode == 0
+        door.wait_event("left_open")
+        assert "fault  contact door is open for too long" in door.ctl("status").stdout
         assert doorstation("ctl", "--socket", str(tmp_path / "none"), "status").returncode == 1
 
 

@@ -131,6 +131,17 @@ async def test_without_registration_a_press_is_heard_and_seen_as_a_fault(tmp_pat
         assert (await door.events("call_failed"))[-1]["rule"] == "not_registered"
 
 
+async def test_a_reader_that_is_pulled_out_is_seen_until_it_is_back(tmp_path: Path) -> None:
+    async with two_stations(tmp_path, RELAY + READER) as (door, _):
+        door.reader.unplug()
+        await door.events("reader")
+        assert door.light == "fault"
+        door.reader.plug()
+        while door.light == "fault":
+            await door.listen(0.02)
+        assert [each["state"] for each in await door.events("reader")] == ["unplugged", "back"]
+
+
 async def test_the_right_code_is_heard_at_both_ends_and_seen(tmp_path: Path) -> None:
     async with two_stations(tmp_path, CALL_BUTTON + RELAY) as (door, phone):
         await talk(door, phone)

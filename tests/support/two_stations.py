@@ -78,8 +78,12 @@ class Side:
         button.press()
         button.release()
 
-    def present(self, card: str, reader: str = "gate") -> None:
-        cast(FakeReader, self.board.readers[reader]).present(card)
+    @property
+    def reader(self) -> FakeReader:
+        return cast(FakeReader, self.board.readers["gate"])
+
+    def present(self, card: str) -> None:
+        self.reader.present(card)
 
     async def ask(self, command: str, **args: object) -> object:
         return await self.control.request(command, args)

@@ -35,6 +35,7 @@ from doorstation.door.events import (
     Play,
     Pressed,
     PulseRelay,
+    ReaderChanged,
     Record,
     RegistrationChanged,
     RejectCall,
@@ -266,6 +267,7 @@ class Door:
         self._stuck: set[str] = set()
         self._contacts: dict[str, bool] = {}
         self._left_open: set[str] = set()
+        self._unplugged: set[str] = set()
         self._deaf = False
         """There is no sound card."""
         self._relay_since: dict[str, float] = {}
@@ -313,11 +315,22 @@ class Door:
             return "in_call"
         if self._phase is not Phase.IDLE:
             return "ringing"
-        account = self._settings.account is not None
-        unregistered = account and self._registered is False
-        if self._stuck or self._left_open or self._deaf or unregistered:
+        if self.faults:
             return "fault"
+        account = self._settings.account is not None
         return "registering" if account and self._registered is None else "idle"
+
+    @property
+    def faults(self) -> list[str]:
+        """In words what is wrong at present; the LEDs show a fault while the door rests."""
+        found = [f"button {name} is stuck" for name in sorted(self._stuck)]
+        found += [f"contact {name} is open for too long" for name in sorted(self._left_open)]
+        found += [f"reader {name} is unplugged" for name in sorted(self._unplugged)]
+        if self._deaf:
+            found.append("there is no sound card")
+        if self._settings.account is not None and self._registered is False:
+            found.append("the account is not registered")
+        return found
 
     @property
     def deadline(self) -> float | None:
@@ -388,6 +401,8 @@ class Door:
                     self._record("card_lost", why=fault)
                 else:
                     self._record("card_back")
+            case ReaderChanged():
+                self._handle_reader(event)
             case RelayPulled():
                 self._handle_pulled(event.relay, now)
             case RelayFailed():
@@ -452,6 +467,14 @@ class Door:
         else:
             self._stuck.discard(event.button)
         self._record("stuck", button=event.button, on=event.on)
+
+    def _handle_reader(self, event: ReaderChanged) -> None:
+        if event.plugged:
+            self._unplugged.discard(event.reader)
+        else:
+            self._unplugged.add(event.reader)
+        state = "back" if event.plugged else "unplugged"
+        self._record("reader", reader=event.reader, state=state)
 
     def _is_current(self, group: str) -> bool:
         return self._attempt is not None and self._attempt.group == group

@@ -140,6 +140,13 @@ class SoundCardChanged(msgspec.Struct, frozen=True):
     fault: str
 
 
+class ReaderChanged(msgspec.Struct, frozen=True):
+    """A card reader or keypad was pulled out, or is back."""
+
+    reader: str
+    plugged: bool
+
+
 class RelayPulled(msgspec.Struct, frozen=True):
     """The driver did what a PulseRelay asked for; each is answered by this or RelayFailed."""
 
@@ -186,6 +193,7 @@ Input = (
     | RegistrationChanged
     | ContactChanged
     | SoundCardChanged
+    | ReaderChanged
     | RelayPulled
     | RelayFailed
     | CardRead
