@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 from doorstation.configurator import MAX_LINES, Configurator
 from doorstation.errors import DoorstationError, SettingsError, StoreError
+from doorstation.ids import SeededIds
 from doorstation.provision.configuration import CUT, LOST_WORD, UNWELL, Refused
+from doorstation.provision.identity import Identity
 from doorstation.provision.layers import Change
 from doorstation.settings.tree import Settings
 from doorstation.store.audit import ASKED, AuditLog
+from doorstation.store.identity import NAME
 from doorstation.store.state import StateStore
 
+from tests.provision.test_identity import issue, pem
 from tests.support.disk import Disk, Inline
 from tests.support.virtual_time import run
 
@@ -408,5 +412,43 @@ def test_refusals_push_nothing_out_of_the_audit_log() -> None:
         assert len(list(AuditLog(disk, ASKED).entries())) >= 1000
         disk.remove("asked.jsonl")
         assert "asked.jsonl: the lines after 0 are missing" in await one.configurator.verify()
+
+    run(story())
+
+
+def test_certificate_that_is_not_over_the_doors_key_is_refused_before_anything_is_staged() -> None:
+    async def story() -> None:
+        disk = Disk()
+        async with door(disk) as one:
+            configurator = one.configurator
+            uuid = configurator.identify(SeededIds())
+            own = configurator.identity(SeededIds())
+            for chain, why in (
+                (pem(issue(Identity.new(uuid).request())), "not over this door's key"),
+                ("-----BEGIN CERTIFICATE-----", "tls.own_certificate: "),
+            ):
+                change = Change({"tls.own_certificate": chain})
+                with pytest.raises(SettingsError, match=why):
+                    configurator.check(change)
+                with pytest.raises(SettingsError, match=why):
+                    await stage(one, change)
+            assert results(one) == []
+            chain = pem(issue(own.request()))
+            await stage(one, Change({"tls.own_certificate": chain}))
+            await configurator.identity_file()
+            assert str(configurator.certificate).startswith("signed by CN=house until ")
+            assert disk.read(NAME) == own.pem(chain)
+
+    run(story())
+
+
+def test_files_certificate_of_another_door_is_passed_over_and_the_door_runs() -> None:
+    async def story() -> None:
+        chain = pem(issue(Identity.new("other").request()))
+        async with door(local={**LOCAL, "tls": {"own_certificate": chain}}) as one:
+            one.configurator.identify(SeededIds())
+            await settled()
+            assert await one.configurator.identity_file() is not None
+            assert one.configurator.certificate is None
 
     run(story())

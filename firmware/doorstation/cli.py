@@ -162,7 +162,13 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
     revoke = commands.add_parser("revoke", help="on the door: no order of this key any more")
     revoke.add_argument("name")
     shown = commands.add_parser("list", help="on the door: who may order it, and its own identity")
-    for one, command in ((add, "key_add"), (revoke, "key_revoke"), (shown, "keys")):
+    request = commands.add_parser(
+        "request", help="on the door: print what your authority signs as its certificate (PEM)"
+    )
+    for one, command in (
+        (add, "key_add"), (revoke, "key_revoke"), (shown, "keys"),
+        (request, "certificate_request"),
+    ):  # fmt: skip
         one.add_argument("--socket", default=DEFAULT_SOCKET, help="of the station")
         one.set_defaults(run=_keys, command=command)
 
@@ -208,6 +214,8 @@ def _keys(options: argparse.Namespace) -> int:
         for name, key in result["keys"].items():
             more = " ".join((*key["opens"], *key["scope"]))
             print(printable(f"{name}  {key['kid']}  {key['role']}  {more}".rstrip()))
+    if options.command == "certificate_request":
+        print(result, end="")
     return 0
 
 

@@ -77,6 +77,8 @@ class Commands:
         self.config = ConfigCommands(reach.configurator)
         self.identity: Callable[[], Mapping[str, str]] = dict
         """By what a commander knows the door."""
+        self.certificate_request: Callable[[], bytes] = bytes
+        """What its owner's authority signs, in PEM."""
         self.server: ControlServer | None = None
         """To be entered and run by the owner; None: no socket is wanted."""
         path = reach.settings.control.socket
@@ -150,6 +152,8 @@ class Commands:
                 self._fake().reader(text("name"), text("value"))
             case "keys":
                 return self._keys()
+            case "certificate_request":
+                return self.certificate_request().decode()
             case "key_add":
                 key = {n: args[n] for n in ("public", "role", "opens", "scope") if args.get(n)}
                 await self._change_keys(Change({f"keys.{text('name')}": key}))

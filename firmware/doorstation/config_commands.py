@@ -67,12 +67,13 @@ class ConfigCommands:
         """What `ctl status` shows of it."""
         configurator = self._configurator
         if configurator is None:
-            return {"pending": None, "waiting": False, "fault": ""}
+            return {"pending": None, "waiting": False, "fault": "", "certificate": ""}
         pending = configurator.pending
         return {
             "pending": None if pending is None else pending.number,
             "waiting": configurator.waiting,
             "fault": configurator.fault,
+            "certificate": str(configurator.certificate or ""),
         }
 
 

@@ -33,7 +33,7 @@ from doorstation.provision.configuration import (
     Tell,
     restarted,
 )
-from doorstation.provision.identity import Identity
+from doorstation.provision.identity import Identity, Signed
 from doorstation.provision.layers import Change, Difference, Raw, Row, Tree
 from doorstation.provision.state import Past, Pending, State
 from doorstation.settings.running import same_parts
@@ -158,16 +158,24 @@ class Configurator:
 
     def _configure(self, base: Mapping[str, Raw], state: State) -> Configuration:
         try:
-            return Configuration(base, state)
+            return Configuration(base, state, self._judge)
         except SettingsError as fault:
             alone = msgspec.structs.replace(state, remote={}, provisioned={})
-            configuration = Configuration(base, alone)
+            configuration = Configuration(base, alone, self._judge)
             self._close(
                 "the changes that are kept here do not go with the file any more: "
                 f"{'; '.join(fault.problems)}; mend the file and start again, or forget them: "
                 "`doorstation config reset`"
             )
             return configuration
+
+    def _judge(self, settings: Settings) -> None:
+        chain = settings.tls.own_certificate
+        if chain and chain != self.settings.tls.own_certificate:
+            try:
+                self._identity.identity(self.door, self.settings.tls.own_certificate).signed(chain)
+            except ValueError as fault:
+                raise SettingsError([f"tls.own_certificate: {fault}"]) from None
 
     def _close(self, why: str) -> None:
         self.fault = self.closed = why
@@ -262,16 +270,22 @@ class Configurator:
 
     def identity(self, ids: Ids) -> Identity:
         """What the door proves itself by. At its first start this makes a key."""
-        return self._identity.identity(self.identify(ids))
+        return self._identity.identity(self.identify(ids), self.settings.tls.own_certificate)
+
+    @property
+    def certificate(self) -> Signed | None:
+        """The owner's certificate that the door shows; None while it signs its own."""
+        return self._identity.signed
 
     async def identity_file(self) -> Path | None:
         """The file with key and certificate of a door that has a name, None if there is none."""
         if self.closed or not self.door:
             return None
-        if (found := self._identity.found(self.door)) is not None:
+        chain = self.settings.tls.own_certificate
+        if (found := self._identity.found(self.door, chain)) is not None:
             return found  # and no thread for the disk
         try:
-            return await self._on_disk(partial(self._identity.made, self.door))
+            return await self._on_disk(partial(self._identity.made, self.door, chain))
         except StoreError as fault:
             self._disk_failed(fault)
             return None

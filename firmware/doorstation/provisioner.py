@@ -108,6 +108,7 @@ class Provisioner:
         self._after: float | None = None
         self._places = 0
         self._asked_by_multicast = False
+        self._certificate_told = ""
         configurator.followers.append(self._heard)
 
     # -- life
@@ -138,6 +139,7 @@ class Provisioner:
             found = await self.round()
             # A first start makes it: tenths of a second, which the registration shall not wait for.
             await self._configurator.identity_file()
+            self._tell_of_certificate()
             wait = (
                 poll.after_success(_seconds_of_day())
                 if found or not self._places
@@ -396,6 +398,16 @@ class Provisioner:
             fields = {"kid": kid, "rule": self._kept.rule, "url": self._kept.url}
             self._configurator.audit("owner", fields)
             self._configurator.record("owner", fields)
+
+    def _tell_of_certificate(self) -> None:
+        """Its end, once when it is near and once when it is there."""
+        signed, wall = self._configurator.certificate, _wall()
+        state = "valid" if signed is None or wall is None else signed.state(wall)
+        told, self._certificate_told = self._certificate_told, state
+        if signed is not None and state not in ("valid", told):
+            log.warning("the door's certificate, %s: %s", signed, state)
+            fields = {"state": state, "issuer": signed.issuer, "until": signed.until}
+            self._configurator.record("certificate", fields)
 
     async def _keep(self, **changes: object) -> None:
         self._kept = msgspec.structs.replace(self._kept, **changes)

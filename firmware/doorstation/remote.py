@@ -193,9 +193,15 @@ class Remote:
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """What stands on the door's label: its name, its key's fingerprint, its claim code."""
+        """What stands on the door's label: its name, its key's fingerprint, its claim code; and
+        who signed its certificate."""
         own = self._configurator.identity(self._ids)
-        return {"door": own.door, "key": own.public.fingerprint, "claim": own.claim_code}
+        return {
+            "door": own.door,
+            "key": own.public.fingerprint,
+            "claim": own.claim_code,
+            "certificate": str(self._configurator.certificate or "signed by itself"),
+        }
 
     def _remembered(self) -> Kept:
         with contextlib.suppress(msgspec.ValidationError):

@@ -226,11 +226,7 @@ class Station:
             dtls.load()  # tenths of a second, which no call shall wait for
         sockets: SipSockets = self._outside.sockets(
             self._listen(),
-            tls=TlsFiles(
-                self._settings.tls.ca_file,
-                self._settings.tls.certificate,
-                self._settings.tls.key,
-            ),
+            tls=await self._tls(),
             network_changed=lambda: self._network_changed(sockets),
         )
         async with contextlib.AsyncExitStack() as stack:
@@ -403,6 +399,7 @@ class Station:
             outbox=self._outbox,
         )
         self.commands.identity = lambda: remote.identity
+        self.commands.certificate_request = lambda: configurator.identity(self._ids).request()
         return remote
 
     def _restart(self) -> None:
@@ -410,6 +407,14 @@ class Station:
         if not self.busy:
             self.restarting = True
             self.end()
+
+    async def _tls(self) -> TlsFiles:
+        tls, configurator = self._settings.tls, self._configurator
+        if configurator is not None and (tls.own_certificate or configurator.certificate):
+            own = await configurator.identity_file()
+            if own is not None and tls.own_certificate and not tls.certificate:
+                return TlsFiles(tls.ca_file, str(own))
+        return TlsFiles(tls.ca_file, tls.certificate, tls.key)
 
     def _listen(self) -> list[Listen]:
         sip = self._settings.sip

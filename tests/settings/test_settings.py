@@ -165,6 +165,16 @@ def test_every_problem_is_reported_together() -> None:
         ("[sip]\nlisten = []", "sip.listen: 0 entries; 1 to 1000 of them"),
         ("[sip]\ntransports = ['sctp']", "sip.transports[0]: 'sctp' is none of the choices"),
         ('[sip]\ndisplay_name = "a\\nb"', "sip.display_name: a control character"),
+        ("[tls]\nown_certificate = 'x'", "tls.own_certificate: no certificate; the text of a PEM"),
+        (
+            "[tls]\nown_certificate = '-----BEGIN PRIVATE KEY-----'",
+            "tls.own_certificate: a private key, which belongs into no setting",
+        ),
+        (
+            f"[tls]\nown_certificate = '{'A' * 16385}'",
+            "tls.own_certificate: 16385 characters; at most 16384",
+        ),
+        ('[tls]\nown_certificate = "a\\u001bb"', "tls.own_certificate: a control character"),
         ("sip = 5", "sip: a number; a table of its own"),
         ("peers = 5", "peers: a number; tables, written [peers.NAME]"),
         ("[log]\nlevel = 'inf'", "log.level: 'inf' is none of the choices; one of \"debug\""),
@@ -316,6 +326,8 @@ def test_listening_on_tls_needs_certificate_and_key() -> None:
     assert [problem.partition(":")[0] for problem in found] == ["tls.certificate", "tls.key"]
     files = '[tls]\ncertificate = "a.pem"\nkey = "b.pem"\n'
     assert problems(FAKE + '[sip]\ntransports = ["tls"]\n' + files) == []
+    own = "[tls]\nown_certificate = '''-----BEGIN CERTIFICATE-----\nMA==\n'''"
+    assert problems(FAKE + '[sip]\ntransports = ["tls"]\n' + own) == []
 
 
 @pytest.mark.parametrize("value", ['"hunter\\u00002"', "['hunter2']", "{ a = 'hunter2' }"])

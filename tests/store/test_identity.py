@@ -14,6 +14,7 @@ from doorstation.provision.identity import Identity, is_of
 from doorstation.store.files import Folder
 from doorstation.store.identity import NAME, IdentityFile
 
+from tests.provision.test_identity import issue, pem
 from tests.support.disk import Disk, PowerCut
 
 DOOR, RENAMED = "8e2b1c34-0000-4000-8000-000000000001", "8e2b1c34-0000-4000-8000-000000000002"
@@ -91,6 +92,41 @@ def test_file_that_is_no_key_is_replaced() -> None:
     disk.spoil(NAME, b"nonsense")
     key = IdentityFile(disk).identity(DOOR).public
     assert IdentityFile(disk).identity(DOOR).public == key
+
+
+def test_owners_certificate_takes_the_place_of_the_doors_own_and_gives_it_back() -> None:
+    disk = Disk()
+    files = IdentityFile(disk)
+    own = files.identity(DOOR)
+    chain = pem(issue(own.request()))
+    files.made(DOOR, chain)
+    assert disk.read(NAME) == own.pem(chain)
+    assert str(files.signed).startswith("signed by CN=house until ")
+    again = IdentityFile(disk)
+    assert again.found(DOOR) is None
+    assert again.found(DOOR, chain) is not None
+    assert again.signed == files.signed
+    again.made(DOOR)
+    assert is_of(disk.read(NAME), DOOR)
+    assert again.signed is None
+    assert again.identity(DOOR).public == own.public
+
+
+def test_certificate_of_before_a_reset_is_passed_over_once_and_the_door_signs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    disk = Disk()
+    files = IdentityFile(disk)
+    chain = pem(issue(files.identity(DOOR).request()))
+    files.made(DOOR, chain)
+    for _ in range(2):
+        assert files.made(RENAMED, chain) is not None
+        assert files.found(RENAMED, chain) is not None
+    assert is_of(disk.read(NAME), RENAMED)
+    assert files.signed is None
+    assert caplog.text.count("does not name urn:uuid") == 1
+    files.made(DOOR, chain)
+    assert is_of(disk.read(NAME), DOOR, chain)
 
 
 FIRST_START = """

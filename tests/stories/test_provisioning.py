@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import pytest
 from doorstation.net import dhcp
 from doorstation.net.order_client import KeyFile, order_client
 from doorstation.provision.files import MAX_FILE
+from doorstation.provision.identity import Identity
 from doorstation.provision.jws import PrivateKey
 
 from tests.support.avahi import avahi
@@ -952,3 +954,107 @@ def test_rogue_on_the_link_that_answers_nonsense_or_for_ever_only_wastes_its_tim
         assert door.status()["door"] == "idle"
         assert "asked" in rogue.log_text()
     assert secure_web.requests() == []
+
+
+# -- a certificate by the owner's authority
+
+
+class HouseAuthority:
+    """The owner's: a root and one below it that signs, by openssl alone."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self.ca = folder / "root.pem"
+        new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+        is_authority = ("-addext", "basicConstraints=critical,CA:TRUE")
+        for name, more in (("root", ()), ("middle", ("-CA", "root.pem", "-CAkey", "root.key"))):
+            files = ("-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
+            self._openssl(*new, *files, *is_authority, *more)
+
+    def sign(self, request: str) -> str:
+        """The chain for a door, good for 20 days."""
+        (self._folder / "door.csr").write_text(request)
+        middle = ("-CA", "middle.pem", "-CAkey", "middle.key", "-days", "20")
+        self._openssl(
+            "x509", "-req", "-in", "door.csr", "-out", "door.pem", "-copy_extensions", "copy",
+            *middle,
+        )  # fmt: skip
+        return "".join((self._folder / f"{name}.pem").read_text() for name in ("door", "middle"))
+
+    def _openssl(self, *words: str) -> None:
+        subprocess.run(("openssl", *words), cwd=self._folder, check=True, capture_output=True)
+
+
+@contextmanager
+def asking_registrar(
+    network: Lab, tmp_path: Path, authority: Authority, ca: Path
+) -> Iterator[tuple[str, Process]]:
+    """openssl at a registrar's port: talks to nobody whose certificate it cannot verify."""
+    address = network.address()
+    certificate = authority.issue("pbx.test", address)
+    command = (
+        "openssl", "s_server", "-accept", f"{address}:5061", "-rev", "-Verify", "3",
+        "-verify_return_error", "-cert", certificate.certificate, "-key", certificate.key,
+        "-CAfile", str(ca),
+    )  # fmt: skip
+    with network.program(*command, directory=tmp_path, log="s_server.log") as process:
+        process.ready(lambda: "ACCEPT" in process.log_text(), "listens")
+        yield address, process
+
+
+def test_owners_authority_signs_the_doors_certificate_and_servers_verify_the_door_by_it(
+    network: Lab, tmp_path: Path
+) -> None:
+    house, authority, address = (
+        HouseAuthority(tmp_path / "ca"),
+        Authority(tmp_path),
+        network.address(),
+    )
+    with (
+        nginx(network, tmp_path / "web", address, authority.issue(address), str(house.ca)) as web,
+        asking_registrar(network, tmp_path, authority, house.ca) as (pbx, tls),
+    ):
+        web.put("door.jws", signed(OWNER, settings=QUIET))
+        settings = door_settings(
+            tmp_path, **CLAIMED, provisioning__url=f"{web.url}/door.jws",
+            provisioning__ca_file=authority.ca, tls__ca_file=authority.ca,
+            account__user="door", account__domain="pbx.test", account__transport="tls",
+            account__registrar=f"{pbx}:5061",
+        )  # fmt: skip
+        settings["account.password"] = "of-the-door"
+        with station(network, tmp_path / "door", settings) as door:
+            # A certificate that the door signed itself opens nothing.
+            wait_line(door, "status 400")
+            label = door.command("keys")["door"]
+            assert label["certificate"] == "signed by itself"
+            assert label["door"] not in tls.log_text()
+
+            request = doorstation("keys", "request", "--socket", str(door.socket)).stdout
+            chain = house.sign(request)
+            stranger = Identity.new(label["door"]).request().decode()
+            other = house.sign(stranger)
+            refused = door.config("set", f"tls.own_certificate='''{other}'''")
+            assert refused.returncode != 0
+            assert "not over this door's key" in refused.stderr
+            done = door.config(
+                "set", f"tls.own_certificate='''{chain}'''", 'sip.transports=["udp", "tls"]'
+            )
+            assert done.returncode == 0, done.stderr
+
+            tls.ready(lambda: label["door"] in tls.log_text(), "has verified the door")
+            assert "Verification: OK" in tls.log_text()
+            said = doorstation("keys", "list", "--socket", str(door.socket)).stdout
+            assert "certificate  signed by CN=middle until 2" in said
+            assert "CN=middle" in door.status()["configuration"]["certificate"]
+            assert "PRIVATE KEY" not in door.config("show").stdout + door.process.log_text()
+            phone = ("openssl", "s_client", "-connect", f"{door.address}:5061", "-CAfile")
+            network.run(*phone, str(house.ca), "-verify_return_error", "-brief")
+        with station(network, tmp_path / "door", settings) as door:
+            wait_line(door, f"used: {web.url}/door.jws (typed)")
+            door.wait_event("configuration", state="confirmed", how="file 1")
+            assert "/door.jws - 200 SUCCESS" in (tmp_path / "web" / "requests.log").read_text()
+            wait_line(door, ": expires soon")
+            assert door.events("certificate", state="expires soon", issuer="CN=middle")
+            assert door.config("unset", "tls.own_certificate", "sip.transports").returncode == 0
+            assert door.command("keys")["door"] == label

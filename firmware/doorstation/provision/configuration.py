@@ -8,7 +8,7 @@ Sans-I/O: each input returns what to do, in order. `Save` comes before `Apply`, 
 finds the change pending, and what was before it beside it. One change is tried at a time.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -62,13 +62,20 @@ Output: TypeAlias = Save | Apply | Tell
 class Configuration:
     """The door's settings, and the change that is being tried."""
 
-    def __init__(self, layers: Mapping[str, Raw], state: State) -> None:
-        """`layers`: those that are not kept in the state: dhcp, local.
+    def __init__(
+        self,
+        layers: Mapping[str, Raw],
+        state: State,
+        judge: Callable[[Settings], None] = lambda settings: None,
+    ) -> None:
+        """`layers`: those that are not kept in the state: dhcp, local. `judge` raises SettingsError
+        for settings to be tried that do not go with what only this door knows.
 
         Raises SettingsError when there is no tree that works: the local file is at fault then.
         """
         self.state = state
         self._base = dict(layers)
+        self._judge = judge
         self.tree = self._tree(state)
         self.settings = self.tree.settings()
         self._former = (state, self.tree, self.settings)
@@ -86,7 +93,7 @@ class Configuration:
     def check(self, change: Change, origin: str = "remote") -> list[Difference]:
         """What a change would change. Raises SettingsError with every problem of the new tree."""
         new = self.tree.changed(change, origin)
-        new.settings()
+        self._judge(new.settings())
         return self.tree.differences(new, change.written)
 
     # -- changing
@@ -168,6 +175,7 @@ class Configuration:
         if (tried := self.state.pending) is not None:
             raise Refused(f"change {tried.number} by {tried.by} is being tried")
         settings = tree.settings()
+        self._judge(settings)
         differences = tuple(self.tree.differences(tree, written))
         pending = Pending(
             number=self.state.number + 1,

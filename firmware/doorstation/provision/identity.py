@@ -8,19 +8,26 @@ stay when the door gets another name, which only means another certificate.
 """
 
 import datetime
-import functools
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from doorstation.hashes import sha256
+from doorstation.printable import printable
 from doorstation.provision.jws import NotSigned, Token, decoded, encoded, parse_token
 
 if TYPE_CHECKING:
+    from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 ALGORITHM: Final = "ES256"
 
+MAX_CHAIN: Final = 8
+"""Certificates of an owner's chain."""
+EXPIRES_SOON: Final = datetime.timedelta(days=30)
+
+_SIGNED_BY: Final = "signed by "
+_UNTIL: Final = " until "
 _COORDINATE: Final = 32
 # A SubjectPublicKeyInfo of P-256 (RFC 5480 2) up to the point's coordinates.
 _SPKI_HEAD: Final = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
@@ -71,6 +78,23 @@ class DoorKey(msgspec.Struct, frozen=True):
         return True
 
 
+class Signed(msgspec.Struct, frozen=True):
+    """What an owner's certificate over the door's key says. `until`: as "2027-01-31T12:00:00Z"."""
+
+    issuer: str
+    until: str
+
+    def __str__(self) -> str:
+        return f"{_SIGNED_BY}{self.issuer}{_UNTIL}{self.until}"
+
+    def state(self, now: float) -> str:
+        """ "valid", "expires soon" or "expired", at this second since 1970."""
+        left = datetime.datetime.fromisoformat(self.until).timestamp() - now
+        if left < 0:
+            return "expired"
+        return "expires soon" if left < EXPIRES_SOON.total_seconds() else "valid"
+
+
 class Identity:
     """A door's key, and which door's it is. It is never printed."""
 
@@ -99,39 +123,71 @@ class Identity:
             raise ValueError("not an EC P-256 key")
         return cls(key, door)
 
-    @functools.cached_property
-    def pem(self) -> bytes:
-        """Key and certificate, as TLS libraries read them from one file; the first line names the
-        door, see `is_of`."""
+    def pem(self, chain: str = "") -> bytes:
+        """Key and certificate, as TLS libraries read them from one file; what stands before them
+        names the door and who signed, see `is_of` and `signed_of`.
+
+        `chain`: as an owner signed it, in PEM; "": the door signs. Raises ValueError, as `signed`.
+        """
         from cryptography.hazmat.primitives import serialization as form
 
+        head = f"{_urn(self.door)}\n{self.signed(chain)}\n" if chain else f"{_urn(self.door)}\n"
         key = self._key.private_bytes(
             form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()
         )
-        return b"%s\n%s%s" % (_urn(self.door).encode(), key, self._certificate())
+        return head.encode() + key + (chain.encode() or self._certificate())
+
+    def signed(self, chain: str) -> Signed:
+        """What a chain in PEM says: the door's certificate, then each signer's.
+
+        Raises ValueError: it is not over this door's key, or not of this door, or no chain.
+        """
+        from cryptography import x509
+        from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+        own, *signers = certificates = x509.load_pem_x509_certificates(chain.encode())
+        if len(certificates) > MAX_CHAIN:
+            raise ValueError(f"{len(certificates)} certificates, {MAX_CHAIN} are taken")
+        try:
+            is_over_key = own.public_key() == self._key.public_key()
+        except UnsupportedAlgorithm:
+            is_over_key = False
+        if not is_over_key:
+            raise ValueError("the first certificate is not over this door's key")
+        if _urn(self.door) not in _uris(own):
+            raise ValueError(f"the first certificate does not name {_urn(self.door)}")
+        for one, signer in zip(certificates, signers, strict=False):
+            try:
+                one.verify_directly_issued_by(signer)
+            except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+                name = printable(signer.subject.rfc4514_string())
+                raise ValueError(f"{name} did not sign what stands before it") from None
+        issuer = printable(own.issuer.rfc4514_string())
+        return Signed(issuer, f"{own.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
+
+    def request(self) -> bytes:
+        """What an authority signs: a PKCS #10 request in PEM (RFC 2986)."""
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.serialization import Encoding
+
+        builder = x509.CertificateSigningRequestBuilder(_subject(self.door), _extensions(self.door))
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
     def _certificate(self) -> bytes:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.serialization import Encoding
-        from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.door)])
-        uses = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
         return (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
+            x509.CertificateBuilder(extensions=_extensions(self.door))
+            .subject_name(_subject(self.door))
+            .issuer_name(_subject(self.door))
             .public_key(self._key.public_key())
             .serial_number(x509.random_serial_number())
             # Never runs out: a door's clock may be years wrong.
             .not_valid_before(datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC))
             .not_valid_after(datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC))
-            .add_extension(
-                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(_urn(self.door))]),
-                critical=False,
-            )
-            .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
             .sign(self._key, hashes.SHA256())
             .public_bytes(Encoding.PEM)
         )
@@ -164,9 +220,20 @@ class Identity:
         return f"{signed}.{encoded(r.to_bytes(_COORDINATE) + s.to_bytes(_COORDINATE))}"
 
 
-def is_of(pem: bytes, door: str) -> bool:
-    """Whether a file as `Identity.pem` writes it is this door's."""
-    return pem.startswith(b"%s\n" % _urn(door).encode())
+def is_of(pem: bytes, door: str, chain: str = "") -> bool:
+    """Whether a file as `Identity.pem` writes it is this door's, signed so."""
+    head, _, rest = pem.partition(b"\n")
+    named = head == _urn(door).encode() and rest.endswith(chain.encode())
+    return named and rest.startswith(_SIGNED_BY.encode()) == bool(chain)
+
+
+def signed_of(pem: bytes) -> Signed | None:
+    """What such a file says of its certificate; None where the door signs."""
+    line = pem.partition(b"\n")[2].partition(b"\n")[0].decode("utf-8", "replace")
+    if not line.startswith(_SIGNED_BY):
+        return None
+    issuer, _, until = line.removeprefix(_SIGNED_BY).rpartition(_UNTIL)
+    return Signed(issuer, until)
 
 
 def read_result(text: str) -> tuple[bytes, DoorKey]:
@@ -178,3 +245,35 @@ def read_result(text: str) -> tuple[bytes, DoorKey]:
 
 def _urn(door: str) -> str:
     return f"urn:uuid:{door}"
+
+
+def _subject(door: str) -> "x509.Name":
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, door)])
+
+
+def _extensions(door: str) -> "list[x509.Extension[x509.ExtensionType]]":
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    uses = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+    values = (
+        x509.SubjectAlternativeName([x509.UniformResourceIdentifier(_urn(door))]),
+        x509.ExtendedKeyUsage(uses),
+    )
+    return [x509.Extension(value.oid, critical=False, value=value) for value in values]
+
+
+def _uris(certificate: "x509.Certificate") -> list[str]:
+    """Those among its names. Raises ValueError for extensions that cannot be read."""
+    from cryptography import x509
+
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as fault:
+        raise ValueError(str(fault)) from None
+    return names.value.get_values_for_type(x509.UniformResourceIdentifier)

@@ -55,6 +55,8 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     """Entries a list may have."""
     check: Callable[[str], str] | None = None
     """Given a text: "" or 'what is wrong; what would be valid'."""
+    document: bool = False
+    """A text of many lines, which stands in no message."""
     absent: str = ""
     """What is done when the option is not set and has no default value."""
 

@@ -22,7 +22,7 @@ from doorstation.settings.option import (
     options,
 )
 from doorstation.settings.rules import contradictions
-from doorstation.settings.text import MAX_TEXT, is_name
+from doorstation.settings.text import MAX_DOCUMENT, MAX_TEXT, is_name
 from doorstation.settings.tree import Settings
 
 MAX_FILE: Final = 1_000_000  # bytes; far more than 1,000 peers take
@@ -271,9 +271,10 @@ def _scalar_fault(kind: Any, option: Option, raw: object) -> str:
     if kind in (Secret, str):
         if not isinstance(raw, str):
             return f"{_kind_name(raw)}; a text in quotes"
-        if len(raw) > MAX_TEXT:
-            return f"{len(raw)} characters; at most {MAX_TEXT}"
-        if any(c < " " or c == "\x7f" for c in raw):
+        most = MAX_DOCUMENT if option.document else MAX_TEXT
+        if len(raw) > most:
+            return f"{len(raw)} characters; at most {most}"
+        if any((c < " " and not (option.document and c in "\r\n")) or c == "\x7f" for c in raw):
             # A line end here would become a header of its own in a SIP message.
             return "a control character; printable text on one line"
         return option.check(raw) if option.check else ""

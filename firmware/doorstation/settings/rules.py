@@ -116,7 +116,7 @@ def _tls_faults(settings: Settings) -> Iterator[tuple[str, str]]:
     for name, peer in settings.peers.items():
         if secure_address(peer.uri):
             yield f"peers.{name}.uri", TLS_NEEDS_NAME
-    if "tls" in settings.sip.transports:
+    if "tls" in settings.sip.transports and not settings.tls.own_certificate:
         if not settings.tls.certificate:
             yield "tls.certificate", 'missing; a PEM file, because sip.transports holds "tls"'
         if not settings.tls.key:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 import msgspec
 
 from doorstation.settings.option import Option, Secret, Section, options
-from doorstation.settings.text import MAX_TEXT
+from doorstation.settings.text import MAX_DOCUMENT, MAX_TEXT
 from doorstation.settings.tree import Settings
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -67,5 +67,8 @@ def _value(kind: Any, option: Option) -> dict[str, Any]:
         found: dict[str, Any] = {"type": "integer" if kind is int else "number"}
         bounds = {"minimum": option.low, "maximum": option.high}
         return found | {name: limit for name, limit in bounds.items() if math.isfinite(limit)}
-    text: dict[str, Any] = {"type": "string", "maxLength": MAX_TEXT}
+    text: dict[str, Any] = {
+        "type": "string",
+        "maxLength": MAX_DOCUMENT if option.document else MAX_TEXT,
+    }
     return text | {"writeOnly": True} if kind is Secret else text

@@ -12,6 +12,9 @@ MAX_CODE_DIGITS: Final = 16
 MAX_TEXT: Final = 1024  # longer than any URI or path in use; keeps requests inside one datagram
 
 
+MAX_DOCUMENT: Final = 16384
+
+
 _PARAM_SIGNS: Final = frozenset("-_.!%*+'~")
 
 
@@ -196,3 +199,11 @@ def user_fault(text: str) -> str:
     if text and all("!" <= c <= "~" and c not in '@:<>"' for c in text):
         return ""
     return f"{text!r} is not a user; letters, digits and signs, without @ and without the domain"
+
+
+def certificate_fault(text: str) -> str:
+    if "PRIVATE KEY" in text:
+        return "a private key, which belongs into no setting; certificates alone"
+    if text and "-----BEGIN CERTIFICATE-----" not in text:
+        return "no certificate; the text of a PEM file"
+    return ""

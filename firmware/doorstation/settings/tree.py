@@ -15,6 +15,7 @@ from doorstation.settings.text import (
     address_fault,
     bare_host,
     card_fault,
+    certificate_fault,
     code_fault,
     host_fault,
     host_port_fault,
@@ -211,6 +212,16 @@ class Tls(Section, frozen=True, kw_only=True):
         str, Option(help="The door's certificate chain, a PEM file.", absent="none")
     ] = ""
     key: Annotated[str, Option(help="Its private key, a PEM file.", absent="none")] = ""
+    own_certificate: Annotated[
+        str,
+        Option(
+            help="A certificate over the door's own key, as its owner's authority signed it, and "
+            "the chain after it: the PEM text itself. `certificate` goes before it.",
+            document=True,
+            check=certificate_fault,
+            absent="the door signs its own",
+        ),
+    ] = ""
     ca_file: Annotated[
         str, Option(help="Authorities to trust, a PEM file.", absent="the system's")
     ] = ""

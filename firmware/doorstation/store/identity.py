@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from doorstation.errors import StoreError
-from doorstation.provision.identity import Identity, is_of
+from doorstation.provision.identity import Identity, Signed, is_of, signed_of
 from doorstation.store.files import Files, replace_file
 
 log = logging.getLogger(__name__)
@@ -18,21 +18,30 @@ NAME: Final = "identity.pem"
 
 
 class IdentityFile:
-    """Made when it is first asked for. Threads may ask."""
+    """Made when it is first asked for. Threads may ask.
+
+    `chain`: the certificate as an owner signed it; one that is not this door's is passed over.
+    """
 
     def __init__(self, files: Files | None) -> None:
         """`files`: None where nothing can be kept: the key is another at each start then."""
         self._files = files
         self._identity: Identity | None = None
         self._lock = threading.Lock()
+        self._passed_over = ("", "")
+        """A door and a chain that is not its."""
+        self.signed: Signed | None = None
+        """Of the file as it was last found or made; None where the door signs."""
 
-    def found(self, door: str) -> Path | None:
+    def found(self, door: str, chain: str = "") -> Path | None:
         """Where it lies, if it is there already and this door's."""
-        if self._files is None or not is_of(self._read(), door):
+        pem = self._read()
+        if self._files is None or not is_of(pem, door, self._usable(door, chain)):
             return None
+        self.signed = signed_of(pem)
         return self._files.path(NAME)
 
-    def made(self, door: str) -> Path | None:
+    def made(self, door: str, chain: str = "") -> Path | None:
         """Where it lies, with a certificate that names this door; None if nothing can be kept.
 
         Raises StoreError when the disk does not take it.
@@ -42,18 +51,32 @@ class IdentityFile:
         with self._lock:
             pem = self._read()
             if not pem and self._identity is None:
-                replace_file(self._files, NAME, _new(door))
-            elif not is_of(pem, door):
+                pem = _new(door)
+                replace_file(self._files, NAME, pem)
+            if not is_of(pem, door, self._usable(door, chain)):
                 self._identity = self._of(pem, door)
-                replace_file(self._files, NAME, self._identity.pem)
+                pem = self._signed(self._identity, self._usable(door, chain))
+                replace_file(self._files, NAME, pem)
+            self.signed = signed_of(pem)
         return self._files.path(NAME)
 
-    def identity(self, door: str) -> Identity:
+    def _usable(self, door: str, chain: str) -> str:
+        return "" if (door, chain) == self._passed_over else chain
+
+    def _signed(self, own: Identity, chain: str) -> bytes:
+        try:
+            return own.pem(chain)
+        except ValueError as fault:
+            log.warning("tls.own_certificate: %s: the door signs its own", fault)
+            self._passed_over = (own.door, chain)
+            return own.pem()
+
+    def identity(self, door: str, chain: str = "") -> Identity:
         """What this door proves itself by, whether or not the disk takes it."""
         own = self._identity
         if own is None or own.door != door:
             with contextlib.suppress(StoreError):
-                self.made(door)
+                self.made(door, chain)
             with self._lock:
                 own = self._identity = self._of(self._read(), door)
         return own
@@ -69,7 +92,7 @@ class IdentityFile:
         if self._identity is not None:
             if self._identity.door == door:
                 return self._identity
-            pem = self._identity.pem
+            pem = self._identity.pem()
         if pem:
             try:
                 return Identity.parse(pem, door)
@@ -90,8 +113,8 @@ def _new(door: str) -> bytes:
             done = subprocess.run(program, stdout=subprocess.PIPE, check=False)  # noqa: S603 - us
             if not done.returncode and is_of(done.stdout, door):
                 return done.stdout
-    return Identity.new(door).pem
+    return Identity.new(door).pem()
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(Identity.new(sys.argv[1]).pem)
+    sys.stdout.buffer.write(Identity.new(sys.argv[1]).pem())
