@@ -41,6 +41,18 @@ def test_the_advice_makes_the_verdict_good(room: str) -> None:
     assert doctor.measure(parts.simulated_card(room), options).report().verdict == "good"
 
 
+def test_the_fake_boards_rooms_take_the_settings_of_a_file_that_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "door.toml"
+    config.write_text('[board]\nkind = "fake"\n[buttons.call]\n[[buttons.call.steps]]\n'
+                      'ring = ["sip:a@192.0.2.1"]\n[audio]\necho = "off"\n')  # fmt: skip
+    command = ["doctor", "audio", "--board", "fake", "--json", "--config", str(config)]
+    assert main(command) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["verdict"], report["advice"]["audio.echo"]) == ("echo remains", "speex")
+
+
 def test_the_report_is_plain_and_the_picture_can_be_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

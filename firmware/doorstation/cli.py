@@ -77,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
 
     audio = parts.add_parser("audio", help="play a sweep; measure loudspeaker, microphone, echo")
-    audio.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
+    audio.add_argument(
+        "--config", type=Path, help=f"{DEFAULT_CONFIG}, but for the fake board none unless given"
+    )
     audio.add_argument("--board", choices=("real", "fake"), default="real")
     audio.add_argument(
         "--room", choices=("good", "loud", "howl", "broken-mic"), help="of the fake board"
@@ -286,7 +288,8 @@ def _doctor_audio(options: argparse.Namespace) -> int:
     if options.room and options.board != "fake":
         raise DoorstationError("--room is a room of the fake board: --board fake --room ROOM")
     simulated = options.board == "fake"
-    settings = Settings() if simulated else load(options.config)
+    blank = simulated and options.config is None
+    settings = Settings() if blank else load(options.config or DEFAULT_CONFIG)
     room = (options.room or "good") if simulated else ""
     return doctor.audio(settings, room=room, as_json=options.json, plot=options.plot)
 
