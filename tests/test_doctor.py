@@ -6,8 +6,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from doorboard.fake import FakeAudioPort
 from doorstation import doctor, parts
 from doorstation.cli import main
+from doorstation.errors import DoorstationError
 from doorstation.media import echo
 from doorstation.media.levels import SpeakerLevels
 from doorstation.media.path import Options
@@ -96,6 +98,16 @@ def test_a_card_that_is_not_there_is_a_fault_in_one_line(
                       '[[buttons.call.steps]]\nring = ["sip:a@192.0.2.1"]\n')  # fmt: skip
     assert main(["doctor", "audio", "--config", str(config)]) == 1
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_canceller_that_is_missing_is_told_before_anything_is_played(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pywebrtc_audio", None)
+    port = FakeAudioPort(room="good", rate=16000)
+    with pytest.raises(DoorstationError, match="aec3"):
+        doctor.measure(port, Options(canceller=echo.Options("aec3")))
+    assert port.written == 0
 
 
 def test_sound_that_the_card_lost_meanwhile_is_told() -> None:

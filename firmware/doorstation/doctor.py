@@ -65,8 +65,10 @@ def measure(
 ) -> selftest.SelfTest:
     """Run the whole test on a card, some 25 seconds. Raises BoardError when the card fails.
 
+    Raises DoorstationError when the canceller's library is missing, before anything is played.
     `microphone_volume`: what the card's is set to, percent; None: unknown.
     """
+    echo.make(options.canceller, path.RATE).close()
     test = selftest.SelfTest(
         lambda: echo.make(options.canceller, path.RATE),
         options.speaker.volume_db,
