@@ -10,6 +10,7 @@ import msgspec
 
 from doorstation.ids import Ids
 from doorstation.net import dhcp
+from doorstation.net.datagrams import receive
 from doorstation.provision.mdns import (
     AAAA,
     GROUP,
@@ -63,10 +64,10 @@ class _Link(msgspec.Struct, frozen=True):
             outputs: list[bytes] = []
             while (deadline := question.deadline) is not None:
                 for data in outputs:
-                    await loop.sock_sendto(link, data, (group, PORT))
+                    link.sendto(data, (group, PORT))
                 try:
                     async with asyncio.timeout_at(deadline):
-                        data, source = await loop.sock_recvfrom(link, MAX_MESSAGE + 1)
+                        data, source = await receive(link, MAX_MESSAGE + 1)
                 except TimeoutError:
                     outputs = question.timer_fired(max(deadline, loop.time()))
                 else:
