@@ -55,7 +55,11 @@ def ensure_pin_factory(chip: str | None = None) -> Any:
                 Device.pin_factory = _lgpio_factory()
             elif name in {"", "gpiod"}:
                 Device.pin_factory = _best_factory(chip)
-            else:
+            elif name == "mock":
+                from gpiozero.pins.mock import MockFactory
+
+                Device.pin_factory = MockFactory()
+            else:  # by name, among all installed packages
                 Device.ensure_pin_factory()
         log.debug("pins by %s", type(Device.pin_factory).__name__)
     return Device.pin_factory

@@ -13,7 +13,17 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any, Final
 
-MODULES: Final = frozenset({"ssl", "asyncio.sslproto"})
+MODULES: Final = frozenset(
+    {
+        "ssl",
+        "asyncio.sslproto",
+        # gpiozero asks importlib.metadata for pin factories by name; ours are imported.
+        "csv",
+        "tempfile",
+        "zipfile",
+        "importlib.metadata._adapters",
+    }
+)
 
 
 def defer() -> None:

@@ -1,5 +1,6 @@
 """What is not in the memory of a door that does not use it."""
 
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,20 @@ def test_a_door_that_records_nothing_has_no_archives_and_compression_in_memory()
     )
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_pins_bring_no_archives_compression_and_mail_into_memory() -> None:
+    look = (
+        "import doorstation.deferred, sys;"
+        "doorstation.deferred.defer();"
+        "from doorboard.gpio import GpioRelay;"
+        "GpioRelay(27).close();"
+        "print(sorted({'email.message', 'shutil', 'zlib', 'bz2', 'lzma'} & set(sys.modules)))"
+    )
+    pins = {**os.environ, "GPIOZERO_PIN_FACTORY": "mock"}
+    command = [sys.executable, "-c", look]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=pins)
+    assert done.stdout == "[]\n"
 
 
 def test_a_plain_door_has_no_library_for_keys_names_and_cards_in_memory_at_its_first_start(
