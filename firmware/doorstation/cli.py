@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     audio.set_defaults(run=_doctor_audio)
 
     trial = commands.add_parser("try", help="a door and an indoor phone on this machine, no parts")
-    trial.add_argument("--port", type=int, default=8090, help="of the page; 0: any free one")
+    trial.add_argument("--port", type=_port, default=8090, help="of the page; 0: any free one")
     trial.add_argument("--runtime", type=Path, help="folder for door.sock and phone.sock")
     trial.add_argument("--no-browser", action="store_true", help="only print the address")
     trial.set_defaults(run=_try)
@@ -102,6 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_ctl_commands(ctl.add_subparsers(required=True, metavar="COMMAND"))
     config_cli.add_commands(commands, DEFAULT_SOCKET)
     return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) < 65536):
+        raise argparse.ArgumentTypeError("a number from 0 to 65535")
+    return int(text)
 
 
 def _add_ctl_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

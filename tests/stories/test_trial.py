@@ -19,6 +19,9 @@ VISITOR_DBFS = -40.0
 """The spoken sample is louder than this at the indoor phone; silence is far below."""
 
 
+TRY = [sys.executable, *["-m", "doorstation", "try", "--no-browser", "--port", "0", "--runtime"]]
+
+
 class Trial:
     def __init__(self, folder: Path, process: "subprocess.Popen[str]", address: str) -> None:
         self.folder = folder
@@ -31,15 +34,13 @@ class Trial:
 
 @pytest.fixture
 def trial(tmp_path: Path) -> Iterator[Trial]:
-    command = [sys.executable, "-m", "doorstation", "try", "--no-browser", "--port", "0"]
-    process = subprocess.Popen(
-        [*command, "--runtime", str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
+    folder = tmp_path / 'a "try" {1}'
+    process = subprocess.Popen([*TRY, str(folder)], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:\d+/\?t=\S+", process.stdout.readline())
         assert found is not None
-        yield Trial(tmp_path, process, found.group())
+        yield Trial(folder, process, found.group())
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0
@@ -93,6 +94,44 @@ def test_it_prints_one_address_and_nothing_else(
 
 def codecs(trial: Trial) -> list[object]:
     return [call["codec"] for call in trial.ask("door", "status")["calls"]]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (["--runtime", "/dev/null"], "/dev/null: File exists; choose another --runtime"),
+        (["--runtime", "/proc/try"], "/proc/try: No such file or directory; choose another"),
+        (["--port", "99999"], "argument --port: a number from 0 to 65535"),
+        (["--port=-1"], "argument --port: a number from 0 to 65535"),
+    ],
+)
+def test_what_cannot_be_used_is_said_with_what_to_do(
+    tmp_path: Path, more: list[str], why: str
+) -> None:
+    done = subprocess.run(
+        [*TRY, str(tmp_path), *more], check=False, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode in (1, 2)
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_try_leaves_the_first_ones_folder_and_port_alone(
+    trial: Trial, tmp_path: Path
+) -> None:
+    port = trial.address.split("/")[2].partition(":")[2]
+    for more, why in (
+        ([str(trial.folder)], "a try runs there; choose another --runtime"),
+        (
+            [str(tmp_path / "two"), "--port", port],
+            f"port {port} of 127.0.0.1: Address already in use; choose another with --port",
+        ),
+    ):
+        done = subprocess.run([*TRY, *more], check=False, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert why in done.stderr
+    assert (trial.folder / "door.toml").exists()
+    assert trial.ask("door", "status")
 
 
 def ring(trial: Trial) -> None:

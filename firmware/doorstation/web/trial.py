@@ -7,6 +7,8 @@ machine can do without it.
 
 import asyncio
 import contextlib
+import fcntl
+import json
 import os
 import secrets
 import socket
@@ -122,8 +124,7 @@ async def _run(port: int, runtime: Path | None, *, browser: bool) -> int:
         if runtime is None:
             made = stack.enter_context(tempfile.TemporaryDirectory(prefix="doorstation-try-"))
             runtime = Path(made)
-        runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
-        check_ours(runtime)
+        _take(runtime, stack)
         values = _places(runtime)
         async with (
             _station(runtime, "door", DOOR.format_map(values)) as door,
@@ -131,7 +132,8 @@ async def _run(port: int, runtime: Path | None, *, browser: bool) -> int:
             _page(runtime, port) as address,
         ):
             print(f"Doorstation is ready: {address}", flush=True)  # noqa: T201
-            if browser:
+            # Without a screen it would be a browser of text, in this terminal, that we waited for.
+            if browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
                 await loop.run_in_executor(None, webbrowser.open, address)
             ended = [loop.create_task(process.wait()) for process in (door, phone)]
             waiting = loop.create_task(stop.wait())
@@ -139,6 +141,20 @@ async def _run(port: int, runtime: Path | None, *, browser: bool) -> int:
             for task in (waiting, *ended):
                 task.cancel()
             return 0 if stop.is_set() else 1
+
+
+def _take(folder: Path, stack: contextlib.ExitStack) -> None:
+    """Make the folder, ours alone until `stack` ends. Raises TransportError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_ours(folder)
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        stack.callback(os.close, held)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TransportError(f"{folder}: a try runs there; choose another --runtime") from None
+    except OSError as error:
+        raise TransportError(f"{folder}: {error.strerror}; choose another --runtime") from None
 
 
 def check_ours(folder: Path) -> None:
@@ -159,14 +175,19 @@ def _places(runtime: Path) -> Mapping[str, Any]:
     # Below the kernel's range for outgoing connections, away from the default of a real door.
     first = 20000 + 2 * (os.getpid() % 4000)
     return {
-        "runtime": runtime,
+        "runtime": _in_quotes(runtime),
         "plain": PLAIN,
-        "visitor": files("doorboard") / "sounds" / "visitor.wav",
+        "visitor": _in_quotes(files("doorboard") / "sounds" / "visitor.wav"),
         "door_port": door_port,
         "phone_port": phone_port,
         "door_rtp": f"{first}-{first + 19}",
         "phone_rtp": f"{first + 20}-{first + 39}",
     }
+
+
+def _in_quotes(path: object) -> str:
+    """A path as it stands between the quotes of a TOML text."""
+    return json.dumps(str(path), ensure_ascii=False)[1:-1]
 
 
 def _free_ports(count: int) -> list[int]:
@@ -248,7 +269,8 @@ async def _page(runtime: Path, port: int) -> AsyncIterator[str]:
                 await site.start()
             except OSError as error:
                 raise TransportError(
-                    f"port {port} of 127.0.0.1: {error.strerror}; choose another with --port"
+                    f"port {port} of 127.0.0.1: {os.strerror(error.errno or 0)}; "
+                    "choose another with --port, or 0 for any"
                 ) from error
             bound = runner.addresses[0][1]
             yield f"http://127.0.0.1:{bound}/?t={token}"
