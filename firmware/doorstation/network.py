@@ -7,15 +7,16 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from doorstation.configurator import Configurator, open_configurator
+from doorstation.dhcp.offered import Offered
 from doorstation.errors import SettingsError
 from doorstation.ids import Ids, SystemIds
 from doorstation.net.dns import Resolver
 from doorstation.net.netlink import NetworkWatch
-from doorstation.net.offers import Offers
+from doorstation.net.offers import Offers, ask_everywhere
 from doorstation.printable import printable
 from doorstation.provisioner import Provisioner
 
@@ -77,15 +78,30 @@ async def _examine(base: Mapping[str, Mapping[str, Any]], *, as_json: bool) -> i
         print(line)  # noqa: T201
 
     ids = SystemIds()
+    answers: list[Offered] = []
+    silences: list[str] | None = None
+
+    async def ask_dhcp_once(ids: Ids, heard: Callable[[Offered], None]) -> list[str]:
+        nonlocal silences
+        if silences is None:
+            silences = await ask_everywhere(ids, answers.append)
+        for answer in answers:
+            heard(answer)
+        return silences
+
     async with (
         contextlib.aclosing(open_configurator(base)) as configurator,
         contextlib.aclosing(Resolver()) as names,
     ):
-        offers = Offers(ids, names, lambda: True, nothing)
+        offers = Offers(ids, names, lambda: True, nothing, ask_dhcp=ask_dhcp_once)
         for line in await offers.ask():
             tell("SIP servers", line)
         provisioner = Provisioner(
-            configurator, ids, tell=lambda text: tell("configuration", text), apply=False
+            configurator,
+            ids,
+            tell=lambda text: tell("configuration", text),
+            apply=False,
+            ask_dhcp=ask_dhcp_once,
         )
         provisioner.load()
         served = await provisioner.round()

@@ -23,7 +23,7 @@ from doorstation.errors import DoorstationError, StoreError
 from doorstation.hashes import sha256
 from doorstation.ids import Ids
 from doorstation.net import dhcp, dns_sd, https, multicast
-from doorstation.net.offers import ask_everywhere
+from doorstation.net.offers import AskDhcp, ask_everywhere
 from doorstation.printable import printable
 from doorstation.provision.discovery import (
     Ask,
@@ -93,6 +93,7 @@ class Provisioner:
         *,
         tell: Callable[[str], None] = log.info,
         apply: bool = True,
+        ask_dhcp: AskDhcp = ask_everywhere,
     ) -> None:
         """`apply`: whether a good file is used; otherwise it is only judged."""
         self._configurator = configurator
@@ -100,6 +101,7 @@ class Provisioner:
         # Much of it is a stranger's words.
         self._tell: Callable[[str], None] = lambda text: tell(printable(text))
         self._apply = apply
+        self._dhcp = ask_dhcp
         self._kept = Kept()
         self._look = asyncio.Event()
         self._domains: list[str] = []
@@ -212,7 +214,7 @@ class Provisioner:
 
     async def _ask_dhcp(self) -> tuple[list[Location], str]:
         heard: list[Offered] = []
-        silences = await ask_everywhere(self._ids, heard.append)
+        silences = await self._dhcp(self._ids, heard.append)
         for offered in heard:
             self._domains.extend(offered.domains)
         places = [place for offered in heard for place in offered.locations]

@@ -38,6 +38,22 @@ LEASES: Final[Sequence[tuple[str, Read]]] = (
 _SRV: Final = ("_sip._udp", "_sip._tcp", "_sips._tcp")
 
 
+async def ask_everywhere(ids: Ids, heard: Callable[[Offered], None]) -> list[str]:
+    """Ask by DHCP on every interface at the same time; what there was in place of answers."""
+    try:
+        interfaces = dhcp.interfaces()
+        if not interfaces:
+            return ["DHCP: no interface is up"]
+        asked = await asyncio.gather(*(dhcp.ask(each, ids, heard) for each in interfaces))
+        return [line for lines in asked for line in lines]
+    except (TransportError, OSError) as fault:
+        return [f"DHCP: {fault}"]
+
+
+AskDhcp = Callable[[Ids, Callable[[Offered], None]], Awaitable[list[str]]]
+"""As `ask_everywhere`."""
+
+
 class Offers:
     """Runs the questions. `use` is told of each change of the servers, the preferred first."""
 
@@ -48,6 +64,7 @@ class Offers:
         wanted: Callable[[], bool],
         use: Callable[[tuple[str, ...]], Awaitable[None]],
         *,
+        ask_dhcp: AskDhcp = ask_everywhere,
         folder: Path = Path("/"),
     ) -> None:
         """`wanted`: whether anybody needs to know. `folder`: where the system's files are."""
@@ -55,6 +72,7 @@ class Offers:
         self._names = names
         self._wanted = wanted
         self._use = use
+        self._ask_dhcp = ask_dhcp
         self._folder = folder
         self._servers = Servers()
         self._changed = asyncio.Event()
@@ -122,7 +140,7 @@ class Offers:
 
         telling = asyncio.create_task(self._use_soon(news))
         try:
-            lines += await ask_everywhere(self._ids, heard)
+            lines += await self._ask_dhcp(self._ids, heard)
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
@@ -168,15 +186,3 @@ class Offers:
                     with file.open("rb") as opened:
                         found.append(read(opened.read(MAX_LEASE)))
         return found
-
-
-async def ask_everywhere(ids: Ids, heard: Callable[[Offered], None]) -> list[str]:
-    """Ask by DHCP on every interface at the same time; what there was in place of answers."""
-    try:
-        interfaces = dhcp.interfaces()
-        if not interfaces:
-            return ["DHCP: no interface is up"]
-        asked = await asyncio.gather(*(dhcp.ask(each, ids, heard) for each in interfaces))
-        return [line for lines in asked for line in lines]
-    except (TransportError, OSError) as fault:
-        return [f"DHCP: {fault}"]
