@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from doorstation.net import dhcp
 from doorstation.net.order_client import KeyFile, OrderRefused, order_client
+from doorstation.provision.identity import Identity
 from doorstation.ua import events as ua
 from doorstation.ua.inspect import ORDERS
 
+from tests.provision.test_identity import issue, pem
 from tests.support.lab import Lab
 from tests.support.peers import Kamailio, baresip, kamailio, sipp
 from tests.support.station import Station, account, doorstation, station
@@ -92,6 +94,20 @@ def test_a_change_that_ends_the_station_and_builds_another_is_confirmed_too(
 ) -> None:
     done = office.orders(door, "set", "sip.user=gate")
     assert (done.returncode, done.stdout) == (0, 'sip.user: null -> "gate"\nconfirmed number=1\n')
+
+
+def test_a_certificate_that_the_owners_authority_signed_comes_by_order_if_it_is_this_doors(
+    office: Office, door: Station
+) -> None:
+    other = Identity.new(identity(door)).request()
+    refused = office.orders(door, "set", f"tls.own_certificate={pem(issue(other))}")
+    assert refused.returncode == 1
+    assert "not over this door's key" in refused.stderr
+    request = door.command("certificate_request").encode()
+    done = office.orders(door, "set", f"tls.own_certificate={pem(issue(request))}")
+    assert (done.returncode, done.stdout[-19:]) == (0, "confirmed number=1\n")
+    label = door.command("keys")["door"]
+    assert label["certificate"] == "signed by CN=house until 2027-01-31T12:00:00Z"
 
 
 def test_a_change_that_nobody_confirms_goes_back_and_who_ordered_it_is_told(
