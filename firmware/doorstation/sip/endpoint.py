@@ -658,8 +658,8 @@ class Endpoint:
         flow = self._by_target.get(target) or self._connected(target)
         outgoing.reused = flow is not None
         first = outgoing.first
-        if first is not None and target == Target(Transport.UDP, *first.remote):
-            flow = first
+        if first is not None and first.transport is Transport.UDP:
+            flow = first if target == Target(Transport.UDP, *first.remote) else flow
         if flow is not None:
             return self._launch(outgoing, flow, now)
         return self._open(target, outgoing, now)
