@@ -75,14 +75,18 @@ def test_a_call_by_sips_is_answered_by_a_sips_contact(uri: str, header: tuple[st
     assert w.response().headers.get("Contact") == f"<sips:door@{LOCAL}:5061>"
 
 
+@pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("transport", [Transport.TCP, Transport.TLS])
-def test_a_call_by_a_connection_is_ended_by_it(transport: Transport) -> None:
-    """A phone with TLS has no certificate to be called on; many listen to nobody by TCP."""
+def test_a_call_by_a_connection_is_ended_by_it(transport: Transport, named: bool) -> None:
+    """A phone with TLS has no certificate to be called on; many listen to nobody by TCP.
+
+    Some do not even say in their Contact how they are called.
+    """
     w = wire()
     theirs = Flow(77, transport, (LOCAL, transport.default_port), (REMOTE, 49152))
     via = f"SIP/2.0/{transport} {REMOTE}:5060;branch=z9hG4bK77;rport"
-    contact = f"<sip:indoor@{REMOTE};transport={transport.lower()}>"
-    headers = (("Via", via), ("Contact", contact))
+    how = f";transport={transport.lower()}" if named else ""
+    headers = (("Via", via), ("Contact", f"<sip:indoor@{REMOTE}{how}>"))
     w.receive(request("INVITE", *headers, body=SDP), theirs)
     [arrival] = w.told(CallArrived)
     w.do(w.agent.answer(arrival.call, PORT, w.now))

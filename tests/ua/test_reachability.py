@@ -197,6 +197,24 @@ def test_requests_inside_a_call_use_the_callers_connection_where_its_contact_nam
     assert w.opened == []
 
 
+def test_a_phone_that_names_no_transport_is_answered_by_the_connection_it_was_called_by() -> None:
+    """RFC 3263 would have UDP; but that the phone listens at the connection is certain."""
+    w = Wire(AgentConfig())
+    [(flow, invite)] = place(w, f"sip:phone@{REMOTE};transport=tcp")
+    contact = ("Contact", f"<sip:phone@{REMOTE}:5060>")
+    w.answer(invite, 183, ("Require", "100rel"), ("RSeq", "1"), contact, body=SDP, flow=flow)
+    w.answer(invite, 200, contact, body=SDP, flow=flow)
+    w.answer(invite, 200, contact, body=SDP, flow=flow, tag="another")
+    sent = [(used, message.method) for used, message in w.sent_with_flows()]
+    assert sent == [(flow, "PRACK"), (flow, "ACK"), (flow, "ACK"), (flow, "BYE")]
+    w.do(w.agent.flow_closed(flow, "closed by the far end", w.now))
+    w.sent()
+    [call] = w.agent.calls
+    w.do(w.agent.hang_up(call, w.now))
+    [(used, bye)] = w.sent_with_flows()
+    assert (used.transport, bye.method) == (Transport.UDP, "BYE")
+
+
 def test_a_strangers_tls_connection_is_never_taken_for_a_named_server() -> None:
     w = Wire(AgentConfig(account=replace(ACCOUNT, registrar=SipUri(host=REMOTE))))
     stranger = Flow(77, Transport.TLS, (LOCAL, 5061), (REMOTE, 5061))

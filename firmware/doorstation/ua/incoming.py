@@ -78,7 +78,7 @@ class IncomingCall(Call):
         assert self._flow is not None
         flow, hop = self._flow, self.dialog.next_hop
         secure = hop.is_secure or hop.param("transport") == "tls"
-        if secure != (flow.transport is Transport.TLS) or not flow.transport.reliable:
+        if (secure and flow.transport is not Transport.TLS) or not flow.transport.reliable:
             return None
         return flow if same_host(hop.host, flow.remote[0]) else None
 

@@ -32,6 +32,7 @@ from doorstation.ua.events import (
     MediaChanged,
     OutcomeKind,
 )
+from doorstation.ua.policy import same_host
 from doorstation.ua.requester import Ticket
 
 MAX_FORKS: Final = 16
@@ -131,6 +132,21 @@ class OutgoingCall(Call):
         if self._invite is not None:
             self._invite.cancel(now, reason)
         self._end(OutcomeKind.CANCELLED, 487, "cancelled", now=now, by_peer=False)
+
+    @property
+    def way_back(self) -> Flow | None:
+        return self._connection(self.dialog) if self.dialog is not None else None
+
+    def _connection(self, dialog: Dialog) -> Flow | None:
+        """The connection that we called by, where the far end names its address but no transport.
+
+        RFC 3263 §4.1 would then have UDP, which a phone that is called by TCP may not speak.
+        """
+        flow, hop = self._flow, dialog.next_hop
+        if flow is None or not flow.transport.reliable or hop.is_secure or hop.param("transport"):
+            return None
+        here = same_host(hop.host, flow.remote[0]) and hop.port in (None, flow.remote[1])
+        return flow if here else None
 
     # -- requests of phones that still ring
 
@@ -314,6 +330,7 @@ class OutgoingCall(Call):
             self,
             dialog.next_cseq,
             now,
+            first=self._connection(dialog),
             account=self.by_account,
         )
         return True
@@ -373,7 +390,8 @@ class OutgoingCall(Call):
 
     def _refuse_fork(self, dialog: Dialog, request: Request, now: float) -> None:
         """A second phone answered, or one that crossed our CANCEL: ACK, then BYE (§13.2.2.4)."""
-        self._line.emit(send_ack(self._line, dialog, request, now))
+        way = self._connection(dialog)
+        self._line.emit(send_ack(self._line, dialog, request, now, way))
         if dialog.remote_tag in self._extra or len(self._extra) >= MAX_FORKS:
             return
         self._extra.add(dialog.remote_tag)
@@ -391,6 +409,7 @@ class OutgoingCall(Call):
             asker,
             dialog.next_cseq,
             now,
+            first=way,
             account=self.by_account,
         )
 
