@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from doorstation import __version__, config_cli
-from doorstation.errors import DoorstationError, SettingsError
+from doorstation.errors import DoorstationError, SettingsError, TransportError
 from doorstation.printable import printable
 
 DEFAULT_CONFIG = Path("/etc/doorstation/doorstation.toml")
@@ -366,7 +366,7 @@ def _events(options: argparse.Namespace) -> int:
         return 0
     for event in follow(options.socket, options.kinds.split(",")):
         _print_event(event, options.json)
-    return 0
+    raise TransportError("the station ended")
 
 
 def _print_event(event: dict[str, object], as_json: bool) -> None:

@@ -1,7 +1,9 @@
 """`doorstation try` as a newcomer meets it: a browser, two stations, one call."""
 
+import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -176,6 +178,25 @@ def test_nothing_secret_stays_on_the_disk(trial: Trial) -> None:
     assert '"5"' not in lines
     for name in ("door.sock", "phone.sock", "door.toml", "door-events.jsonl"):
         assert os.stat(trial.folder / name).st_mode & 0o077 == 0, name
+
+
+def test_a_follower_is_told_when_the_station_ends(trial: Trial) -> None:
+    socket = str(trial.folder / "door.sock")
+    ctl = [sys.executable, "-m", "doorstation", "ctl", "--socket", socket]
+    with subprocess.Popen(
+        [*ctl, "events", "--follow", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as follower:
+        assert follower.stdout is not None
+        while not select.select([follower.stdout], [], [], 0.05)[0]:  # it follows from now on
+            trial.ask("door", "contact", name="door", state="open")
+            trial.ask("door", "contact", name="door", state="closed")
+        assert json.loads(follower.stdout.readline())["event"] == "contact"
+        trial.process.send_signal(signal.SIGINT)
+        _, complaint = follower.communicate(timeout=20)
+        assert (follower.returncode, complaint) == (1, "doorstation: the station ended\n")
 
 
 def test_a_terminal_that_is_closed_ends_door_and_phone_too(trial: Trial) -> None:
