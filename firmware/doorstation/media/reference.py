@@ -130,7 +130,11 @@ class Reference:
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._frames = rate // 50
-        self._waiting = bytearray(2 * _TAPS)
+        self._silence = bytes(2 * self._frames)
+        self._least = 2 * (self._frames + _TAPS)
+        self._most = round(2 * _LONGEST * rate)
+        """Bytes that have to wait for a period to be given, and that may."""
+        self._waiting = bytes(2 * _TAPS)
         self._cushion = 0
         self._step = 0.0
         self._fraction = 0.0
@@ -155,9 +159,9 @@ class Reference:
         missing = 2 * (cushion - self._cushion)
         self._cushion = cushion
         if missing > 0:
-            self._waiting[:0] = bytes(missing)
+            self._waiting = bytes(missing) + self._waiting
         else:
-            del self._waiting[: min(-missing, len(self._waiting) - 2 * _TAPS)]
+            self._waiting = self._waiting[min(-missing, len(self._waiting) - 2 * _TAPS) :]
 
     def follow(self, ppm: float) -> None:
         """Run the reference faster by so much, from now on; a small drift is left alone."""
@@ -169,30 +173,32 @@ class Reference:
 
         Nothing, before the first that is written: the card plays the silence of its start.
         """
-        waiting = self._waiting
         if written:
             self._begun = True
-        waiting += written if self._begun else bytes(2 * self._frames)
-        need = 2 * (self._frames + _TAPS)
-        if len(waiting) > 2 * _LONGEST * self._rate:
-            del waiting[: -need - 2 * self._cushion]
-        if len(waiting) < need:
-            waiting[:0] = bytes(need - len(waiting))
-        if self._step:
-            self.slipped += self._step
-            self._fraction += self._step
-            whole = math.floor(self._fraction)
-            self._fraction -= whole
-            out = self._between(self._fraction)
-            del waiting[: 2 * (self._frames + whole)]
-        else:
-            out = bytes(waiting[_TAPS : _TAPS + need - 2 * _TAPS])
-            del waiting[: 2 * self._frames]
-        return out
+        elif not self._begun:
+            written = self._silence
+        waiting = self._waiting + written
+        if not self._least <= len(waiting) <= self._most:
+            waiting = self._bounded(waiting)
+        size = 2 * self._frames
+        if not self._step:
+            self._waiting = waiting[size:]
+            return waiting[_TAPS : _TAPS + size]
+        self.slipped += self._step
+        self._fraction += self._step
+        whole = math.floor(self._fraction)
+        self._fraction -= whole
+        self._waiting = waiting[size + 2 * whole :]
+        return self._between(waiting, self._fraction)
 
-    def _between(self, fraction: float) -> bytes:
-        """The next 20 ms from `fraction` of a frame later: a sum of shifted copies, in C."""
-        waiting = bytes(self._waiting[: 2 * (self._frames + _TAPS)])
+    def _bounded(self, waiting: bytes) -> bytes:
+        """Not too much of it, and enough for a period."""
+        if len(waiting) > self._most:
+            return waiting[-self._least - 2 * self._cushion :]
+        return bytes(self._least - len(waiting)) + waiting
+
+    def _between(self, waiting: bytes, fraction: float) -> bytes:
+        """20 ms from `fraction` of a frame later: a sum of shifted copies, in C."""
         size = 2 * self._frames
         out = b""
         for tap in range(_TAPS):
