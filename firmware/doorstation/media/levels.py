@@ -170,6 +170,7 @@ class Microphone:
         self._floor = NoiseFloor()
         self._talk_dbfs = SILENCE_DBFS
         self._control_db = 0.0
+        self._gain = _factor(levels.volume_db)
 
     @property
     def gain_db(self) -> float:
@@ -178,14 +179,12 @@ class Microphone:
 
     def process(self, pcm: bytes, far: int) -> bytes:
         """A period at its level; `far`: RMS of what the loudspeaker plays."""
-        if self.levels.gain_control:
-            self._control(audioop.rms(pcm, 2), far)
-        return self._limiter.process(pcm, _factor(self.gain_db))
+        # It learns from the visitor alone: rest of echo must not be called quiet talk.
+        if far <= _FAR_QUIET and self.levels.gain_control:
+            self._control(audioop.rms(pcm, 2))
+        return self._limiter.process(pcm, self._gain)
 
-    def _control(self, rms: int, far: int) -> None:
-        """Learn from the visitor alone: rest of echo must not be called quiet talk."""
-        if far > _FAR_QUIET:
-            return
+    def _control(self, rms: int) -> None:
         self._floor.take(rms)
         level = dbfs(rms)
         if level < max(self._floor.dbfs + _TALK_ABOVE_FLOOR, -55.0):
@@ -198,4 +197,6 @@ class Microphone:
         cap = min(_MOST_UP, max(0.0, _NOISE_CAP_DBFS - self._floor.dbfs))
         wanted = min(max(TARGET_DBFS - self._talk_dbfs, _MOST_DOWN), cap)
         step = wanted - self._control_db
-        self._control_db += min(max(step, -_AGC_STEP), _AGC_STEP)
+        if step:
+            self._control_db += min(max(step, -_AGC_STEP), _AGC_STEP)
+            self._gain = _factor(self.gain_db)
