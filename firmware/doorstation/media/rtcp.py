@@ -474,7 +474,9 @@ class Reception:
         """Update the jitter with a packet's timestamp and arrival time in seconds (A.8)."""
         last = self._last_arrival
         if last is not None:
-            sent = (timestamp - self._last_timestamp + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+            sent = timestamp - self._last_timestamp
+            if not 0 <= sent < 0x80000000:
+                sent = (sent + 0x80000000 & 0xFFFFFFFF) - 0x80000000
             d = (arrival - last) * self.clock - sent
             if d < 0.0:
                 d = -d
