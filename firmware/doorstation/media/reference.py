@@ -13,6 +13,7 @@ the reference is resampled by the line's slope. Below a few ppm it is left as it
 """
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Final
 
@@ -102,26 +103,30 @@ def shift(before: Sequence[int], now: Sequence[int]) -> float | None:
 
     Up to 0.15 too near to a whole tap, which costs nothing: once followed, it does not move.
     """
-    peak = max(range(len(before)), key=lambda tap: abs(before[tap]))
+    heights = [abs(tap) for tap in before]
+    peak = heights.index(max(heights))
     first, last = peak - _WINDOW, peak + _WINDOW
     if first < _REACH or last > len(now) - _REACH:
         first = min(max(first, _REACH), len(now) - _REACH)
         last = min(max(last, _REACH), len(now) - _REACH)
     piece = before[first:last]
-    power = sum(tap * tap for tap in piece)
+    power = _product(piece, piece)
     likeness: list[float] = []
     best = 0
     for lag in range(-_REACH, _REACH + 1):
         other = now[first + lag : last + lag]
-        norm = power * sum(tap * tap for tap in other)
-        dot = sum(a * b for a, b in zip(piece, other, strict=True))
-        likeness.append(dot / norm**0.5 if norm > 0 else 0.0)
+        norm = power * _product(other, other)
+        likeness.append(_product(piece, other) / norm**0.5 if norm > 0 else 0.0)
         if likeness[-1] > likeness[best]:
             best = len(likeness) - 1
     if likeness[best] < _LIKENESS or not 0 < best < 2 * _REACH:
         return None
     left, top, right = likeness[best - 1 : best + 2]
     return best - _REACH + 0.5 * (left - right) / (left - 2 * top + right)
+
+
+def _product(one: Sequence[int], other: Sequence[int]) -> int:
+    return sum(map(operator.mul, one, other))
 
 
 class Reference:
