@@ -919,13 +919,13 @@ class CallAudio:
         self._sent += 1
         self._sent_octets += len(payload)
         second = payload_type | (0x80 if marker else 0)
-        data = HEADER.pack(0x80, second, sequence, timestamp & 0xFFFFFFFF, self._ssrc) + payload
+        data = HEADER.pack(0x80, second, sequence, timestamp, self._ssrc) + payload
         return data if self._protection is None else self._protection.protect(data)
 
     def _collect(self, pcm: bytes, timestamp: int, out: list[bytes]) -> None:
         """Packets of the agreed length, which need not be a period's."""
         rate, clock = self._codec.rate, self._clock
-        begins = timestamp - len(self._collected) // 2 * clock // rate
+        begins = timestamp - len(self._collected) // 2 * clock // rate & 0xFFFFFFFF
         self._collected += pcm
         size = 2 * self._packet_samples
         while len(self._collected) >= size:
@@ -934,7 +934,7 @@ class CallAudio:
             if payload:
                 out.append(self._packet(self._payload_type, begins, self._marker, payload))
             self._marker = not payload
-            begins += self._packet_samples * clock // rate
+            begins = begins + self._packet_samples * clock // rate & 0xFFFFFFFF
 
     def _with_sound(self, pcm: bytes) -> bytes:
         sound = self._sound

@@ -1110,10 +1110,10 @@ class _Worker:
             taken = card.play(path.sounding(out))
             path.written(taken)
         else:
-            if own is None:
-                out = self._silence if far is None else self._limited.play(far)
-            else:
+            if own is not None:
                 out = self._limited.play(own) if far is None else self._limited.play(far, own)
+            else:
+                out = self._silence if far is None else far  # as it was sent: it cannot clip
             taken = card.play(out)
         if self.sink is not None:
             sent = self._silence if any(leg.microphone_muted for leg in legs) else period
