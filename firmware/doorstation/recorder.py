@@ -243,8 +243,8 @@ class _Writer:
     def _members(self, sound: bytes, packets: bytes) -> Iterator[bytes]:
         return recording.archive(
             [
-                ("sound.wav", recording.wav_header(len(sound)) + sound),
-                ("packets.pcap", recording.pcap_header() + packets),
+                ("sound.wav", recording.wav_header(len(sound)), sound),
+                ("packets.pcap", recording.pcap_header(), packets),
             ],
             self._at,
         )

@@ -131,16 +131,20 @@ def _datagram(packet: Packet) -> bytes:
     return ip + source.packed + destination.packed + udp + packet.data
 
 
-def archive(members: Sequence[tuple[str, bytes]], at: float) -> Iterator[bytes]:
-    """A tar of these files, made at a time of day, in pieces to be written one after the other."""
+def archive(members: Sequence[tuple[str, bytes, bytes]], at: float) -> Iterator[bytes]:
+    """A tar of these files, made at a time of day, in pieces to be written one after the other.
+
+    `members`: name, header and content of each; the content, which is long, is never copied.
+    """
     import tarfile  # a megabyte, with compression libraries: for who records alone
 
-    for name, content in members:
+    for name, header, content in members:
         entry = tarfile.TarInfo(name)
-        entry.size = len(content)
+        entry.size = len(header) + len(content)
         entry.mode = 0o600
         entry.mtime = int(at)
         yield entry.tobuf(tarfile.USTAR_FORMAT)
+        yield header
         yield content
-        yield bytes(-len(content) % tarfile.BLOCKSIZE)
+        yield bytes(-entry.size % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
