@@ -392,6 +392,15 @@ def test_update_before_the_answer_while_our_answer_is_open_gets_500() -> None:
     assert w.response().status == 500
 
 
+def test_update_while_our_late_offer_waits_for_the_ack_gets_491() -> None:
+    """RFC 3311 §5.2."""
+    w, call = arrived(body=b"")
+    w.do(w.agent.answer(call, PORT, w.now))
+    tag = w.response().to.tag or ""
+    w.receive(request("UPDATE", to_tag=tag, cseq=2, body=SDP))
+    assert w.response().status == 491
+
+
 def test_bye_of_an_unanswered_call_ends_it_with_487() -> None:
     w, call = arrived()
     w.receive(inside(w, call, "BYE"))

@@ -454,13 +454,12 @@ def test_update_changes_early_media_that_a_reliable_response_settled() -> None:
     assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4010)
 
 
-def test_update_with_an_offer_before_ours_is_settled_gets_500() -> None:
+def test_update_with_an_offer_before_ours_is_settled_gets_491() -> None:
+    """RFC 3311 §5.2."""
     w, [invite] = calling()
     w.answer(invite, 180)
     w.receive(bye_from_peer(w, invite, "UPDATE", body=SDP))
-    refusal = w.response()
-    assert refusal.status == 500
-    assert "Retry-After" in refusal.headers
+    assert w.response().status == 491
 
 
 def test_bye_uses_the_route_set_of_the_200_in_reverse() -> None:

@@ -317,7 +317,7 @@ class Call:
     def _update_received(self, server: int, request: Request, flow: Flow, now: float) -> None:
         """RFC 3311 §5.2: offer and answer may pass while the phone still rings."""
         if is_sdp(request):
-            if self._change is not None and self._change_with_sdp:
+            if self._offering():
                 raise ProtocolError("Request Pending", status=491)
             if not self._may_be_offered():
                 raise ProtocolError("an offer is not answered yet", status=500)
@@ -332,9 +332,13 @@ class Call:
         if is_sdp(request):
             self._media_agreed(self._direction)
 
+    def _offering(self) -> bool:
+        """An offer of ours is not answered yet (RFC 3311 §5.2)."""
+        return self._answer_in_ack or (self._change is not None and self._change_with_sdp)
+
     def _may_be_offered(self) -> bool:
-        """No offer of either side is open (RFC 3311 §5.2)."""
-        return self.phase is Phase.CONFIRMED and not self._answer_in_ack
+        """No offer of theirs is unanswered (RFC 3311 §5.2)."""
+        return self.phase is Phase.CONFIRMED
 
     def _info_received(self, server: int, request: Request, now: float) -> None:
         package = (request.headers.get("Info-Package") or "").strip().lower()

@@ -241,7 +241,7 @@ class IncomingCall(Call):
 
     def _may_be_offered(self) -> bool:
         if self.phase is Phase.SETTING_UP:
-            return self._answer_acked and not self._answer_in_ack
+            return self._answer_acked
         return super()._may_be_offered()
 
     # -- parts

@@ -208,12 +208,15 @@ class OutgoingCall(Call):
             self._unanswered = deepcopy(self._offers)
         super()._update_received(server, request, flow, now)
 
-    def _may_be_offered(self) -> bool:
-        """An UPDATE may change early media that a reliable response settled (RFC 3311 §5.1)."""
+    def _offering(self) -> bool:
+        """That of the INVITE, until a reliable response settled it (RFC 3311 §5.1)."""
         if self.phase is Phase.SETTING_UP and self.dialog is not None:
             branch = self._branches.get(self.dialog.remote_tag)
-            return branch is not None and branch.settled
-        return super()._may_be_offered()
+            return branch is None or not branch.settled
+        return super()._offering()
+
+    def _may_be_offered(self) -> bool:
+        return self.phase is Phase.SETTING_UP or super()._may_be_offered()
 
     # -- the INVITE
 
