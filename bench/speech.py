@@ -81,9 +81,10 @@ def quality(said: bytes, heard: bytes, begin: int, ppm: float = 0.0) -> Quality:
             for frame in range(start, start + SEGMENT, FRAME)
             if frame in places
         ]
-        place = start + (int(np.median(inside)) if inside else 0)
-        piece = output[place : place + SEGMENT]
-        if len(piece) < SEGMENT:
+        # From where its beginning is heard to where its end is: a delay that grew cuts nothing off.
+        first, last = (inside[0], inside[-1]) if inside else (0, 0)
+        piece = output[start + first : start + SEGMENT + last]
+        if len(piece) < SEGMENT + last - first:
             break
         scores.append(
             pesq.pesq(
