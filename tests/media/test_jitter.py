@@ -341,6 +341,31 @@ def test_a_single_period_too_much_waits_for_a_pause_in_the_speech() -> None:
     assert before - buffer.delay == pytest.approx(0.02)
 
 
+def test_a_stop_within_a_word_is_no_pause() -> None:
+    buffer = JitterBuffer()
+    for i in range(370):
+        buffer.put(i * 160, tone(0 if i % 12 < 4 else 5000), RAW, 0.01)
+        buffer.get()
+    assert buffer.cuts == 0
+    for i in range(370, 390):
+        buffer.put(i * 160, tone(0), RAW, 0.01)
+        buffer.get()
+    assert buffer.cuts == 1
+
+
+def test_several_periods_too_much_wait_for_a_pause() -> None:
+    buffer = JitterBuffer()
+    sent = itertools.count()
+    for i in range(900):
+        for _ in range(4 if i == 530 else 1):
+            buffer.put(next(sent) * 160, tone(0 if i % 100 < 20 else 5000), RAW, 0.01)
+        before = buffer.cuts
+        buffer.get()
+        assert buffer.cuts == before or i % 100 < 20
+    assert buffer.cuts == 4
+    assert buffer.delay == 0.0
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
@@ -663,7 +688,7 @@ def test_where_a_few_packets_come_far_later_than_the_rest_worse_is_reckoned_with
     assert longest <= 0.35
     count, longest = late(lambda r, sent: max(0.0, r.gauss(0.1, 0.03)))
     assert count <= 26
-    assert longest <= 0.125
+    assert longest <= 0.145  # what was too much is taken out in pauses: here one in ten seconds
 
 
 def test_trouble_again_and_again_within_a_second_is_met_each_time() -> None:

@@ -17,7 +17,8 @@ that is a little fast or slow shows itself in the slack and is followed by the s
 the worst are far worse than the rest, a reserve is put in at once: such lines have more to come.
 
 *Without being heard.* Time is put in and taken out in pauses, or where sound is missing anyway;
-when it cannot wait, by pitch periods (see timescale.py). A single period too much always waits.
+when none comes for seconds, by pitch periods (see timescale.py). A single period too much always
+waits. What comes too late meanwhile is played all the same, so the delay grows by itself.
 
 *Loss.* A gap is bridged better when the packet after it is there. When packets are lost again and
 again, the buffer keeps one more for this.
@@ -64,15 +65,17 @@ _BRIDGED_MS: Final = 40
 _FEW: Final = 10
 _MANY: Final = 500
 """Packets at least, and at most, between two looks at it: else a second's."""
-_URGENT: Final = 3
-"""Periods too much that do not wait for a pause."""
+_PLENTY: Final = 3
+"""Periods too much that are seen at once; fewer have to be watched for some seconds."""
 _SECOND: Final = 50
-_TRIES: Final = 10
-"""Periods in a row that are looked at for a pause, each second: more would cost without one."""
 _IMPATIENCE: Final = 0.02
 """What is a pause, as a share of the usual loudness: -34 dB at first, ..."""
 _PATIENCE: Final = 0.25
-"""... -12 dB after a dozen seconds without one; from then on speech is spliced too."""
+"""... -12 dB after ten seconds without one, sooner where more than one period is wanted; then
+speech is spliced too."""
+_BREATH: Final = 0.1
+"""A pause has to last: 100 ms at first, else it is a stop within a word; in the end 20 ms will do.
+By patience: periods times this share."""
 
 
 class JitterBuffer:
@@ -81,6 +84,7 @@ class JitterBuffer:
     __slots__ = (
         "_begun",
         "_bytes",
+        "_calm",
         "_codec",
         "_concealer",
         "_cursor",
@@ -170,6 +174,8 @@ class JitterBuffer:
         """Samples of delay to put in, or to take out if negative."""
         self._urgent = False
         self._tries = 0
+        self._calm = 0
+        """Periods of a pause so far."""
         self._loudness = 0.0
         self._patience = _IMPATIENCE
 
@@ -529,7 +535,6 @@ class JitterBuffer:
     def _review(self) -> None:
         """Decide whether the delay should be another: about once a second."""
         slack = self._slack
-        urgent = slack.trouble
         slack.review(self.lost, len(slack.latest) >= self._epoch)
         self._bound()
         # Packets are needed a fraction of a period sooner than they are played, if that is where
@@ -538,25 +543,22 @@ class JitterBuffer:
         spare = slack.spare - astray
         margin = self.rate // 300
         guard = 1.1 * margin + (slack.typical - spare) / 8 + slack.reserve
-        impatient = self._patience >= _PATIENCE
-        self._urgent = False
         periods = 0
         if spare < margin:
             periods = int((margin + slack.reserve - spare) // self.period) + 1
             periods = max(0, min(periods, _MAX_DELAY - int(slack.typical // self.period)))
-            self._urgent = urgent or impatient or slack.lately < astray
         elif spare >= self.period + guard:
             surplus = int((spare - guard) // self.period)
-            if slack.sure or surplus >= _URGENT:
-                periods = -surplus
-            self._urgent = (impatient and surplus > 1) or surplus >= _URGENT
+            periods = -surplus if slack.sure or surplus >= _PLENTY else 0
+        self._patience = self._patience * 1.3 ** max(1, -periods) if periods else _IMPATIENCE
+        # A single period too much always waits.
+        self._urgent = self._patience >= _PATIENCE and periods != -1
         self._wish = periods * self.period - astray
         self._loudness += (audioop.rms(self._history, 2) - self._loudness) / 16.0
         self._tries = 0
-        self._patience = 1.2 * self._patience if self._wish else _IMPATIENCE
         if self._wish:
             self._plain = False
-            self._tries = _SECOND if self._urgent or self._wish > 0 else _TRIES
+            self._tries = _SECOND
 
     def _rescale(self) -> None:
         """Put time in, or take it out, if it is not heard here."""
@@ -576,7 +578,10 @@ class JitterBuffer:
         sound = before + self._rest
         place = len(before)
         around = sound[place - self._bytes : place + need]
-        if audioop.rms(around, 2) <= max(QUIET, self._loudness * min(self._patience, _PATIENCE)):
+        patience = min(self._patience, _PATIENCE)
+        quiet = audioop.rms(around, 2) <= max(QUIET, self._loudness * patience)
+        self._calm = self._calm + 1 if quiet else 0
+        if quiet and (self._urgent or self._calm * patience >= _BREATH):
             shift = most
             overlap = min(self._bytes, len(self._rest) - max(0, shift))
         elif self._urgent:
