@@ -87,13 +87,18 @@ def test_a_door_as_it_comes_sends_no_echo_and_has_measured_where_it_is(
             door.wait_call("connected")
             with door.listening("speaker") as speaker:
                 eventually(lambda: len(speaker) > 12 * 2 * 16000, "it learns", 20)
-            heard = heard_by(phone, 2)
+            echo = audioop.rms(bytes(speaker), 2) / 8
+            assert echo > 200
+
+            def is_down() -> bool:
+                heard = heard_by(phone, 2)
+                pieces = range(0, len(heard), 3200)
+                return median(audioop.rms(heard[at : at + 3200], 2) for at in pieces) < echo / 3
+
+            # Where the machine is busy this card's queue jumps, and the echo is another one then.
+            eventually(is_down, "the echo is down", 25)
             phone.hangup()
             door.wait_idle()
-            echo = audioop.rms(bytes(speaker), 2) / 8
-            pieces = [audioop.rms(heard[at : at + 3200], 2) for at in range(0, len(heard), 3200)]
-            assert echo > 200
-            assert median(pieces) < echo / 3
             measured = door.wait_event("call_statistics")
             door.wait_log("the echo comes after ")
             assert measured["echo_late"] is False
