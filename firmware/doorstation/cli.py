@@ -178,7 +178,7 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
         (request, "certificate_request"),
     ):  # fmt: skip
         one.add_argument("--socket", default=DEFAULT_SOCKET, help="of the station")
-        one.set_defaults(run=_keys, command=command)
+        one.set_defaults(run=_keys, command=command, config=None)
 
 
 def _add_command(parser: argparse.ArgumentParser) -> None:
@@ -215,15 +215,17 @@ def _keys(options: argparse.Namespace) -> int:
     known = ("name", "public", "role", "opens", "scope")
     arguments = {key: value for key, value in vars(options).items() if key in known}
     result = call(options.socket, options.command, arguments, REPLY_WITHIN)
-    if options.command == "keys":
-        assert isinstance(result, dict)
-        for name, value in result["door"].items():
-            print(f"{name}  {value}")
-        for name, key in result["keys"].items():
-            more = " ".join((*key["opens"], *key["scope"]))
-            print(printable(f"{name}  {key['kid']}  {key['role']}  {more}".rstrip()))
     if options.command == "certificate_request":
         print(result, end="")
+        return 0
+    assert isinstance(result, dict)
+    if options.command != "keys":
+        return config_cli.follow(options, result)
+    for name, value in result["door"].items():
+        print(f"{name}  {value}")
+    for name, key in result["keys"].items():
+        more = " ".join((*key["opens"], *key["scope"]))
+        print(printable(f"{name}  {key['kid']}  {key['role']}  {more}".rstrip()))
     return 0
 
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from doorstation import __version__
-from doorstation.config_commands import ConfigCommands
+from doorstation.config_commands import ConfigCommands, tried
 from doorstation.configurator import Configurator
 from doorstation.door.controller import Door
 from doorstation.door.events import (
@@ -156,9 +156,9 @@ class Commands:
                 return self.certificate_request().decode()
             case "key_add":
                 key = {n: args[n] for n in ("public", "role", "opens", "scope") if args.get(n)}
-                await self._change_keys(Change({f"keys.{text('name')}": key}))
+                return await self._change_keys(Change({f"keys.{text('name')}": key}))
             case "key_revoke":
-                await self._change_keys(Change(unset=(f"keys.{text('name')}",)))
+                return await self._change_keys(Change(unset=(f"keys.{text('name')}",)))
             case _:
                 return await self.config.handle(command, args)
         return {}
@@ -385,13 +385,16 @@ class Commands:
             },
         }
 
-    async def _change_keys(self, change: Change) -> None:
+    async def _change_keys(self, change: Change) -> object:
         configurator = self._reach.configurator
         if configurator is None:
             raise DoorstationError("nothing can be changed here")
         if not configurator.check(change):
             raise DoorstationError("nothing would change; a key of the file is taken out there")
-        await configurator.stage(change, by="owner", how="keys", needs_word=False)
+        return tried(
+            configurator,
+            await configurator.stage(change, by="owner", how="keys", needs_word=False),
+        )
 
     def _fake(self) -> FakeInputs:
         inputs = self._reach.board.inputs

@@ -82,9 +82,9 @@ def _run(options: argparse.Namespace) -> int:
         case "config import":
             from doorstation.settings.reader import read
 
-            return _follow(options, _ask(options, {"raw": read(options.file)}))
+            return follow(options, _ask(options, {"raw": read(options.file)}))
         case "config undo":
-            return _follow(options, _ask(options, {}))
+            return follow(options, _ask(options, {}))
         case "log verify":
             fault = _ask(options, {})
             print(f"audit log: {fault or 'no line was changed or removed'}")
@@ -135,7 +135,7 @@ def _change(options: argparse.Namespace) -> int:
     if options.dry_run:
         _print_differences(answer)
         return 0
-    return _follow(options, answer)
+    return follow(options, answer)
 
 
 def _value(text: str) -> tuple[str, object]:
@@ -152,7 +152,7 @@ def _value(text: str) -> tuple[str, object]:
         ) from None
 
 
-def _follow(options: argparse.Namespace, answer: Mapping[str, Any]) -> int:
+def follow(options: argparse.Namespace, answer: Mapping[str, Any]) -> int:
     """Tell what changes, and wait for how it ends."""
     _print_differences(answer["differences"])
     options.command = "config result"

@@ -39,20 +39,20 @@ class ConfigCommands:
             case "config check":
                 return _shown(configurator.check(_change(args)))
             case "config set":
-                return _tried(
+                return tried(
                     configurator,
                     await configurator.stage(_change(args), by=by, how="ctl", needs_word=False),
                 )
             case "config import":
                 layer = configurator.tree.imported(_table(args, "raw"))
-                return _tried(
+                return tried(
                     configurator,
                     await configurator.replace(
                         layer, by=by, how="import", needs_word=False, origin="remote"
                     ),
                 )
             case "config undo":
-                return _tried(
+                return tried(
                     configurator, await configurator.undo(by=by, how="undo", needs_word=False)
                 )
             case "config reset":
@@ -102,7 +102,8 @@ def _past(past: Past) -> dict[str, object]:
     return {**shown, "differences": _shown(past.differences)}
 
 
-def _tried(configurator: Configurator, number: int) -> dict[str, object]:
+def tried(configurator: Configurator, number: int) -> dict[str, object]:
+    """What a change that has begun changes, and the number by which to ask for its end."""
     found = _find(configurator, number)
     return {"number": number, "differences": _shown(found.differences)}
 

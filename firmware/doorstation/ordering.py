@@ -54,7 +54,7 @@ async def _run(way: Way, op: str, words: Sequence[str], within: float | None) ->
                     keys = ", ".join(past["keys"])
                     print(f"{past['number']}  {past['at']}  {past['by']}  {past['result']}  {keys}")
             case "confirm" | "rollback":
-                return _outcome(await client.order(op, of=int(words[0])))
+                return _outcome(await client.order(op, of=_number(words[0])))
             case "fetch":
                 return await _fetch(client, words[0], words[1], within)
             case "open":
@@ -111,6 +111,12 @@ def _change(words: Sequence[str]) -> dict[str, Any]:
     return {"set": to_set, "unset": unset}
 
 
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise DoorstationError(f"{text}: no number of a change, as `history` shows it")
+    return int(text)
+
+
 def _value(text: str) -> Any:
     """JSON where it is any: numbers, true, lists; else the text itself."""
     try:
@@ -141,6 +147,8 @@ def read_password(place: Path | None) -> str:
     if place is None:
         return ""
     try:
-        return place.read_text().partition("\n")[0]
+        return place.read_text("utf-8").partition("\n")[0]
     except OSError as fault:
         raise DoorstationError(f"{place}: {fault.strerror}") from None
+    except UnicodeDecodeError:
+        raise DoorstationError(f"{place}: no text in UTF-8") from None

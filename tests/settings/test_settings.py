@@ -180,6 +180,11 @@ def test_every_problem_is_reported_together() -> None:
         ("[log]\nlevel = 'inf'", "log.level: 'inf' is none of the choices; one of \"debug\""),
         ("[audio]\nrate = 22050", "audio.rate: 22050 is none of the choices; one of 8000, 16000"),
         ("[audio]\nrate = [[8000]]", "audio.rate: a list is none of the choices"),
+        (
+            f"[keys]\nx = {{ public = '{'A' * 43}', role = 'owner' }}\n"
+            f"y = {{ public = '{'A' * 43}', role = 'viewer' }}",
+            "keys.y.public: the same key as keys.x; each key once",
+        ),
         ("[keys.x]\npublic = '" + "A" * 43 + "'", 'keys.x.role: missing; one of "viewer"'),
         ("[audio]\nrate = '8000'", "audio.rate: '8000' is none of the choices"),
         ("[audio]\nrtp_ports = '16384'", "audio.rtp_ports: '16384' is not a range of ports"),
@@ -576,7 +581,7 @@ def test_orders_are_off_until_somebody_sets_them_up() -> None:
     assert not problems(
         commands(
             keys_office=f'public = "{KEY}"\nrole = "admin"\nscope = ["audio", "door.max_call"]',
-            keys_porter=f'public = "{KEY}"\nrole = "opener"\nopens = ["door"]',
+            keys_porter=f'public = "{KEY[::-1]}"\nrole = "opener"\nopens = ["door"]',
             commanders_office='password = "long enough word"',
             words_volume='sets = "audio.country"',
         )

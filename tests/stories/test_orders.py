@@ -195,10 +195,12 @@ def test_a_key_that_is_revoked_orders_nothing_any_more(office: Office, door: Sta
     added = doorstation(
         "keys", "add", "extra", "--public", public, "--role", "viewer", "--socket", str(door.socket)
     )
-    assert added.returncode == 0, added.stderr
+    assert (added.returncode, added.stderr) == (0, "kept\n")
     door.wait_event("configuration", state="confirmed")
     assert office.orders(door, "status", key="extra").returncode == 0
-    doorstation("keys", "revoke", "extra", "--socket", str(door.socket))
+    revoked = doorstation("keys", "revoke", "extra", "--socket", str(door.socket))
+    assert (revoked.returncode, revoked.stderr) == (0, "kept\n")
+    assert 'keys.extra.role: "viewer" -> not set' in revoked.stdout
     door.wait_event("configuration", state="confirmed")
     assert "403 no key of this kid" in office.orders(door, "status", key="extra").stderr
 

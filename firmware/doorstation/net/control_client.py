@@ -84,7 +84,11 @@ def unreachable(path: str, fault: OSError) -> TransportError:
 def _send(connection: socket.socket, command: str, args: Mapping[str, object]) -> None:
     request = {"id": 1, "command": command, "args": dict(args)}
     try:
-        connection.sendall(json.dumps(request).encode() + b"\n")
+        line = json.dumps(request, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError) as fault:
+        raise DoorstationError(f"a value that no setting can have: {fault}") from None
+    try:
+        connection.sendall(line)
     except OSError:
         # A station that refused us has closed already; its reason may still be there to read.
         return

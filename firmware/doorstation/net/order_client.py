@@ -54,8 +54,13 @@ class KeyFile:
         """Raises DoorstationError when there is no such key."""
         self.path = path
         try:
-            self.key = PrivateKey.parse(path.read_bytes())
-        except (OSError, ValueError) as fault:
+            with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_mode & 0o077:
+                    raise DoorstationError(f"{path}: others can read this key; chmod 600 {path}")
+                self.key = PrivateKey.parse(file.read())
+        except OSError as fault:
+            raise DoorstationError(f"{path}: {fault.strerror}") from None
+        except ValueError as fault:
             raise DoorstationError(f"{path}: {fault}") from None
 
     @classmethod
@@ -72,8 +77,8 @@ class KeyFile:
         """One more than ever before, on disk on return."""
         place = self._beside("counter")
         last = 0
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            last = int(place.read_text())
+        with contextlib.suppress(ValueError):
+            last = int(_content(place) or b"0")
         # The time as a floor: a lost file does not end the key.
         counter = max(last + 1, int(time.time()))
         _replace(place, f"{counter}\n")
@@ -82,9 +87,10 @@ class KeyFile:
     def check_door(self, door: str, key: DoorKey) -> None:
         """Remember a door's fingerprint, or compare it. Raises DoorstationError: another one."""
         place = self._beside("doors")
-        known: dict[str, str] = {}
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            known = json.loads(place.read_text())
+        try:
+            known = msgspec.json.decode(_content(place) or b"{}", type=dict[str, str])
+        except msgspec.DecodeError as fault:
+            raise DoorstationError(f"{place}: {fault}") from None
         if known.setdefault(door, key.fingerprint) != key.fingerprint:
             raise DoorstationError(
                 f"the door {door} signs with another key than before: not the same door, or reset; "
@@ -234,6 +240,16 @@ async def _free_port(host: str) -> int:
     server.close()
     await server.wait_closed()
     return port
+
+
+def _content(place: Path) -> bytes:
+    """Of a small file; empty if there is none. Raises DoorstationError."""
+    try:
+        return place.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as fault:
+        raise DoorstationError(f"{place}: {fault.strerror}") from None
 
 
 def _replace(place: Path, text: str) -> None:

@@ -82,9 +82,12 @@ class PrivateKey:
 
     @classmethod
     def new(cls) -> "PrivateKey":
+        """A key whose public half is no option of a command line: it begins with no minus."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-        return cls(Ed25519PrivateKey.generate())
+        while (key := cls(Ed25519PrivateKey.generate())).public.text.startswith("-"):
+            pass
+        return key
 
     @classmethod
     def parse(cls, pem: bytes) -> "PrivateKey":
@@ -92,6 +95,7 @@ class PrivateKey:
 
         Raises ValueError.
         """
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -99,6 +103,8 @@ class PrivateKey:
             key = load_pem_private_key(pem, password=None)
         except TypeError:
             raise ValueError("the key is locked with a password") from None
+        except (ValueError, UnsupportedAlgorithm):
+            raise ValueError("no private key in PEM") from None
         if not isinstance(key, Ed25519PrivateKey):
             raise ValueError("not an Ed25519 key")  # noqa: TRY004 - of the file, not of an argument
         return cls(key)

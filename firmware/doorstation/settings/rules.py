@@ -131,7 +131,10 @@ MIN_COMMANDER_PASSWORD: Final = 12
 
 
 def _command_faults(settings: Settings) -> Iterator[tuple[str, str]]:
+    holders: dict[str, str] = {}
     for name, key in settings.keys.items():
+        if (other := holders.setdefault(key.public, name)) != name:
+            yield f"keys.{name}.public", f"the same key as keys.{other}; each key once"
         plain = key.public.replace("-", "a").replace("_", "a")
         if len(plain) != _KEY_LENGTH or not (plain.isascii() and plain.isalnum()):
             yield f"keys.{name}.public", "not an Ed25519 key; what `doorstation keys new` printed"
