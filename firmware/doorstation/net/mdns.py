@@ -17,6 +17,7 @@ from doorstation.provision.mdns import (
     GROUP_6,
     MAX_MESSAGE,
     PORT,
+    SETTLED,
     A,
     LinkQuestion,
 )
@@ -31,17 +32,20 @@ async def ask(ids: Ids, name: str, kind: int) -> list[LinkQuestion]:
 
 
 async def addresses(ids: Ids, host: str) -> list[str]:
-    """The addresses of a host of ".local" on the first link, and of the family, that has any."""
+    """The addresses of a host of ".local", of both families and on every link."""
     asking = [asyncio.create_task(link.addresses(ids, host)) for link in _links()]
     try:
         for next_one in asyncio.as_completed(asking):
-            if found := await next_one:
-                return found
+            if await next_one:
+                break
+        if asking:
+            # All were asked at the same time: who has not answered by now hardly will.
+            await asyncio.wait(asking, timeout=SETTLED)
+        return [address for task in asking if task.done() for address in task.result()]
     finally:
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
-    return []
 
 
 class _Link(msgspec.Struct, frozen=True):
