@@ -63,6 +63,18 @@ def test_asyncio_without_tls_runs_no_ssl_and_the_first_name_that_is_asked_for_ru
     assert run(WITHOUT_TLS) == ["False False", "ssl False True", "True"]
 
 
+def test_a_door_runs_without_typing_extensions_which_are_there_for_others() -> None:
+    look = (
+        "import sys;"
+        "from doorstation.cli import main;"
+        "main(['run', '--config', '/nonexistent/door.toml']);"
+        "print('msgspec' in sys.modules, 'typing_extensions' in sys.modules);"
+        "import typing_extensions;"
+        "print(typing_extensions.__name__)"
+    )
+    assert run(look) == ["True False", "typing_extensions"]
+
+
 def test_tls_is_what_it_always_is_when_it_is_first_used(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     files = authority.issue("127.0.0.1")

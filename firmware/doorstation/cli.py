@@ -250,9 +250,10 @@ def _command(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from doorstation.deferred import defer
-    from doorstation.settings.reader import read
 
     defer()
+    from doorstation.settings.reader import read
+
     # A device that comes out of its box has no file, and waits for somebody to configure it.
     blank = options.config == DEFAULT_CONFIG and not options.config.exists()
     local = {} if blank else read(options.config)

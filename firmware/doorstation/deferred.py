@@ -1,4 +1,4 @@
-"""Modules of the standard library that many doors never use, run when they are first used.
+"""Modules that many doors never use: run when they are first used, or not loaded at all.
 
 asyncio imports ssl for connections that a door without TLS never makes, and ssl maps OpenSSL: 5 MB
 for as long as the door runs. Here `import ssl` gives the module before it has run; whoever first
@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any, Final
@@ -17,7 +18,10 @@ MODULES: Final = frozenset(
     {
         "ssl",
         "asyncio.sslproto",
-        # gpiozero asks importlib.metadata for pin factories by name; ours are imported.
+        "msgspec.inspect",
+        # gpiozero imports statistics for sensors, and importlib.metadata to find pin factories by
+        # their names; ours are imported.
+        "random",
         "csv",
         "tempfile",
         "zipfile",
@@ -29,6 +33,18 @@ MODULES: Final = frozenset(
 def defer() -> None:
     """From now on, to import one of MODULES does not run it."""
     sys.meta_path.insert(0, _Finder)
+    # msgspec takes from it what Python has since 3.11: half a megabyte. aiohttp may need the rest.
+    _import_without("typing_extensions", "msgspec")
+
+
+def _import_without(missing: str, name: str) -> None:
+    """Import a module as where another, which it can do without, is not installed."""
+    if missing not in sys.modules:
+        sys.modules[missing] = None  # type: ignore[assignment]  # the import system's word for it
+        try:
+            import_module(name)
+        finally:
+            del sys.modules[missing]
 
 
 class _Finder(PathFinder):
