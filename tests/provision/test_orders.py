@@ -4,8 +4,11 @@ import json
 from typing import Any, get_args
 
 import pytest
-from doorstation.errors import ProtocolError
+from doorstation.errors import ProtocolError, SettingsError
+from doorstation.provision.layers import Change, Tree
 from doorstation.provision.orders import MAY, Op, Order, Role, may_order, may_set, parse_order
+from hypothesis import given
+from hypothesis import strategies as st
 
 ROLES: tuple[Role, ...] = get_args(Role)
 OPS: tuple[Op, ...] = get_args(Op)
@@ -112,3 +115,34 @@ def test_order_that_is_wrong_names_the_key(change: dict[str, Any], named: str) -
 def test_payload_that_is_no_order_is_refused(payload: bytes) -> None:
     with pytest.raises(ProtocolError):
         parse_order(payload)
+
+
+NAMES = [
+    "", ".", "account", "password", "audio", "country", "buttons", "call", "steps", "ring",
+    "relays",
+    "door", "codes", "pulse", "keys", "office", "public", "role", "opens", "scope", "commanders",
+    "words", "volume", "sets", "sip", "listen", "peers", "hall", "uri", "readers", "provisioning",
+    "tls", "log", "level", "_text", "__class__", "\u202e", "\x00", "\uff41udio",
+]  # fmt: skip
+KEYS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=12).map(".".join)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20) | st.sampled_from(["admin", "A" * 43, "sip:10.0.0.7", "4711"])
+    | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=4), st.lists(KEYS, max_size=3))
+def test_whatever_the_holder_of_a_key_signs_is_judged(set_: Any, unset: list[str]) -> None:
+    tree = Tree({"local": {"account": {"user": "6", "domain": "b.test", "password": "geheim"}}})
+    try:
+        read = parse_order(json.dumps(GOOD | {"set": set_, "unset": unset}).encode())
+        change = Change(read.set, read.unset)
+        new = tree.changed(change)
+        new.settings()
+    except (ProtocolError, SettingsError):
+        return
+    told = tree.differences(new, change.written)
+    assert "geheim" not in json.dumps([[each.old, each.new] for each in told])
