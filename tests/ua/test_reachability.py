@@ -215,6 +215,22 @@ def test_a_phone_that_names_no_transport_is_answered_by_the_connection_it_was_ca
     assert (used.transport, bye.method) == (Transport.UDP, "BYE")
 
 
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_who_names_itself_by_a_name_without_an_address_is_answered_where_it_is(
+    transport: str,
+) -> None:
+    """A PBX in a container knows itself by a name that nobody else knows."""
+    w = Wire(AgentConfig())
+    [(flow, invite)] = place(w, f"sip:pbx@{REMOTE};transport={transport}")
+    contact = ("Contact", f"<sip:pbx@container-7;transport={transport}>")
+    w.answer(invite, 183, ("Require", "100rel"), ("RSeq", "1"), contact, body=SDP, flow=flow)
+    w.answer(invite, 200, contact, body=SDP, flow=flow)
+    [call] = w.agent.calls
+    w.do(w.agent.hang_up(call, w.now))
+    sent = [(used, message.method) for used, message in w.sent_with_flows()]
+    assert sent == [(flow, "PRACK"), (flow, "ACK"), (flow, "BYE")]
+
+
 def test_a_strangers_tls_connection_is_never_taken_for_a_named_server() -> None:
     w = Wire(AgentConfig(account=replace(ACCOUNT, registrar=SipUri(host=REMOTE))))
     stranger = Flow(77, Transport.TLS, (LOCAL, 5061), (REMOTE, 5061))

@@ -181,6 +181,7 @@ class _Outgoing(msgspec.Struct, eq=False):
     build: Build
     next_hop: SipUri | Flow
     first: Flow | None = None  # tried before anything is located
+    last: Flow | None = None  # taken when nothing can be located
     is_ack: bool = False
     targets: list[Target] = msgspec.field(default_factory=list)
     target: Target | None = None
@@ -525,25 +526,37 @@ class Endpoint:
     # Inputs from the transaction user
 
     def send_request(
-        self, build: Build, next_hop: SipUri | Flow, now: float, *, first: Flow | None = None
+        self,
+        build: Build,
+        next_hop: SipUri | Flow,
+        now: float,
+        *,
+        first: Flow | None = None,
+        last: Flow | None = None,
     ) -> tuple[int, list[Output]]:
         """Send a request; its id comes back in the outputs that concern it.
 
         `build(flow)` makes it, without Via, once for each attempt. A `Flow` binds the request to
         this flow: no other target, no change of transport. With `first` that flow is tried before
         the targets of `next_hop`; what is too large for UDP goes to its far end by TCP, if that
-        can be had (RFC 3261 §18.1.1).
+        can be had (RFC 3261 §18.1.1). `last` is taken where `next_hop` has no address.
         """
         self._last_id += 1
-        outgoing = _Outgoing(self._last_id, build, next_hop, first)
+        outgoing = _Outgoing(self._last_id, build, next_hop, first, last)
         return outgoing.id, self._begin(outgoing, now)
 
     def send_ack(
-        self, build: Build, next_hop: SipUri | Flow, now: float, *, first: Flow | None = None
+        self,
+        build: Build,
+        next_hop: SipUri | Flow,
+        now: float,
+        *,
+        first: Flow | None = None,
+        last: Flow | None = None,
     ) -> list[Output]:
         """Send the ACK for a 2xx, which has no transaction; nobody hears of it when it fails."""
         self._last_id += 1
-        return self._begin(_Outgoing(self._last_id, build, next_hop, first, is_ack=True), now)
+        return self._begin(_Outgoing(self._last_id, build, next_hop, first, last, is_ack=True), now)
 
     def cancel(self, request_id: int, now: float, reason: str = "") -> list[Output]:
         """Cancel an INVITE (RFC 3261 §9.1); `reason` is the value of a Reason header.
@@ -637,7 +650,11 @@ class Endpoint:
 
     def _located(self, outgoing: _Outgoing, located: Located, now: float) -> list[Output]:
         if not located.targets:
-            return self._fail(outgoing, 503, located.fault)
+            last = outgoing.last
+            if last is None or (last.transport.reliable and last.id not in self._streams):
+                return self._fail(outgoing, 503, located.fault)
+            outgoing.located = True
+            return self._launch(outgoing, last, now)
         # What `first` led to has had its turn.
         failed = outgoing.target if not outgoing.located else None
         outgoing.targets = [target for target in located.targets if target != failed]

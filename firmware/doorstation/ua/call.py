@@ -584,12 +584,13 @@ class Call:
             dialog.next_cseq,
             now,
             first=self.way_back,
+            last=self._flow,
             account=self.by_account,
         )
 
     def _send_ack(self, invite: Request, flow: Flow, now: float) -> None:
         assert self.dialog is not None
-        self._line.emit(send_ack(self._line, self.dialog, invite, now, self.way_back))
+        self._line.emit(send_ack(self._line, self.dialog, invite, now, self.way_back, flow))
 
     def _send_bye(self, now: float) -> None:
         if self.dialog is None or self._bye is not None or self.phase is Phase.OVER:
@@ -653,7 +654,12 @@ def copy_record_route(request: Request, response: Response) -> None:
 
 
 def send_ack(
-    line: Line, dialog: Dialog, invite: Request, now: float, first: Flow | None = None
+    line: Line,
+    dialog: Dialog,
+    invite: Request,
+    now: float,
+    first: Flow | None = None,
+    last: Flow | None = None,
 ) -> list[Output]:
     """The ACK of a 2xx: the INVITE's CSeq number and credentials (RFC 3261 §13.2.2.4).
 
@@ -669,7 +675,7 @@ def send_ack(
                 ack.headers.add(name, value)
         return ack
 
-    return line.endpoint.send_ack(build, dialog.next_hop, now, first=first)
+    return line.endpoint.send_ack(build, dialog.next_hop, now, first=first, last=last)
 
 
 def base_headers(*, from_: NameAddr, to: NameAddr, call_id: str, cseq: int, method: str) -> Headers:

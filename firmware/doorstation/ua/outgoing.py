@@ -334,6 +334,7 @@ class OutgoingCall(Call):
             dialog.next_cseq,
             now,
             first=self._connection(dialog),
+            last=self._flow,
             account=self.by_account,
         )
         return True
@@ -394,7 +395,7 @@ class OutgoingCall(Call):
     def _refuse_fork(self, dialog: Dialog, request: Request, now: float) -> None:
         """A second phone answered, or one that crossed our CANCEL: ACK, then BYE (§13.2.2.4)."""
         way = self._connection(dialog)
-        self._line.emit(send_ack(self._line, dialog, request, now, way))
+        self._line.emit(send_ack(self._line, dialog, request, now, way, self._flow))
         if dialog.remote_tag in self._extra or len(self._extra) >= MAX_FORKS:
             return
         self._extra.add(dialog.remote_tag)
@@ -413,6 +414,7 @@ class OutgoingCall(Call):
             dialog.next_cseq,
             now,
             first=way,
+            last=self._flow,
             account=self.by_account,
         )
 

@@ -105,11 +105,13 @@ class Requester:
         now: float,
         *,
         first: Flow | None = None,
+        last: Flow | None = None,
         account: bool = True,
     ) -> "Ticket":
         """Send a request; `next_cseq` is asked again for each challenge that is answered.
 
-        `first` is the flow to try before the targets of `next_hop`. Without `account` no challenge
+        `first` is the flow to try before the targets of `next_hop`, `last` the one to take where it
+        has no address. Without `account` no challenge
         is answered, even where it goes to the account's own server.
         """
         pending = _Pending(asker, method, next_cseq, next_hop, account)
@@ -120,7 +122,7 @@ class Requester:
                 return request
             return self._digest.preauthorize(request, flow.remote[0])
 
-        self._start(pending, authorised, next_hop, now, first)
+        self._start(pending, authorised, next_hop, now, first, last)
         return Ticket(self, pending)
 
     def _start(
@@ -130,8 +132,11 @@ class Requester:
         next_hop: SipUri | Flow,
         now: float,
         first: Flow | None = None,
+        last: Flow | None = None,
     ) -> None:
-        pending.number, outputs = self._endpoint.send_request(build, next_hop, now, first=first)
+        pending.number, outputs = self._endpoint.send_request(
+            build, next_hop, now, first=first, last=last
+        )
         self._pending[pending.number] = pending
         self._emit(outputs)
 
