@@ -104,7 +104,9 @@ async def _get(rules: Fetch, get: Get, credentials: Credentials, addresses: list
                 body,
                 etag=response.headers.get("ETag", ""),
                 location=response.headers.get("Location", ""),
-                retry=response.headers.get("Retry-After", ""),
+                retry=in_seconds(
+                    response.headers.get("Retry-After", ""), response.headers.get("Date", "")
+                ),
             )
             return output
     except (aiohttp.ClientError, OSError, ValueError) as fault:
@@ -121,6 +123,22 @@ async def _read(rules: Fetch, url: str, addresses: list[str]) -> Output:
         return Failed(body.why)
     (output,) = rules.answered(200, body)
     return output
+
+
+def in_seconds(retry: str, date: str) -> str:
+    """Retry-After as seconds: a time (RFC 9110 10.2.3) counts from the server's own `date`.
+
+    "" for one that cannot be read.
+    """
+    if retry.isdigit() or not retry:
+        return retry
+    from email.utils import parsedate_to_datetime
+
+    try:
+        wait = parsedate_to_datetime(retry) - parsedate_to_datetime(date)
+    except (ValueError, TypeError, OverflowError):
+        return ""
+    return str(max(0, int(wait.total_seconds())))
 
 
 def _context(credentials: Credentials) -> "ssl.SSLContext":
