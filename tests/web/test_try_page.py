@@ -179,6 +179,20 @@ class TestPage:
         running.ring()
         await expect(page.locator("#ladder .message").last).to_be_in_viewport()
 
+    async def test_what_happens_is_brought_into_view_on_a_small_screen(
+        self, page: Page, running: Trial
+    ) -> None:
+        await page.set_viewport_size({"width": 375, "height": 667})
+        await expect(page.locator("#answer")).not_to_be_in_viewport()
+        running.ring()
+        for name in ("phone-state", "answer", "key-5"):
+            await expect(page.locator(f"#{name}")).to_be_in_viewport()
+        running.talk()
+        await expect(page.locator("#relay-lamp")).not_to_be_in_viewport()
+        running.open()
+        for name in ("relay-lamp", "hangup", "key-5"):
+            await expect(page.locator(f"#{name}")).to_be_in_viewport()
+
     async def test_a_reload_shows_the_call_so_far(self, page: Page, running: Trial) -> None:
         running.ring()
         await expect(page.locator("#ladder .message")).to_have_count(3)

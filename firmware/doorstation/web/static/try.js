@@ -100,8 +100,12 @@ function peerName(peer) {
   return name === "door" ? "Front door" : name;
 }
 
+const isRinging = () => callOf("phone")?.direction === "in" && callOf("phone").state === "ringing";
+const isOpen = () => Boolean(only(sides.door?.relays)?.on);
+
 function stateChanged(side, state) {
   const before = callOf("door")?.state;
+  const [rang, wasOpen] = [isRinging(), isOpen()];
   sides[side] = state;
   const now = callOf("door")?.state;
   if (side === "door" && live && now === "connected" && before !== "connected") {
@@ -110,6 +114,9 @@ function stateChanged(side, state) {
     setTimeout(() => note(`Sound both ways${codec ? ", " + codec : ""}`, "sound"), 100);
   }
   render();
+  // On a small screen the phone lies below the door, and what happens there would be missed.
+  if (live && isRinging() && !rang) $("keypad").scrollIntoView({ block: "nearest" });
+  if (live && isOpen() && !wasOpen) $("relay-lamp").scrollIntoView({ block: "nearest" });
 }
 
 function render() {
@@ -137,7 +144,7 @@ function renderDoor(door, call) {
   }[call?.state] ?? (door ? "Press to ring" : "Off"));
 
   const relay = only(door?.relays);
-  const on = Boolean(relay?.on);
+  const on = isOpen();
   $("relay-lamp").dataset.on = String(on);
   $("relay-lamp").setAttribute("aria-label", on ? "Relay: on, door open" : "Relay: off, door locked");
   setText("relay-text", on ? "Open" : "Locked");
@@ -150,7 +157,7 @@ function renderDoor(door, call) {
 }
 
 function renderPhone(phone, call) {
-  const incoming = call?.direction === "in" && call.state === "ringing";
+  const incoming = isRinging();
   const talking = call?.state === "connected" || call?.state === "held";
   $("screen").dataset.state = incoming ? "ringing" : talking ? "talking" : call ? "calling" : phone ? "idle" : "off";
   const name = peerName(call?.peer);
