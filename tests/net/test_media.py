@@ -14,7 +14,7 @@ from doorstation.ids import SeededIds
 from doorstation.media import echo, resample, rtcp, tones
 from doorstation.media.engine import CallAudio
 from doorstation.media.events import Digit
-from doorstation.media.g711 import encode_pcma
+from doorstation.media.g711 import decode_pcma, encode_pcma
 from doorstation.media.levels import CEILING, MicrophoneLevels
 from doorstation.media.path import Options, SoundPath
 from doorstation.media.pcm import audioop
@@ -963,6 +963,17 @@ async def test_a_voice_and_a_tone_together_never_clip_without_a_sound_path_too(
         await door.step()
     assert max(audioop.max(one, 2) for one in door.port.written) <= CEILING
     assert heard(door)[-1] > 10000
+
+
+async def test_without_a_sound_path_a_loud_far_end_alone_is_played_as_it_was_sent(
+    door: Door, phone: Phone
+) -> None:
+    session = door.call(phone)
+    full = encode_pcma(array("h", [32000, -32000] * 80).tobytes())
+    for _ in range(12):
+        phone.send(session, full)
+        await door.step()
+    assert decode_pcma(full) in door.port.written
 
 
 async def test_what_the_card_leaves_out_is_no_reference(
