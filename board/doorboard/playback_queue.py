@@ -5,7 +5,9 @@ USB devices, or a sound server, drift apart by some ten parts per million, and a
 held up writes several periods at once. Left alone the queue runs dry (a gap) or fills (an echo path
 and a delay that grow). So its level is measured before each write: a standing surplus of a whole
 period loses that period at once, a small difference is walked off one frame per period, which
-nobody hears. A card that runs dry twice in ten seconds gets a longer queue.
+nobody hears. What only some writes of a second find is no difference of the level: a late wake-up
+finds less, a card that counts in whole periods now one more and now one less. A card that runs dry
+twice in ten seconds gets a longer queue.
 """
 
 import warnings
@@ -35,10 +37,11 @@ class PlaybackQueue:
 
     __slots__ = (
         "_least",
+        "_low",
+        "_most",
         "_period",
         "_since_dry",
         "_slip",
-        "_sum",
         "_target",
         "_ticks",
     )
@@ -48,8 +51,8 @@ class PlaybackQueue:
         self._period = period
         self._target = max(TARGET_PERIODS * period, least + period)
         self._since_dry = RELAPSE_PERIODS
-        self._ticks = self._slip = self._sum = 0
-        self._least = _NEVER
+        self._ticks = self._slip = self._most = 0
+        self._least = self._low = _NEVER
 
     @property
     def target(self) -> int:
@@ -67,9 +70,10 @@ class PlaybackQueue:
     def correction(self, queued: int) -> int:
         """Frames to add to (+1), or to leave out of (-1 or a whole period), the next write."""
         self._ticks += 1
-        self._sum += queued
         if queued < self._least:
             self._least = queued
+        if queued > self._most:
+            self._most = queued
         if self._slip or self._ticks % SHORT_WINDOW == 0:
             return self._decision()
         return 0
@@ -79,26 +83,27 @@ class PlaybackQueue:
         resting = self._target - self._period
         if self._ticks % SHORT_WINDOW == 0:
             self._since_dry += SHORT_WINDOW
-            surplus, self._least = self._least - resting, _NEVER
-            if surplus >= self._period:
+            least, self._least = self._least, _NEVER
+            self._low = min(self._low, least)
+            if least - resting >= self._period:
                 self._restart()
                 return -self._period
         if self._slip:
             step = 1 if self._slip > 0 else -1
             self._slip -= step
             if not self._slip:
-                self._sum = self._ticks = 0
+                self._restart()
             return step
         if self._ticks == LONG_WINDOW:
-            mean = self._sum / LONG_WINDOW - resting
-            self._sum = self._ticks = 0
-            if abs(mean) > self._period / 4:
-                self._slip = -round(mean)
+            surplus, lack = self._low - resting, resting - self._most
+            self._restart()
+            if max(surplus, lack) > self._period / 4:
+                self._slip = lack if lack > 0 else -surplus
         return 0
 
     def _restart(self) -> None:
-        self._ticks = self._slip = self._sum = 0
-        self._least = _NEVER
+        self._ticks = self._slip = self._most = 0
+        self._least = self._low = _NEVER
 
 
 def stretch(period: bytes, frames: int) -> bytes:

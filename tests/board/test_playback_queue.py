@@ -61,6 +61,13 @@ def test_one_late_wake_up_is_not_a_surplus() -> None:
     assert set(steps) == {0}
 
 
+@pytest.mark.parametrize("found", [P - 100, 2 * P])
+def test_what_only_some_writes_find_is_no_difference(found: int) -> None:
+    queue = PlaybackQueue(P)
+    steps = [queue.correction(P if tick % 7 == 3 else found) for tick in range(1000)]
+    assert set(steps) == {0}
+
+
 def test_after_a_hold_up_the_delay_comes_back_to_its_target() -> None:
     assert run(PlaybackQueue(P), 60, level=5 * P) <= 3 * P
     assert run(PlaybackQueue(P), 400, level=5 * P) < 2.3 * P
