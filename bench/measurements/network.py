@@ -1,18 +1,19 @@
 """Bad lines.
 
-Speech of a woman and a man in G.711 A-law, 20 ms packets, over lines that lose and delay them:
-with one seed for all programs, each packet by itself but where losses are *bursty* (Gilbert and
-Elliott's line: bad times of four packets on average, in which seven of ten are lost). Gaussian:
-100 ms on the way, standard deviation 30 ms. Pareto: shape 3, standard deviation 30 ms. Packets
-overtake each other in both; *out of order*: one in twenty comes after the two behind it.
-*Recorded*: a minute of packets that shared a line of 1.5 Mbit/s, 120 ms of queue, with uploads by
-TCP (bench/record_jitter.py). The far end sends each packet when it would have arrived. *PESQ*
-(ITU-T P.862, as MOS-LQO: 4.55 at most) of 8 s at a time, the first 3 s of a call left out, against
-what was encoded. *Damaged*: frames of 20 ms with sound in them that were not heard as they were
-said. *Delay*: from the arrival of the median packet to its sound. *Engine*: this firmware's media
-engine alone in virtual time, three minutes and more, without a card and its queue; the other rows
-are real calls of 45 s over virtual cards, all programs on two lines at the same time; with a
-clock that drifts, of five minutes. *From its start*: from the median delay of the first 10 s.
+Speech of a woman and a man in G.711 A-law, 20 ms packets, over lines that lose and delay them: with
+one seed for all programs, each packet by itself but where losses are *bursty* (Gilbert and
+Elliott's line: bad times of four packets on average, in which seven of ten are lost). Gaussian: 100
+ms on the way, standard deviation 30 ms. Pareto: shape 3, standard deviation 30 ms. Packets overtake
+each other in both; *out of order*: one in twenty comes after the two behind it. *Recorded*: a
+minute of packets that shared a line of 1.5 Mbit/s, 120 ms of queue, with uploads by TCP
+(bench/record_jitter.py). The far end sends each packet when it would have arrived. *PESQ* (ITU-T
+P.862, as MOS-LQO: 4.55 at most) of 8 s at a time, from where they begin to be heard to where they
+end, the first 3 s of a call left out, against what was encoded. *Damaged*: frames of 20 ms with
+sound in them that were not heard as they were said. *Delay*: from the arrival of the median packet
+to its sound. *Engine*: this firmware's media engine alone in virtual time, three minutes and more,
+without a card and its queue; the other rows are real calls of 45 s over virtual cards, all programs
+on two lines at the same time; with a clock that drifts, of five minutes. *From its start*: from the
+median delay of the first 10 s.
 """
 
 import contextlib

@@ -47,7 +47,6 @@ class Slack:
         "_lost",
         "_period",
         "late",
-        "lately",
         "latest",
         "offset",
         "reserve",
@@ -68,8 +67,6 @@ class Slack:
         self.reserve = 0.0
         """So much more is kept where a few packets come far later than the rest: where jitter has
         such a tail, worse is to come."""
-        self.lately = 0.0
-        """The same of the last second alone: a clock that drifts shows here first."""
         self._period = period
         self._epochs: deque[_Epoch] = deque(maxlen=_EPOCHS)
         self._losses: deque[int] = deque(maxlen=_EPOCHS)
@@ -128,9 +125,8 @@ class Slack:
         )
         seen = sum(epoch.packets for epoch in self._epochs)
         spare = worst[min(seen // _TOO_LATE, len(worst) - 1)]
-        lately = latest[1] if whole else spare
-        self.lately = lately + self.offset
-        self.spare = min(spare, lately) + self.offset
+        # A clock that drifts shows in the last second first.
+        self.spare = (min(spare, latest[1]) if whole else spare) + self.offset
         self.reserve = self._tail(self.typical - spare - self.offset)
         if sum(self._losses) >= _LOSSY:
             # Most packets are to be there a period before they are needed.
