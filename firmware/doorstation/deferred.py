@@ -25,6 +25,8 @@ MODULES: Final = frozenset(
         "csv",
         "tempfile",
         "zipfile",
+        "bz2",
+        "lzma",
         "importlib.metadata._adapters",
     }
 )
