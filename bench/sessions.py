@@ -9,7 +9,7 @@ import sys
 
 from doorboard.alsa import AlsaAudioPort
 from doorstation.ids import SystemIds
-from doorstation.net.media import MediaThread
+from doorstation.net.media.thread import MediaThread
 from doorstation.sdp.negotiation import LocalAudio, OfferAnswer
 
 

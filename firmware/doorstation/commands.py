@@ -29,7 +29,7 @@ from doorstation.media.verdict import verdict
 from doorstation.net.agent_shell import AgentShell, Direction, masked
 from doorstation.net.card_watch import CardWatch
 from doorstation.net.control import KINDS, ControlServer
-from doorstation.net.media import MediaThread
+from doorstation.net.media.thread import MediaThread
 from doorstation.parts import FakeInputs, Parts
 from doorstation.provision.jws import PublicKey
 from doorstation.provision.layers import Change

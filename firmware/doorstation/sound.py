@@ -12,7 +12,7 @@ from doorstation.media.engine import CallStatistics
 from doorstation.media.events import STRAY, Digit, DigitMerger
 from doorstation.media.levels import MicrophoneLevels, SpeakerLevels
 from doorstation.media.srtp import Keys
-from doorstation.net.media import MediaSession, MediaThread
+from doorstation.net.media.thread import MediaSession, MediaThread
 from doorstation.sdp.negotiation import AudioSession
 from doorstation.settings.tree import Audio, Prompts
 from doorstation.sip.transport import Transport

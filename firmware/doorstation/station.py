@@ -27,11 +27,11 @@ from doorstation.journal import Journal
 from doorstation.media import dtls
 from doorstation.media.events import Digit
 from doorstation.media.verdict import verdict
-from doorstation.net import media
 from doorstation.net.agent_shell import AgentShell
 from doorstation.net.card_watch import CardWatch
 from doorstation.net.dns import Resolver
-from doorstation.net.media import MediaThread
+from doorstation.net.media import events as media
+from doorstation.net.media.thread import MediaThread
 from doorstation.net.signals import stop_event
 from doorstation.net.sockets import Listen, SipSockets, TlsFiles
 from doorstation.network import Network

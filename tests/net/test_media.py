@@ -21,7 +21,7 @@ from doorstation.media.pcm import audioop
 from doorstation.media.recording import Packet, Tick
 from doorstation.media.rtp import RtpPacket, format_rtp, parse_rtp
 from doorstation.media.wav import Wav
-from doorstation.net.media import (
+from doorstation.net.media.events import (
     CardBack,
     CardLost,
     DigitHeard,
@@ -30,13 +30,12 @@ from doorstation.net.media import (
     FarEndStarted,
     MediaEvent,
     MediaFailed,
-    MediaSession,
-    MediaThread,
     SessionEnded,
     SoundEnded,
     SoundFailed,
     SoundFault,
 )
+from doorstation.net.media.thread import MediaSession, MediaThread
 
 from tests.support.agreed import Codec, agreed
 from tests.support.audio_port import StepClock, SteppedPort
@@ -368,7 +367,7 @@ async def test_without_ipv6_a_session_on_every_address_has_ipv4(
         return real(family, *rest)
 
     phone = Phone()
-    monkeypatch.setattr("doorstation.net.media.socket.socket", without_ipv6)
+    monkeypatch.setattr("doorstation.net.media.ports.socket.socket", without_ipv6)
     session = door.media.start_session("::", "call")
     monkeypatch.undo()
     session.configure(agreed(phone.address, remote_rtcp=phone.rtcp_address))

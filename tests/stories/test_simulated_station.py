@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from doorstation.media.events import Digit
-from doorstation.net import media
+from doorstation.net.media import events as media
 
 from tests.support.network import Conditions
 from tests.support.simulated_house import (

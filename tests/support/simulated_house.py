@@ -33,8 +33,8 @@ from doorstation.configurator import Configurator
 from doorstation.errors import DoorstationError
 from doorstation.ids import Ids, SeededIds
 from doorstation.media.events import Digit
-from doorstation.net import media
 from doorstation.net.agent_shell import AgentShell
+from doorstation.net.media import events as media
 from doorstation.net.sockets import Sink
 from doorstation.parts import Parts
 from doorstation.sdp.negotiation import AudioSession
