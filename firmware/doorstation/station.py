@@ -33,7 +33,8 @@ from doorstation.net.dns import Resolver
 from doorstation.net.media import events as media
 from doorstation.net.media.thread import MediaThread
 from doorstation.net.signals import stop_event
-from doorstation.net.sockets import Listen, SipSockets, TlsFiles
+from doorstation.net.sockets import Listen, SipSockets
+from doorstation.net.tls import TlsFiles
 from doorstation.network import Network
 from doorstation.printable import printable
 from doorstation.provision.outbox import Outbox

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from doorstation.errors import TransportError
-from doorstation.net.sockets import CS3, Limits, Listen, SipSockets, TlsFiles, wrong_name
+from doorstation.net.sockets import CS3, Limits, Listen, SipSockets
+from doorstation.net.tls import TlsFiles, wrong_name
 from doorstation.sip.transport import Flow, Target, Transport
 from msgspec.structs import replace
 

@@ -17,13 +17,24 @@ import os
 import socket
 import struct
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import msgspec
 
 from doorstation.errors import TransportError
+from doorstation.net.addresses import (
+    family_of,
+    in_words,
+    is_address,
+    is_ours,
+    remote_of,
+    sockaddr,
+    stranger_of,
+    without_zone,
+)
 from doorstation.net.netlink import NetworkWatch
+from doorstation.net.tls import NO_FILES, TlsFiles, client_context, server_context, wrong_name
 from doorstation.sip.transport import Flow, Target, Transport
 
 if TYPE_CHECKING:
@@ -65,15 +76,6 @@ class Listen(msgspec.Struct, frozen=True):
     host: str = ""
 
 
-class TlsFiles(msgspec.Struct, frozen=True):
-    """PEM files. Without `ca` the system's authorities are trusted; `certificate` (with its chain)
-    is needed to listen and shown to servers that ask."""
-
-    ca: str = ""
-    certificate: str = ""
-    key: str = ""
-
-
 class Limits(msgspec.Struct, frozen=True):
     """What a stranger, or a slow peer, can take."""
 
@@ -102,7 +104,7 @@ class SipSockets:
         self,
         listen: Sequence[Listen],
         *,
-        tls: TlsFiles = TlsFiles(),
+        tls: TlsFiles = NO_FILES,
         limits: Limits = Limits(),
         dscp: int = CS3,
         network_changed: Callable[[], None] | None = None,
@@ -143,12 +145,12 @@ class SipSockets:
         if any(each.transport is Transport.TLS for each in self._listen):
             if not self._tls.certificate:
                 raise TransportError("listening for TLS needs a certificate")
-            self._server_context = await asyncio.to_thread(_server_context, self._tls)
+            self._server_context = await asyncio.to_thread(server_context, self._tls)
         self._bind()
         try:
             self._watch = NetworkWatch(self._changed)
         except OSError as fault:
-            log.warning("network changes go unnoticed until something fails: %s", _why(fault))
+            log.warning("network changes go unnoticed until something fails: %s", in_words(fault))
 
     def attach(self, sink: Sink) -> None:
         """Start to receive; from now on `sink` is told."""
@@ -252,14 +254,14 @@ class SipSockets:
         if known is not None:
             self._routes.move_to_end(host)
             return known
-        family = _family(host)
+        family = family_of(host)
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
                 # Sends nothing: the kernel looks the route up and fixes the source address.
-                probe.connect(_address(host, 9))
+                probe.connect(sockaddr(host, 9))
                 found = str(probe.getsockname()[0])
         except OSError as fault:
-            raise TransportError(f"no way to {host}: {_why(fault)}") from fault
+            raise TransportError(f"no way to {host}: {in_words(fault)}") from fault
         self._routes[host] = found
         if len(self._routes) > _CACHED_ROUTES:
             self._routes.popitem(last=False)
@@ -300,7 +302,7 @@ class SipSockets:
                 if fault.errno == errno.EADDRINUSE and attempt < attempts - 1:
                     continue
                 where = f"{each.transport} {each.host or '*'} port {each.port}"
-                raise TransportError(f"cannot listen on {where}: {_why(fault)}") from fault
+                raise TransportError(f"cannot listen on {where}: {in_words(fault)}") from fault
             return
 
     def _bind_one(self, each: Listen, chosen: dict[bool, int]) -> None:
@@ -323,7 +325,7 @@ class SipSockets:
 
     def _bound(self, transport: Transport, host: str, port: int) -> socket.socket:
         made = self._socket(
-            _family(host),
+            family_of(host),
             socket.SOCK_DGRAM if transport is Transport.UDP else socket.SOCK_STREAM,
         )
         try:
@@ -336,7 +338,7 @@ class SipSockets:
                 made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
             else:
                 made.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
-            made.bind(_address(host, port))
+            made.bind(sockaddr(host, port))
         except OSError:
             made.close()
             raise
@@ -354,7 +356,7 @@ class SipSockets:
     # -- UDP
 
     def _open_udp(self, target: Target) -> None:
-        family = _family(target.host)
+        family = family_of(target.host)
         for udp in self._udp.values():
             if udp.socket.family == family:
                 break
@@ -375,14 +377,14 @@ class SipSockets:
     def _send_datagram(self, udp: "_UdpSocket", flow: Flow, data: bytes) -> None:
         for _ in range(2):
             try:
-                udp.socket.sendto(data, _address(*flow.remote))
+                udp.socket.sendto(data, sockaddr(*flow.remote))
             except OSError as fault:
                 if fault.errno in _LOST:
                     self.counters["udp_congested"] += 1
                 elif self._read_errors(udp):
                     continue  # the error was an earlier packet's; this one was not sent
                 else:
-                    self._later_send_failed(flow, _why(fault))
+                    self._later_send_failed(flow, in_words(fault))
             return
         self.counters["udp_congested"] += 1
 
@@ -399,7 +401,7 @@ class SipSockets:
                 continue
             data = bytes(udp.view[:size])
             try:
-                flow = self._udp_flow(udp, _remote(source))
+                flow = self._udp_flow(udp, remote_of(source))
             except TransportError:
                 # A source that cannot be answered: spoofed, or our route has just gone.
                 self.counters["udp_unanswerable"] += 1
@@ -425,7 +427,7 @@ class SipSockets:
                 # RFC 3261 §18.4: unreachable is a transport error, time exceeded and the like are
                 # not. EMSGSIZE (path MTU) neither: the repetition goes out in fragments.
                 if number != errno.EMSGSIZE and (origin, icmp_type) in _UNREACHABLE and source:
-                    self._unreachable(udp, _remote(source), os.strerror(number))
+                    self._unreachable(udp, remote_of(source), os.strerror(number))
         return count
 
     def _unreachable(self, udp: "_UdpSocket", remote: tuple[str, int], reason: str) -> None:
@@ -442,15 +444,15 @@ class SipSockets:
         stage = "connecting"
         try:
             async with asyncio.timeout(self._limits.connect):
-                made = self._socket(_family(target.host), socket.SOCK_STREAM)
-                await self._loop.sock_connect(made, _address(target.host, target.port))
+                made = self._socket(family_of(target.host), socket.SOCK_STREAM)
+                await self._loop.sock_connect(made, sockaddr(target.host, target.port))
             context = None
             if target.transport is Transport.TLS:
                 stage = "TLS"
                 context = await self._context()
             stream = _Stream(self, target.transport, target=target)
             # asyncio wants a name; ours is checked in `connected`, an address is no server name.
-            name = target.tls_name if context and not _is_address(target.tls_name) else ""
+            name = target.tls_name if context and not is_address(target.tls_name) else ""
             # The socket is the transport's from here on, also when the handshake fails.
             handed, made = made, None
             await self._loop.create_connection(
@@ -466,7 +468,7 @@ class SipSockets:
         except TimeoutError:
             self._later_flow_failed(target, f"{stage}: no answer in time")
         except (OSError, TransportError) as fault:
-            self._later_flow_failed(target, f"{stage}: {_why(fault)}")
+            self._later_flow_failed(target, f"{stage}: {in_words(fault)}")
         finally:
             if made is not None:
                 made.close()
@@ -478,7 +480,7 @@ class SipSockets:
         """
         if self._client_context is None:
             self._client_context = self._loop.create_task(
-                asyncio.to_thread(_client_context, self._tls)
+                asyncio.to_thread(client_context, self._tls)
             )
         try:
             return await asyncio.shield(self._client_context)
@@ -494,11 +496,11 @@ class SipSockets:
                 return
             except OSError as fault:
                 # Out of descriptors: the listener stays readable, so rest instead of spinning.
-                log.warning("cannot accept connections for a second: %s", _why(fault))
+                log.warning("cannot accept connections for a second: %s", in_words(fault))
                 self._loop.remove_reader(listener.socket.fileno())
                 self._loop.call_later(1.0, self._accept_again, listener)
                 return
-            stranger = _stranger(str(source[0]))
+            stranger = stranger_of(str(source[0]))
             if self._strangers[stranger] >= self._limits.per_stranger:
                 self.counters["connections_refused"] += 1
                 made.close()
@@ -530,7 +532,7 @@ class SipSockets:
             self.counters["handshakes_failed"] += 1
             if self.counters["handshakes_failed"] % _COLLECT_EVERY == 0:
                 gc.collect()
-            log.debug("no TLS connection with %s: %s", stream.stranger, _why(fault))
+            log.debug("no TLS connection with %s: %s", stream.stranger, in_words(fault))
 
     def _accepted(self, task: asyncio.Task[None]) -> None:
         """Not in a `finally` of the task: one that is cancelled before its first step has none."""
@@ -565,7 +567,7 @@ class SipSockets:
         """A stream is there, its handshake done."""
         made = cast(socket.socket, transport.get_extra_info("socket"))
         try:
-            remote = _remote(made.getpeername())
+            remote = remote_of(made.getpeername())
             host, port = made.getsockname()[:2]
         except OSError:
             # Gone already; what comes next is connection_lost, and nobody knew of it.
@@ -586,7 +588,7 @@ class SipSockets:
             self._make_room()
         listened = self._listened(stream.kind, made.family, port)
         self._ids += 1
-        stream.flow = Flow(self._ids, stream.kind, (_plain(str(host)), listened), remote)
+        stream.flow = Flow(self._ids, stream.kind, (without_zone(str(host)), listened), remote)
         stream.ended = self._loop.create_future()
         self._streams[stream.flow.id] = stream
         self._used(stream)
@@ -611,7 +613,7 @@ class SipSockets:
         self._stranger_left(stream.stranger)
         stream.ended.set_result(None)
         if not stream.silent and self._sink is not None:
-            reason = stream.reason or (_why(fault) if fault else "closed by the peer")
+            reason = stream.reason or (in_words(fault) if fault else "closed by the peer")
             self._sink.flow_closed(stream.flow, reason)
 
     def _listened(self, kind: Transport, family: int, port: int) -> int:
@@ -653,7 +655,7 @@ class SipSockets:
         """Addresses or routes changed: forget what was looked up, end what cannot work again."""
         self._routes.clear()
         for stream in list(self._streams.values()):
-            if stream.flow is not None and not _is_ours(stream.flow.local[0]):
+            if stream.flow is not None and not is_ours(stream.flow.local[0]):
                 # TCP would go on repeating from an address that is gone, for minutes.
                 self._end(stream, f"our address {stream.flow.local[0]} is gone")
         if self._network_changed is not None:
@@ -766,165 +768,4 @@ class _Stream(asyncio.Protocol):
 # -- TLS
 
 
-def _client_context(files: TlsFiles) -> "ssl.SSLContext":
-    import ssl
-
-    _small_buffers()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # The name is checked by `wrong_name`, after the handshake: OpenSSL knows no SIP URIs.
-    context.check_hostname = False
-    try:
-        if files.ca:
-            context.load_verify_locations(files.ca)
-        else:
-            context.load_default_certs()
-    except OSError as fault:
-        raise TransportError(f"CA file {files.ca}: {_why(fault)}") from fault
-    if files.certificate:
-        _load_certificate(context, files)
-    return context
-
-
-def _server_context(files: TlsFiles) -> "ssl.SSLContext":
-    import ssl
-
-    _small_buffers()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _load_certificate(context, files)
-    return context
-
-
-def _small_buffers() -> None:
-    """asyncio gives every TLS connection 256 kB before its first byte is read, and leaves them to
-    the garbage collector: handshakes that never end cost 80 MB. A TLS record has 16 kB at most."""
-    from asyncio.sslproto import SSLProtocol
-
-    SSLProtocol.max_size = 16 * 1024
-
-
-def _load_certificate(context: "ssl.SSLContext", files: TlsFiles) -> None:
-    def never() -> str:
-        # Without this OpenSSL asks at the terminal, and the service hangs.
-        raise TransportError(f"key of {files.certificate}: it is protected by a password")
-
-    try:
-        context.load_cert_chain(files.certificate, files.key or None, password=never)
-    except OSError as fault:
-        raise TransportError(f"certificate {files.certificate}: {_why(fault)}") from fault
-
-
-def wrong_name(certificate: Mapping[str, object] | None, domain: str) -> str:
-    """Why a verified certificate does not prove `domain` (RFC 5922 §7.1), "" when it does.
-
-    A subjectAltName proves the domain by a URI "sip:domain" without user, a DNS name or, for a
-    literal, an IP address; the common name counts only without any of them. A wildcard in the
-    first label is taken, against §7.2: providers' certificates have them and every phone takes
-    them.
-    """
-    domain = domain.lower().rstrip(".")
-    names: list[tuple[str, str]] = []
-    if certificate:
-        names = [
-            (kind, value.lower())
-            for kind, value in cast(
-                Sequence[tuple[str, str]], certificate.get("subjectAltName", ())
-            )
-            if kind in ("URI", "DNS", "IP Address")
-        ]
-        if not names:
-            subject = cast(Sequence[Sequence[tuple[str, str]]], certificate.get("subject", ()))
-            names = [
-                ("DNS", value.lower())
-                for attributes in subject
-                for kind, value in attributes
-                if kind == "commonName"
-            ]
-    if any(_proves(kind, value, domain) for kind, value in names):
-        return ""
-    found = ", ".join(value for _, value in names[:5]) or "no name"
-    return f"the certificate is for {found}, not for {domain}"
-
-
-def _proves(kind: str, value: str, domain: str) -> bool:
-    literal = _packed(domain)
-    if kind == "IP Address":
-        return literal is not None and _packed(value.strip()) == literal
-    if kind == "URI":
-        return value.startswith("sip:") and value[4:].split(";")[0].rstrip(".") == domain
-    if literal is not None:
-        return False
-    value = value.rstrip(".")
-    if value.startswith("*."):
-        _, dot, rest = domain.partition(".")
-        return bool(dot) and rest == value[2:] and "." in rest
-    return value == domain
-
-
 # -- addresses
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _address(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
-    """For the socket calls. A link-local "fe80::1%2" is taken apart: else Python asks resolvers."""
-    if "%" in host:
-        plain, _, scope = host.partition("%")
-        return plain, port, 0, int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
-    return host, port
-
-
-def _remote(source: tuple[str, int] | tuple[str, int, int, int]) -> tuple[str, int]:
-    """The far end of a socket address; a link-local one keeps its interface: "fe80::1%2"."""
-    host = _plain(source[0])
-    if len(source) == 4 and source[3]:
-        host = f"{host}%{source[3]}"
-    return host, source[1]
-
-
-def _plain(host: str) -> str:
-    return host.partition("%")[0]
-
-
-def _packed(host: str) -> bytes | None:
-    try:
-        return socket.inet_pton(_family(host), _plain(host))
-    except OSError:
-        return None
-
-
-def _is_address(host: str) -> bool:
-    return _packed(host) is not None
-
-
-def _stranger(host: str) -> str:
-    """Who is counted as one: an IPv4 address, or a /64, which any IPv6 host has to itself."""
-    packed = _packed(host)
-    return packed[:8].hex() if packed and len(packed) == 16 else host
-
-
-def _is_ours(host: str) -> bool:
-    if host.startswith("fe80:"):
-        return True  # binding would need the interface; link-local addresses go with the link
-    try:
-        with socket.socket(_family(host), socket.SOCK_DGRAM) as probe:
-            probe.bind((host, 0))
-    except OSError:
-        return False
-    return True
-
-
-def _why(fault: BaseException) -> str:
-    """What happened, in words and without numbers of the C library."""
-    verify = getattr(fault, "verify_message", "")
-    if verify:
-        return str(verify)
-    reason = getattr(fault, "reason", None)  # of an ssl.SSLError: WRONG_VERSION_NUMBER
-    if isinstance(fault, OSError) and isinstance(reason, str):
-        return reason.replace("_", " ").lower()
-    if isinstance(fault, OSError) and fault.errno:
-        return os.strerror(fault.errno)
-    return str(fault) or type(fault).__name__
