@@ -197,6 +197,7 @@ def test_a_follower_is_told_when_the_station_ends(trial: Trial) -> None:
         trial.process.send_signal(signal.SIGINT)
         _, complaint = follower.communicate(timeout=20)
         assert (follower.returncode, complaint) == (1, "doorstation: the station ended\n")
+    trial.process.wait(15)  # a second Ctrl-C would end it at once, and not with 0
 
 
 def test_a_terminal_that_is_closed_ends_door_and_phone_too(trial: Trial) -> None:
