@@ -30,6 +30,10 @@ Pull = Literal["up", "down", "none"]
 
 PULL_UP: Final[dict[Pull, bool | None]] = {"up": True, "down": False, "none": None}
 
+OWNER_LATE: Final = 0.25
+"""Seconds after its hold limit by which a relay's owner releases it, too: a pulse may be as long as
+the limit, and is no fault then."""
+
 
 @contextmanager
 def _translated(part: str) -> Iterator[None]:
@@ -244,6 +248,8 @@ class GpioRelay(Closing):
         self._on = False
         self._until = 0.0
         self._pulses = 0
+        self._forgotten = False
+        """The limit released it, and its owner has not yet."""
         self._callback: Callable[[bool, float], None] | None = None
         with _translated(f"relay on pin {pin}"):
             # gpiozero hands direction and level to the pin together: no click at the start.
@@ -284,6 +290,7 @@ class GpioRelay(Closing):
 
     def release(self) -> None:
         with self._lock:
+            self._forgotten = False
             if self._on and not self._device.closed:
                 self._write(False)
                 self._alarm.set(None)
@@ -301,14 +308,22 @@ class GpioRelay(Closing):
 
     def _expired(self, now: float) -> None:
         with self._lock:
-            if not self._on or now < self._until:  # released, or pulled anew, in between
+            if self._on:
+                if now < self._until:  # pulled anew in between
+                    return
+                try:
+                    self.release()
+                except BoardError:
+                    self._alarm.set(now + 1)  # there is nothing else to be done than to try again
+                    raise
+                self._forgotten = True
+                self._alarm.set(now + OWNER_LATE)
                 return
-            log.warning("%s was on for %g s: released", self._name, self.hold_limit)
-            try:
-                self.release()
-            except BoardError:
-                self._alarm.set(now + 1)  # there is nothing else to be done than to try again
-                raise
+            if not self._forgotten:
+                return
+            self._forgotten = False
+        # After the release, and without the lock: a log that nobody reads holds up who writes it.
+        log.warning("%s was on for %g s: released", self._name, self.hold_limit)
 
     def _write(self, on: bool) -> None:
         with _translated(self._name):

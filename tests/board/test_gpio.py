@@ -179,7 +179,40 @@ def test_the_driver_releases_a_relay_that_was_forgotten(
         relay.energise()
         wait_until(lambda: changes == [True, False])
         assert pins.pin(27).state == 0
-    assert "was on for 0.03 s: released" in caplog.text
+        wait_until(lambda: "was on for 0.03 s: released" in caplog.text)
+
+
+def test_a_pulse_as_long_as_the_limit_is_no_fault(
+    pins: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpio, "OWNER_LATE", 0.05)
+    with GpioRelay(27, hold_limit=0.02) as relay, caplog.at_level(logging.WARNING):
+        relay.energise()
+        wait_until(lambda: not relay.on)
+        relay.release()  # by its owner, a moment late
+        threading.Event().wait(0.1)
+    assert caplog.text == ""
+
+
+def test_a_log_that_stands_still_keeps_no_relay_on(pins: Any) -> None:
+    class Blocked(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            written.set()
+            read.wait(5)
+
+    written, read = threading.Event(), threading.Event()
+    handler = Blocked()
+    gpio.log.addHandler(handler)
+    try:
+        with GpioRelay(27, hold_limit=0.02) as relay:
+            relay.energise()
+            assert written.wait(5)
+            assert pins.pin(27).state == 0
+            relay.release()  # nor does it hold up whoever wants something of the relay
+            read.set()
+    finally:
+        read.set()
+        gpio.log.removeHandler(handler)
 
 
 def test_energising_again_does_not_prolong_the_limit(pins: Any) -> None:
