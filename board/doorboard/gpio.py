@@ -284,7 +284,11 @@ class GpioRelay(Closing):
             # The limit first: were the thread not to start, the relay must not pull.
             self._until = time.monotonic() + self.hold_limit
             self._alarm.set(self._until)
-            self._write(True)
+            try:
+                self._write(True)
+            except BoardError:
+                self._on = True  # perhaps it pulled all the same: it is released like one that did
+                raise
             self._pulses += 1
             self._tell()
 

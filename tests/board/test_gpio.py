@@ -298,6 +298,30 @@ def test_a_pin_that_fails_to_release_is_tried_again(
     assert not relay.on
 
 
+@pytest.mark.parametrize("by_limit", [False, True])
+def test_a_relay_that_pulled_though_its_pin_reported_a_failure_is_released(
+    by_limit: bool, pins: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin = pins.pin(27)
+    with GpioRelay(27, hold_limit=0.2 if by_limit else 60.0) as relay:
+        write = type(pin)._set_state
+
+        def half_done(self: Any, value: int) -> None:
+            write(self, value)
+            if value:
+                raise OSError("no acknowledgement")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(type(pin), "_set_state", half_done)
+            with pytest.raises(BoardError, match="no acknowledgement"):
+                relay.energise()
+            assert pin.state == 1
+            if not by_limit:
+                relay.release()
+            wait_until(lambda: not relay.on)
+        assert (pin.state, relay.pulses) == (0, 0)
+
+
 def test_a_relay_without_a_limit_is_refused() -> None:
     with pytest.raises(BoardError, match="must be above 0"):
         GpioRelay(27, hold_limit=0)
