@@ -16,7 +16,6 @@ from traceback import clear_frames
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from gpiozero import Device, InputDevice, OutputDevice
-from gpiozero.exc import GPIOZeroError
 
 from doorboard.alarm import Alarm
 from doorboard.closing import Closing
@@ -37,10 +36,13 @@ the limit, and is no fault then."""
 
 @contextmanager
 def _translated(part: str) -> Iterator[None]:
-    """Every library's error becomes a BoardError that names the part."""
+    """Every library's error becomes a BoardError that names the part.
+
+    Of whatever class: those of lgpio and gpiod have nothing in common with any other.
+    """
     try:
         yield
-    except (BoardError, GPIOZeroError, OSError, ValueError) as error:
+    except Exception as error:
         # Its frames hold a half-made device, and that holds its pin: on Python 3.13 until the
         # collector runs.
         clear_frames(error.__traceback__)

@@ -322,6 +322,27 @@ def test_a_relay_that_pulled_though_its_pin_reported_a_failure_is_released(
         assert (pin.state, relay.pulses) == (0, 0)
 
 
+def test_an_error_of_a_library_s_own_kind_is_a_board_error_that_names_the_part(
+    pins: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Busy(Exception):
+        """As lgpio.error and gpiod's: of no common class."""
+
+    def busy(*_: object) -> None:
+        raise Busy("GPIO busy")
+
+    with GpioIndicator(5) as led, GpioRelay(27) as relay:
+        with monkeypatch.context() as broken:
+            broken.setattr(type(pins.pin(5)), "_set_state", busy)
+            with pytest.raises(BoardError, match="led-5: GPIO busy"):
+                led.show("idle")
+            with pytest.raises(BoardError, match="relay-27: GPIO busy"):
+                relay.energise()
+        monkeypatch.setattr(type(pins.pin(6)), "output_with_state", busy)
+        with pytest.raises(BoardError, match="relay on pin 6: GPIO busy"):
+            GpioRelay(6)
+
+
 def test_a_relay_without_a_limit_is_refused() -> None:
     with pytest.raises(BoardError, match="must be above 0"):
         GpioRelay(27, hold_limit=0)
