@@ -211,6 +211,8 @@ class Station:
         self._recorder = Recorder(settings.recording, self._media.record, self._journal.record)
         self._sound = Sound(self._media, settings.audio, settings.prompts, self._journal.record)
         self._relays = Relays(board.relays, self._later, self._state_changed, self._relay_fault)
+        self._dark: set[str] = set()
+        """LEDs whose drivers fail."""
         self._fault: asyncio.Future[None] = self._loop.create_future()
         self._names = outside.names()
         self._shell: AgentShell
@@ -526,8 +528,7 @@ class Station:
             case door.StopSound():
                 self._sound.stop()
             case door.Show(pattern):
-                for led in self._board.leds.values():
-                    led.show(pattern)
+                self._show(pattern)
             case door.Record(kind, fields):
                 self._journal.record(kind, fields)
                 if self._remote is not None:
@@ -557,6 +558,18 @@ class Station:
     def _later(self, event: door.Input) -> None:
         """An input that comes of carrying out an output: after all the others."""
         self._loop.call_soon(self._door_input, event)
+
+    def _show(self, pattern: str) -> None:
+        """A lamp that fails is recorded, and keeps nobody from talking or from opening."""
+        for name, led in self._board.leds.items():
+            try:
+                led.show(pattern)
+            except BoardError as error:
+                if name not in self._dark:
+                    self._dark.add(name)
+                    self._journal.record("led_fault", {"led": name, "why": str(error)})
+            else:
+                self._dark.discard(name)
 
     def _relay_fault(self, relay: str, why: str) -> None:
         self._journal.record("relay_fault", {"relay": relay, "why": why})

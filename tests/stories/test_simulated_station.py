@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from doorboard.interfaces import BoardError
 from doorstation.media.events import Digit
 from doorstation.net.media import events as media
 
@@ -212,6 +213,26 @@ def test_power_cut_in_the_middle_of_a_pulse_releases_the_relay(tmp_path: Path) -
         assert not house.board.relays["door"].on
         house.switch_on()
         await asyncio.sleep(0)
+
+    tell(story, tmp_path, kitchen())
+
+
+def test_lamp_that_fails_ends_no_call_and_keeps_no_door_shut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(house: House) -> None:
+        def broken(pattern: str) -> None:
+            raise BoardError("led-22: no such line")
+
+        monkeypatch.setattr(house.board.indicators["led"], "show", broken)
+        call = await in_talk(house)
+        house.phones["kitchen"].press(call, "4711")
+        await asyncio.sleep(4)
+        assert house.oracle.openings == 1
+        records = house.station._journal.recent()
+        told = [event for event in records if event["event"] == "led_fault"]
+        assert [(event["led"], event["why"]) for event in told] == [("led", "led-22: no such line")]
+        house.phones["kitchen"].hang_up(call)
 
     tell(story, tmp_path, kitchen())
 
