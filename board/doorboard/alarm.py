@@ -35,8 +35,9 @@ class Alarm(Closing):
             if at is None:
                 return
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                thread.start()  # where there is no room for one, the next time set tries again
+                self._thread = thread
             elif sooner:
                 self._changed.notify()
 

@@ -7,6 +7,7 @@ chip is chosen by its label, since the numbers of /dev/gpiochip* have changed be
 """
 
 import errno
+import logging
 import os
 import re
 import select
@@ -33,6 +34,8 @@ from gpiozero.exc import (
 from gpiozero.pins import Factory, Pin, PinInfo
 
 from doorboard.interfaces import BoardError
+
+log = logging.getLogger(__name__)
 
 if not hasattr(gpiod, "LineSettings"):
     raise ImportError("the module gpiod is version 1 of libgpiod, version 2 is needed")
@@ -131,14 +134,28 @@ class EdgeWatcher:
             for fd, _ in epoll.poll():
                 if fd == stop:
                     return
-                # Read under the lock, so that a line being closed is not read; call outside, so
-                # that a callback may close lines.
-                with self._lock:
-                    pin = self._pins.get(fd)
-                    events = [] if pin is None else pin.read_events()
-                for when, state in events:
-                    if pin is not None:
-                        pin.changed(when, state)
+                self._edges(epoll, fd)
+
+    def _edges(self, epoll: select.epoll, fd: int) -> None:
+        """Hand on what one line did. It is the thread of every line: no failure is its last."""
+        # Read under the lock, so that a line being closed is not read; call outside, so that a
+        # callback may close lines.
+        with self._lock:
+            pin = self._pins.get(fd)
+            if pin is None:
+                return
+            try:
+                events = pin.read_events()
+            except Exception:
+                log.exception("%r fails and is watched no more", pin)
+                del self._pins[fd]
+                epoll.unregister(fd)  # or it would be ready for ever
+                return
+        for when, state in events:
+            try:
+                pin.changed(when, state)
+            except Exception:
+                log.exception("an edge of %r is lost", pin)
 
 
 class GpiodFactory(Factory):  # type: ignore[misc]  # gpiozero has no types

@@ -86,3 +86,17 @@ def test_closed_twice_and_set_afterwards_does_nothing() -> None:
     alarm.close()
     alarm.set(time.monotonic())
     assert calls.empty()
+
+
+def test_a_thread_that_could_not_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    calls: SimpleQueue[float] = SimpleQueue()
+    with Alarm(calls.put, "test") as alarm:
+        with monkeypatch.context() as crowded:
+            crowded.setattr(threading.Thread, "start", full)
+            with pytest.raises(RuntimeError):
+                alarm.set(time.monotonic())
+        alarm.set(time.monotonic())
+        calls.get(timeout=5)

@@ -1,13 +1,15 @@
 """The GPIO drivers on gpiozero's mock pins; the kernel's own pins are in test_kernel.py."""
 
 import atexit
+import errno
 import logging
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import gpiozero.devices
 import pytest
@@ -431,3 +433,46 @@ def test_the_chip_is_chosen_by_label_not_by_number(monkeypatch: pytest.MonkeyPat
     assert gpiod_factory.find_chip("raspberrypi-exp-gpio") == "/dev/gpiochip10"
     with pytest.raises(BoardError, match=r"no GPIO chip pcf8574; there are: /dev/gpiochip0 \("):
         gpiod_factory.find_chip("pcf8574")
+
+
+def test_a_line_that_fails_silences_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    from doorboard.gpiod_factory import EdgeWatcher
+
+    class Line:
+        """A line whose edges are counted by an eventfd."""
+
+        def __init__(self, name: str, fault: Exception | None = None) -> None:
+            self.fd = os.eventfd(0, os.EFD_CLOEXEC)
+            self.name, self.fault = name, fault
+            self.seen: list[float] = []
+
+        def __repr__(self) -> str:
+            return self.name
+
+        def read_events(self) -> list[tuple[float, int]]:
+            if self.fault is not None:
+                raise self.fault
+            return [(float(os.eventfd_read(self.fd)), 1)]
+
+        def changed(self, when: float, state: int) -> None:
+            self.seen.append(when)
+            if len(self.seen) == 1:
+                raise RuntimeError("a callback's own")
+
+    gone, good = Line("GPIO4", OSError(errno.ENODEV, "No such device")), Line("GPIO17")
+    watcher = EdgeWatcher()
+    for line in (gone, good):
+        watcher.add(line.fd, cast(Any, line))
+    try:
+        os.eventfd_write(gone.fd, 1)
+        wait_until(lambda: "GPIO4 fails and is watched no more" in caplog.text)
+        for edges in (1, 2):
+            os.eventfd_write(good.fd, 1)
+            wait_until(lambda: len(good.seen) == edges)  # noqa: B023
+        assert "an edge of GPIO17 is lost" in caplog.text
+        assert caplog.text.count("GPIO4 fails") == 1
+        watcher.remove(gone.fd)  # as its close() does
+    finally:
+        watcher.close()
+        os.close(gone.fd)
+        os.close(good.fd)
