@@ -92,7 +92,8 @@ class SerialReader(Closing):
                     finally:
                         with self._lock:
                             self._serial = None
-            except (OSError, termios.error) as error:  # SerialException is an OSError
+            # SerialException is an OSError; a speed that the port cannot do is a ValueError.
+            except (OSError, ValueError, termios.error) as error:
                 if not self._stop.is_set():
                     if not failures:
                         why = self._why(error)

@@ -9,8 +9,11 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+import serial
 from doorboard.interfaces import Reader, ReaderEvent
 from doorboard.serial_reader import SerialReader
+
+from tests.support.waiting import wait_until
 
 CARD = b"\x020A00F8D3C5E4\x03"
 
@@ -117,6 +120,24 @@ def test_an_outage_is_one_event_that_names_the_port(
     assert "serial ports there are:" in why
     threading.Event().wait(0.1)  # several attempts
     assert events.empty()
+
+
+def test_a_speed_that_the_port_refuses_is_an_outage_and_tried_again(
+    events: SimpleQueue[ReaderEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[int] = []
+
+    def refuse(port: str, baud_rate: int, **_: object) -> None:
+        attempts.append(baud_rate)
+        raise ValueError(f"Failed to set custom baud rate ({baud_rate})")
+
+    monkeypatch.setattr(serial, "Serial", refuse)
+    with SerialReader("/dev/serial0", baud_rate=12345, back_off=(0.01,)) as reader:
+        reader.watch(events.put)
+        kind, why = following(events)
+        assert kind == "unplugged"
+        assert "custom baud rate (12345)" in why
+        wait_until(lambda: len(attempts) >= 3)
 
 
 def test_half_a_card_before_the_outage_is_forgotten(
