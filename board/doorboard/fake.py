@@ -14,6 +14,7 @@ from typing import Final
 
 from doorboard.closing import Closing
 from doorboard.fake_room import FakeRoom
+from doorboard.framing import Framing
 from doorboard.interfaces import BoardError, ButtonEvent, ReaderEvent
 from doorboard.patterns import lengths
 
@@ -200,7 +201,9 @@ class FakeReader(Closing):
         self._tell("card", card.upper())
 
     def type(self, keys: str) -> None:
-        self._tell("keys", keys)
+        """Press these keys, and the one that ends the line."""
+        for frame in Framing().receive(keys.encode() + b"#", self._clock()):
+            self._tell(frame.kind, frame.value)
 
     def unplug(self) -> None:
         self._tell("unplugged", "")

@@ -2,8 +2,8 @@
 
 Cards (RDM6300 and its kin): STX, ten hex digits, two hex digits that are the XOR of the five bytes,
 ETX; an ID-12LA puts CR LF before the ETX. Keypads and Wiegand converters: printable text that ends
-with CR, LF or "#". Both may share a line. Anything else is noise: skipped, counted, and never more
-than a frame of it kept.
+with CR, LF or "#" and begins anew at "*". Both may share a line. Anything else is noise: skipped,
+counted, and never more than a frame of it kept.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from typing import Final, Literal
 STX: Final = 0x02
 ETX: Final = 0x03
 LINE_ENDS: Final = b"\r\n#"
+CLEAR: Final = ord("*")
 HEX: Final = frozenset(b"0123456789ABCDEFabcdef")
 
 CARD_DIGITS: Final = 12
@@ -43,7 +44,7 @@ class State(Enum):
     BETWEEN = auto()
     CARD = auto()
     LINE = auto()
-    OVERLONG = auto()  # until the line ends
+    OVERLONG = auto()  # until the line ends or is cleared
 
 
 class Framing:
@@ -86,6 +87,11 @@ class Framing:
             return self._card_byte(byte, now)
         if byte in LINE_ENDS:
             return self._line_end()
+        if byte == CLEAR:
+            # As in a call. Nothing tells whether what is cleared was a code: it was no guess.
+            self._collected.clear()
+            self._state = State.BETWEEN
+            return None
         if not 0x20 <= byte < 0x7F or self._state is State.OVERLONG:
             self.bad_bytes += 1
         elif len(self._collected) == LINE_LIMIT:

@@ -119,11 +119,14 @@ def test_cards_and_keys_come_from_the_reader() -> None:
         reader.watch(seen.append)
         reader.present("0a00f8d3c5")
         reader.type("1234")
+        reader.type("12*4711#")
+        reader.type("4711*")
         reader.unplug()
         reader.plug()
     assert [(event.kind, event.value) for event in seen] == [
         ("card", "0A00F8D3C5"),
         ("keys", "1234"),
+        ("keys", "4711"),
         ("unplugged", ""),
         ("back", ""),
     ]

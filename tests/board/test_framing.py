@@ -79,7 +79,21 @@ def test_half_a_frame_does_not_wait_for_the_next_card() -> None:
 def test_a_line_of_keys_ends_with_return_or_hash(end: bytes) -> None:
     framing = Framing()
     assert framing.receive(b"1234" + end, 1.0) == [keys("1234")]
-    assert framing.receive(b"*5" + end, 2.0) == [keys("*5")]
+    assert framing.receive(b"5" + end, 2.0) == [keys("5")]
+    assert framing.bad_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [b"12*4711#", b"*4711#", b"1*2**4711\r", b"1" * 99 + b"*4711#", CARD + b"0*4711#"],
+)
+def test_a_star_clears_what_was_typed_so_far(typed: bytes) -> None:
+    assert Framing().receive(typed, 1.0)[-1] == keys("4711")
+
+
+def test_what_was_cleared_is_neither_a_line_nor_noise() -> None:
+    framing = Framing()
+    assert framing.receive(b"4711*#\r*\n", 1.0) == []
     assert framing.bad_bytes == 0
 
 
