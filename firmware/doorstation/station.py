@@ -474,7 +474,8 @@ class Station:
     def _reader_event(self, name: str, event: ReaderEvent) -> None:
         match event.kind:
             case "card" | "keys":
-                self._door_input(door.CardRead(name, event.value))
+                typed = event.kind == "keys"
+                self._door_input(door.CardRead(name, event.value, typed))
             case "unplugged" | "back":
                 self._door_input(door.ReaderChanged(name, event.kind == "back"))
             case _:

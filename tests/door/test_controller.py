@@ -1009,6 +1009,17 @@ def test_unknown_cards_never_lock_the_residents_cards_out() -> None:
     assert PulseRelay("door", 3.0) in house.tell(CardRead("tag", "0A1B2C3D4E"))
 
 
+def test_codes_typed_at_a_reader_of_cards_are_locked_out_and_its_cards_are_not() -> None:
+    house = House(HOUSE.replace('"0A1B2C3D4E"', '"0A1B2C3D4E", "4712"'))
+    for _ in range(3):
+        assert house.tell(CardRead("tag", "0000", typed=True)) == [Play("refused")]
+    assert house.tell(CardRead("tag", "4712", typed=True)) == [Play("refused")]
+    assert house.last("card")["rule"] == "locked_out"
+    assert PulseRelay("door", 3.0) in house.tell(CardRead("tag", "0A1B2C3D4E"))
+    house.wait(60.0)
+    assert PulseRelay("door", 3.0) in house.tell(CardRead("tag", "4712", typed=True))
+
+
 def test_card_while_calling_opens_and_the_ringing_goes_on() -> None:
     house = House()
     house.tell(Pressed("call"))

@@ -253,10 +253,10 @@ class Door:
         rules = settings.door
         self._lock_out = LockOut(rules.wrong_codes, rules.wrong_codes_in_all, rules.lock_out)
         # One for each keypad: somebody who plays with it must not lock the residents' phones out.
+        # A reader of cards may have keys, too: what is typed there can be guessed as anywhere.
         self._keypads = {
             name: LockOut(rules.wrong_codes, rules.wrong_codes, rules.lock_out)
-            for name, reader in settings.readers.items()
-            if reader.protocol == "keypad"
+            for name in settings.readers
         }
         self._phase = Phase.IDLE
         self._attempt: _Attempt | None = None
@@ -625,7 +625,8 @@ class Door:
         reader = self._settings.readers.get(event.reader)
         if reader is None:
             return
-        guard = self._keypads.get(event.reader)
+        guessable = event.typed or reader.protocol == "keypad"
+        guard = self._keypads[event.reader] if guessable else None
         known = False
         for accepted in reader.accepts:
             known |= accepted.matches(event.value)

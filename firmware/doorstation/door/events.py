@@ -162,10 +162,11 @@ class RelayFailed(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class CardRead:
-    """A card (upper-case hexadecimal) or a keypad's line of digits."""
+    """A card (upper-case hexadecimal) or a line of keys (`typed`)."""
 
     reader: str
     value: str = field(repr=False)
+    typed: bool = False
 
 
 class OpenRequested(msgspec.Struct, frozen=True):
