@@ -163,6 +163,24 @@ def test_every_problem_is_reported_together() -> None:
         ("[sip]\nsession_timer = 60", "sip.session_timer: 60 s; 0 or 90 to 86400 s"),
         ("[sip]\nlisten = ['eth0']", "sip.listen[0]: 'eth0' is not an IP address"),
         ("[sip]\nlisten = []", "sip.listen: 0 entries; 1 to 1000 of them"),
+        ("[sip]\nlisten = ['[::]']", "sip.listen[0]: '[::]' is not an IP address"),
+        (
+            "[sip]\nlisten = ['0.0.0.0', '::', '127.0.0.1']",
+            "sip.listen[2]: '127.0.0.1' is listened on by '0.0.0.0'; one of them",
+        ),
+        (
+            "[sip]\nlisten = ['fd00::1', '127.0.0.1', 'fd00:0::1']",
+            "sip.listen[2]: 'fd00:0::1' is listened on by 'fd00::1'; one of them",
+        ),
+        ("[sip]\nlisten = ['::1', '::']", "sip.listen[1]: '::' is listened on by '::1'; one"),
+        (
+            "[sip]\ntransports = ['udp', 'tcp', 'udp']",
+            'sip.transports[2]: "udp" is there already; each once',
+        ),
+        (
+            "[sip]\nport = 5061\ntransports = ['tcp', 'tls']\n[tls]\ncertificate = 'c'\nkey = 'k'",
+            "tls.port: 5061 is the port of TCP, sip.port; another one",
+        ),
         ("[sip]\ntransports = ['sctp']", "sip.transports[0]: 'sctp' is none of the choices"),
         ('[sip]\ndisplay_name = "a\\nb"', "sip.display_name: a control character"),
         ("[tls]\nown_certificate = 'x'", "tls.own_certificate: no certificate; the text of a PEM"),
@@ -215,6 +233,10 @@ def test_every_problem_is_reported_together() -> None:
             "readers.r.accepts[0]: not a code",
         ),
         ("[relays.d]\n[readers.r]\nopens='d'\naccepts=['']", "readers.r.accepts[0]: not a card"),
+        (
+            "[board]\nkind='pi'\n[relays.d]\npin=5\n[readers.a]\nopens='d'\n[readers.b]\nopens='d'",
+            'readers.b.port: "/dev/serial0" is used by readers.a already; a port for each reader',
+        ),
         ("[relays.d]\ncodes=['']", "relays.d.codes[0]: not a code; 4 to 16 digits"),
         ("[relays.d]\ncodes=['11112222333344445']", "relays.d.codes[0]: not a code; 4 to 16"),
         ("[relays.d]\ncodes=['4711','4711']", "relays.d.codes[1]: the same code as relays.d.codes"),

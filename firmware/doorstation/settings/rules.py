@@ -10,6 +10,7 @@ from doorstation.settings.text import (
     MIN_CODE_DIGITS,
     TLS_NEEDS_NAME,
     bare_host,
+    bound_twice,
     code_fault,
     is_address,
     secure_address,
@@ -20,6 +21,7 @@ from doorstation.settings.tree import Button, Contact, Led, Relay, Settings
 
 def contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _pin_faults(settings)
+    yield from _listening_faults(settings)
     yield from _code_faults(settings)
     yield from _tls_faults(settings)
     yield from _command_faults(settings)
@@ -28,10 +30,17 @@ def contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
             for j, target in enumerate(step.ring):
                 if fault := settings.target_fault(target):
                     yield f"buttons.{name}.steps[{i}].ring[{j}]", fault
+    ports: dict[str, str] = {}
     for name, reader in settings.readers.items():
         if reader.opens not in settings.relays:
             known = nearest(reader.opens, list(settings.relays))
             yield f"readers.{name}.opens", f'no relay "{reader.opens}"; {known}'
+        holder = ports.setdefault(reader.port, name)
+        if holder != name and settings.board.kind == "pi":
+            yield (
+                f"readers.{name}.port",
+                f'"{reader.port}" is used by readers.{holder} already; a port for each reader',
+            )
     for name, peer in settings.peers.items():
         host = bare_host(split_uri(peer.uri)[2])
         if peer.may_call and not peer.password and host and not is_address(host):
@@ -74,6 +83,17 @@ def _pin_faults(settings: Settings) -> Iterator[tuple[str, str]]:
                 yield path, f"{part.pin} is used by {taken[part.pin]} already; a pin for each part"
             else:
                 taken[part.pin] = path
+
+
+def _listening_faults(settings: Settings) -> Iterator[tuple[str, str]]:
+    sip = settings.sip
+    for i, transport in enumerate(sip.transports):
+        if transport in sip.transports[:i]:
+            yield f"sip.transports[{i}]", f'"{transport}" is there already; each once'
+    for i, other in bound_twice(sip.listen):
+        yield f"sip.listen[{i}]", f"{sip.listen[i]!r} is listened on by {other!r}; one of them"
+    if {"tcp", "tls"} <= set(sip.transports) and settings.tls.port == sip.port != 0:
+        yield "tls.port", f"{sip.port} is the port of TCP, sip.port; another one"
 
 
 def _code_faults(settings: Settings) -> Iterator[tuple[str, str]]:

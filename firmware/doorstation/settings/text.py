@@ -1,6 +1,7 @@
 """What one text may be. A check gives "" or 'what is wrong; what would be valid'."""
 
 import ipaddress
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 MIN_CODE_DIGITS: Final = 4
@@ -89,9 +90,25 @@ def bare_host(host_port: str) -> str:
 
 
 def address_fault(text: str) -> str:
-    return (
-        "" if is_address(text) else f"{text!r} is not an IP address; 0.0.0.0 and :: mean every one"
-    )
+    if is_address(text) and "[" not in text:
+        return ""
+    return f"{text!r} is not an IP address; 0.0.0.0 and :: mean every one"
+
+
+def bound_twice(hosts: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Of local addresses: which of them, and what before it leaves no port to be bound there."""
+    before: dict[str, str] = {}
+    for place, host in enumerate(hosts):
+        if address_fault(host):
+            continue
+        address = ipaddress.ip_address(host)
+        some, every = f"some of IPv{address.version}", f"every of IPv{address.version}"
+        takes, free = (every, some) if address.is_unspecified else (str(address), every)
+        other = before.get(takes) or before.get(free)
+        if other:
+            yield place, other
+        before.setdefault(takes, host)
+        before.setdefault(some, host)
 
 
 def split_uri(text: str) -> tuple[str, str, str, tuple[str, ...]]:
