@@ -248,14 +248,28 @@ def _command(options: argparse.Namespace) -> int:
     return run(way, options.op, options.words, options.within)
 
 
+def _is_blank(config: Path) -> bool:
+    """Whether this is a device out of its box: it has no file, and waits to be configured.
+
+    Not where the file only cannot be reached: a door whose disk is not mounted, or whose folder it
+    may not enter, would wait for whoever comes first.
+    """
+    if config != DEFAULT_CONFIG:
+        return False
+    try:
+        config.lstat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
+
+
 def _run(options: argparse.Namespace) -> int:
     from doorstation.deferred import defer
 
     defer()
     from doorstation.settings.reader import read
 
-    # A device that comes out of its box has no file, and waits for somebody to configure it.
-    blank = options.config == DEFAULT_CONFIG and not options.config.exists()
+    blank = _is_blank(options.config)
     local = {} if blank else read(options.config)
     if not blank and options.config.stat().st_mode & stat.S_IROTH:
         _complain(
@@ -270,8 +284,8 @@ def _doctor_network(options: argparse.Namespace) -> int:
     from doorstation.network import examine
     from doorstation.settings.reader import read
 
-    blank = options.config == DEFAULT_CONFIG and not options.config.exists()
-    return examine({"local": {} if blank else read(options.config)}, as_json=options.json)
+    local = {} if _is_blank(options.config) else read(options.config)
+    return examine({"local": local}, as_json=options.json)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -304,3 +304,20 @@ def test_a_door_starts_without_a_file_where_it_is_looked_for(
     assert cli.main(["run"]) == 0
     assert found == [{"local": {}}]
     assert cli.main(["run", "--config", str(tmp_path / "named.toml")]) == 1, "a name is a wish"
+
+
+@pytest.mark.parametrize("what", ["a link to a disk that is not mounted", "a folder that is none"])
+def test_a_file_that_cannot_be_reached_is_no_device_out_of_its_box(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would wait for whoever configures it first."""
+    config = tmp_path / "etc" / "doorstation.toml"
+    if what == "a folder that is none":
+        config.parent.touch()
+    else:
+        config.parent.mkdir()
+        config.symlink_to(tmp_path / "disk" / "doorstation.toml")
+    monkeypatch.setattr(cli, "DEFAULT_CONFIG", config)
+    monkeypatch.setattr("doorstation.station.run", lambda base: 0)
+    assert cli.main(["run"]) == 1
+    assert f"{config}: cannot be read: " in capsys.readouterr().err
