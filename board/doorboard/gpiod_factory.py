@@ -246,7 +246,10 @@ class GpiodPin(Pin):  # type: ignore[misc]  # gpiozero has no types
         return f"GPIO{self._offset}"
 
     def close(self) -> None:
-        """Free the line, left at the level it had: the kernel decides what becomes of it."""
+        """Free the line, left at the level it had: the kernel decides what becomes of it.
+
+        Raspberry Pi's keeps an output as it is unless told otherwise (`dtparam=strict_gpiod`).
+        """
         with self._lock:
             self._set_when_changed(None)
             if self._request is not None:
