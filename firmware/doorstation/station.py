@@ -211,6 +211,8 @@ class Station:
         self._recorder = Recorder(settings.recording, self._media.record, self._journal.record)
         self._sound = Sound(self._media, settings.audio, settings.prompts, self._journal.record)
         self._relays = Relays(board.relays, self._later, self._state_changed, self._relay_fault)
+        self._leaving = False
+        """Nothing begins any more."""
         self._dark: set[str] = set()
         """LEDs whose drivers fail."""
         self._fault: asyncio.Future[None] = self._loop.create_future()
@@ -362,6 +364,7 @@ class Station:
 
     async def _wind_up(self) -> None:
         """Relays first, then the calls, then the registration."""
+        self._leaving = True
         self._relays.release_all()
         if self._door_timer is not None:
             self._door_timer.cancel()
@@ -453,9 +456,15 @@ class Station:
             reader.watch(self._from_driver(self._reader_event, name))
 
     def _from_driver(self, act: Callable[..., None], name: str) -> Callable[..., None]:
+        def here(*event: object) -> None:
+            # A press at the end would ring phones that nobody cancels any more; one that comes
+            # after it would reach closed parts, in the next station's time.
+            if not self._leaving:
+                act(name, *event)
+
         def callback(*event: object) -> None:
             with contextlib.suppress(RuntimeError):  # the loop closed: the station is stopping
-                self._loop.call_soon_threadsafe(act, name, *event)
+                self._loop.call_soon_threadsafe(here, *event)
 
         return callback
 
@@ -495,7 +504,7 @@ class Station:
             self._door_timer.cancel()
             self._door_timer = None
         deadline = self._door.deadline
-        if deadline is not None:
+        if deadline is not None and not self._leaving:
             self._door_timer = self._loop.call_at(deadline, self._door_due)
         self._state_changed()
 

@@ -237,6 +237,23 @@ def test_lamp_that_fails_ends_no_call_and_keeps_no_door_shut(
     tell(story, tmp_path, kitchen())
 
 
+def test_press_while_the_station_ends_rings_nobody(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        house.exchange_host.go_down()  # who un-registers waits for an answer
+        ending = asyncio.create_task(house.switch_off())
+        await asyncio.sleep(0.5)
+        assert not ending.done()
+        house.press("call")
+        await ending
+        assert not [step for step in house.trace if step.text.startswith("INVITE")]
+        house.exchange_host.come_up()
+        house.switch_on()
+        await asyncio.sleep(5)
+
+    phone = PhonePlan("indoor", "192.0.2.31", account="**1", wild=False)
+    tell(story, tmp_path, phone, settings=AT_EXCHANGE)
+
+
 def test_stranger_who_knows_code_and_dialog_opens_nothing(tmp_path: Path) -> None:
     async def story(house: House) -> None:
         await in_talk(house)
