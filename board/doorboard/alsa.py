@@ -342,10 +342,16 @@ class AlsaAudioPort(Closing):
     # --- volume ---
 
     def _set_volumes(self) -> None:
-        if self.playback_volume is not None:
-            self._set_volume(self.playback_device, "Playback", self.playback_volume)
-        if self.capture_volume is not None:
-            self._set_volume(self.device, "Capture", self.capture_volume)
+        """A card without such a volume is used as it is: a door without sound helps nobody."""
+        for device, direction, percent in (
+            (self.playback_device, "Playback", self.playback_volume),
+            (self.device, "Capture", self.capture_volume),
+        ):
+            if percent is not None:
+                try:
+                    self._set_volume(device, direction, percent)
+                except BoardError as error:
+                    log.warning("%s; it stays as it is", error)
 
     def _set_volume(self, device: str, direction: str, percent: int) -> None:
         control_device = mixer_device(device)

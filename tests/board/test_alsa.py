@@ -165,6 +165,17 @@ def test_volumes_are_set_at_the_opening(server: SoundServer) -> None:
     assert alsaaudio.Mixer("Capture", device="station").getvolume()[0] == 70
 
 
+def test_a_card_without_that_volume_is_used_as_it_is(
+    server: SoundServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(alsaaudio, "mixers", lambda **_: [])
+    with AlsaAudioPort("station", playback_volume=40, capture_volume=70) as port:
+        port.open()
+        assert len(port.read()) == 2 * port.period
+    for direction in ("playback", "capture"):
+        assert f"has no {direction} volume; its controls: none; it stays as it is" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("device", "mixer"),
     [
