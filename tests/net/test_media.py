@@ -1022,6 +1022,7 @@ async def test_another_path_counts_from_the_next_call_on(phone: Phone, lingering
     assert len(old.given) <= given + 1
     assert len(new.given) >= 2
     assert old.closed
+    assert door.opened == (1 if lingering else 2), "the card's own volumes are set at its opening"
     door.close()
 
 

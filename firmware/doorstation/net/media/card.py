@@ -37,6 +37,7 @@ class Card:
         "_retry_at",
         "_running",
         "_sleep",
+        "_stale",
         "rate",
         "read_at",
         "state",
@@ -61,6 +62,7 @@ class Card:
         self._clock = clock
         self._sleep = sleep
         self._port: AudioPort | None = None
+        self._stale = False
         self._running: AudioPort | None = None
         self._overruns = 0
         self.read_at = 0.0
@@ -121,10 +123,15 @@ class Card:
         self._running = None
         self.state = "closed"
 
+    def renew(self) -> None:
+        """From the next opening on another port: with the volumes of the settings then."""
+        self._stale = True
+
     def _open(self) -> None:
         was_lost = self.state == "lost"
         try:
-            if self._port is None:
+            if self._port is None or self._stale:
+                self._stale = False
                 self._port = self._open_port()
             self._port.open()
             if self._port.rate != 8000:

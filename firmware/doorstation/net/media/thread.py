@@ -253,10 +253,11 @@ class MediaThread:
             self._do(lambda worker: worker.record(sink))
 
     def use_path(self, make_path: Callable[[], path.SoundPath] | None) -> None:
-        """Another path for the sound, between two calls; the card stays as it is."""
+        """Another path for the sound, between two calls; the card once it was closed."""
         worker = self._worker
         with worker.lock:
             worker.make_path_next(make_path)
+            worker.card.renew()
             if worker.running:
                 worker.calls.append(Worker.renew_path)
 
