@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 BACK_OFF: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds between attempts to open the port; the last one stays."""
 
+CLOSE_WITHIN: Final = 2.0
+"""Seconds given to a driver that does not come back from opening its port: a door with other
+settings, or the end of the service, waits behind it."""
+
 NOISE_REPORT_SECONDS: Final = 10.0
 """A line full of noise is reported this often, not with every byte."""
 
@@ -74,7 +78,7 @@ class SerialReader(Closing):
                 self._serial.cancel_read()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            thread.join(CLOSE_WITHIN)
         self._callback = None
 
     def _run(self) -> None:

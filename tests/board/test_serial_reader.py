@@ -10,6 +10,7 @@ from queue import SimpleQueue
 
 import pytest
 import serial
+from doorboard import serial_reader
 from doorboard.interfaces import Reader, ReaderEvent
 from doorboard.serial_reader import SerialReader
 
@@ -181,6 +182,27 @@ def test_closing_ends_the_thread_though_it_waits_for_the_port(
     reader.watch(events.put)
     assert following(events)[0] == "unplugged"
     reader.close()
+
+
+def test_a_driver_that_does_not_come_back_holds_up_no_close(
+    events: SimpleQueue[ReaderEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, back = threading.Event(), threading.Event()
+
+    def hang(*_: object, **__: object) -> None:
+        opening.set()
+        back.wait(5)
+        raise OSError("too late")
+
+    monkeypatch.setattr(serial, "Serial", hang)
+    monkeypatch.setattr(serial_reader, "CLOSE_WITHIN", 0.05)
+    reader = SerialReader("/dev/serial0")
+    reader.watch(events.put)
+    assert opening.wait(5)
+    reader.close()
+    assert not back.is_set()
+    back.set()
+    assert events.empty()
 
 
 def test_a_callback_may_close_its_reader(
