@@ -710,3 +710,22 @@ def test_a_line_that_was_busy_for_a_while_and_is_again_keeps_its_delay() -> None
     before = line.buffer.concealed
     line.run_on(600)
     assert line.buffer.concealed - before <= 1
+
+
+@pytest.mark.parametrize("silence", [b"", b"\x40"])
+def test_what_holds_no_sound_costs_no_period_while_time_is_taken_out(silence: bytes) -> None:
+    """Comfort noise, or a packet without a payload, where a splice wants more than a period."""
+    chance = random.Random(11)
+    buffer = JitterBuffer()
+    timestamp = 0
+    for _ in range(2000):
+        for _ in range(chance.choice([0, 1, 1, 1, 2])):
+            if chance.random() < 0.2:
+                buffer.put(timestamp, silence, None if silence else RAW, 0.01)
+                continue
+            length = chance.choice([80, 160, 240])
+            buffer.put(timestamp, bytes(2 * length), RAW, 0.01)
+            timestamp += length
+        buffer._wish, buffer._tries, buffer._plain = -160, 50, False
+        assert len(buffer.get()) == 320
+        assert buffer._invented >= 0

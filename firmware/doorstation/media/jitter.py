@@ -461,6 +461,8 @@ class JitterBuffer:
             self._append(pcm)
             return False
         count = self.period - len(self._rest) // 2
+        if count <= 0:  # more than a period was wanted, to be cut from; nothing is missing
+            return False
         self._invented += count
         if self._resting:
             self._rest += self._silence(count)
