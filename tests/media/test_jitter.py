@@ -566,6 +566,22 @@ def test_comfort_noise_is_heard_until_speech_goes_on_and_is_no_concealment() -> 
     assert buffer.concealed == 0
 
 
+def test_comfort_noise_cuts_nothing_off_the_speech_before_it() -> None:
+    buffer = JitterBuffer()
+    buffer.put(0, ramp(0, 160), RAW, 0.01)  # one more waits than is played
+    heard: list[int] = []
+    for i in range(1, 60):
+        buffer.put(i * 160, ramp(i * 160, 160), RAW, 0.01)
+        heard += samples(buffer.get())
+    reviewed = len(buffer._slack._epochs)
+    buffer.put(60 * 160, b"\x40", None, 0.01)
+    heard += [sample for _ in range(4) for sample in samples(buffer.get())]
+    begin = heard.index(1)
+    assert heard[begin : begin + 60 * 160] == samples(ramp(0, 60 * 160))
+    assert buffer.dropped == buffer.lost == buffer.concealed == 0
+    assert len(buffer._slack._epochs) == reviewed > 0, "nor is forgotten what the line is like"
+
+
 def test_speech_after_a_pause_has_the_delay_it_had_before() -> None:
     chance = random.Random(3)
     buffer = JitterBuffer()

@@ -299,22 +299,25 @@ class JitterBuffer:
         if len(packets) > _MAX_PACKETS:
             del packets[0]
             self.dropped += 1
-        if ahead >= self._limit:
+        if self._step and ahead >= self._limit:
             self._shed()
 
     def _stepping(self, step: int, ticks: int) -> None:
-        """Packets are of `step` samples from now on; 0: comfort noise."""
+        """Packets are of `step` samples from now on; 0: comfort noise, which measures nothing."""
         self._step = step
         self._step_ticks = ticks
+        if not step:
+            self._limit = 0  # whatever comes next is looked at again
+            return
         # Not quite a second: what comes every second would be met every time, or never.
-        self._epoch = max(_FEW, min(_MANY, int(0.94 * self.rate) // max(1, step)))
-        even = step and (self.period % step == 0 or step % self.period == 0)
+        self._epoch = max(_FEW, min(_MANY, int(0.94 * self.rate) // step))
+        even = self.period % step == 0 or step % self.period == 0
         self._grid = 1 if even else self.period
         self._bound()
 
     def _bound(self) -> None:
         held = self._usual + _MAX_HELD_MS * self.rate // 1000
-        self._limit = min(held, _MAX_PACKETS * max(1, self._step))
+        self._limit = min(held, _MAX_PACKETS * self._step)
 
     def _begin(self, at: int) -> None:
         """A new time base: its first packet is played after the usual delay."""
