@@ -715,6 +715,14 @@ def test_trouble_again_and_again_within_a_second_is_met_each_time() -> None:
         assert slack.spare == least
 
 
+def test_a_figure_comes_of_the_smallest_packets_too() -> None:
+    slack = Slack(160)
+    for packets, whole in (*[(500, True)] * 7, (300, False), (300, False)):
+        slack.latest += packets * [80.0]
+        slack.review(0, whole)
+        assert slack.spare == 80.0
+
+
 def test_a_line_that_was_busy_for_a_while_and_is_again_keeps_its_delay() -> None:
     busy = [(0.0, 0.5), (1.9, 4.5), (8.0, 12.0), (16.0, 20.0)]
 

@@ -121,7 +121,9 @@ class Slack:
         drift = self._drift()
         last = len(self._epochs) - 1
         worst = sorted(
-            epoch.smallest + drift * (last - place) for place, epoch in enumerate(self._epochs)
+            epoch.smallest + drift * (last - place)
+            for place, epoch in enumerate(self._epochs)
+            if epoch.packets  # the first second, of which nothing is learned, has none
         )
         seen = sum(epoch.packets for epoch in self._epochs)
         spare = worst[min(seen // _TOO_LATE, len(worst) - 1)]
