@@ -1,9 +1,15 @@
 """DTLS-SRTP handshakes without a network: who is believed, what is lost, what is forged."""
 
+import hashlib
+from pathlib import Path
+
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 from doorstation.media import dtls
 from doorstation.media.dtls import Handshake, HandshakeFailed, is_dtls
 from doorstation.media.srtp import DtlsPeer
+from OpenSSL import crypto
 
 from tests.support.lab import eventually
 
@@ -66,6 +72,33 @@ def test_one_of_several_fingerprints_is_enough() -> None:
     active = Handshake(DtlsPeer(several, active=True))
     shake(active, Handshake(DtlsPeer(SAME, active=False)))
     assert active.keys is not None
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_a_certificate_of_a_version_that_does_not_exist_is_known_by_its_octets(
+    active: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plain = dtls._identity()[1].public_bytes(Encoding.DER)
+    octets = plain.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07", 1)
+    with pytest.raises(InvalidVersion):
+        load_der_x509_certificate(octets)
+    file = tmp_path / "odd.der"
+    file.write_bytes(octets)
+    odd = dtls._context.__wrapped__()
+    odd.use_certificate_file(file, crypto.FILETYPE_ASN1)
+    signalled = ("sha-256", hashlib.sha256(octets).digest())
+    seen = Handshake(DtlsPeer((signalled,), active=active))
+    unseen = Handshake(DtlsPeer((("sha-256", bytes(32)),), active=active))
+    monkeypatch.setattr(dtls, "_context", lambda: odd)
+    for here in (seen, unseen):
+        other = Handshake(DtlsPeer(SAME, active=not active))
+        first, second = (here, other) if active else (other, here)
+        if here is seen:
+            shake(first, second)
+            assert here.keys is not None
+        else:
+            with pytest.raises(HandshakeFailed, match="not the one whose fingerprint"):
+                shake(first, second)
 
 
 def test_the_one_that_waits_says_nothing_first() -> None:

@@ -177,11 +177,13 @@ class Handshake:
     def _check_fingerprint(self) -> None:
         import hashlib
 
-        from cryptography.hazmat.primitives.serialization import Encoding
+        from OpenSSL import crypto
 
-        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        certificate = self._connection.get_peer_certificate()
         assert certificate is not None
-        der = certificate.public_bytes(Encoding.DER)
+        # Its octets alone: nobody has proved yet to be the far end, and cryptography, which would
+        # read them, raises what it likes at some that OpenSSL takes.
+        der = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
         for name, digest in self.peer.fingerprints:
             if hashlib.new(name.replace("-", ""), der).digest() == digest:
                 return
