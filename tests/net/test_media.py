@@ -35,6 +35,7 @@ from doorstation.net.media.events import (
     SoundFailed,
     SoundFault,
 )
+from doorstation.net.media.leg import Leg
 from doorstation.net.media.thread import MediaSession, MediaThread
 
 from tests.support.agreed import Codec, agreed
@@ -937,6 +938,26 @@ async def test_tracks_and_datagrams_of_a_call_can_be_recorded_from_any_moment(
     assert len(sent) == pytest.approx(12, abs=1)
     reports = [one for one in sink.packets if one.source == phone.rtcp_address]
     assert [one.destination[1] for one in reports] == [session.rtcp_port]
+
+
+async def test_a_recording_may_end_at_any_point_of_a_period(
+    door: Door, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door.call(phone)
+    await door.step()
+    sink = Recorded()
+    door.media.record(sink)
+    await door.step()
+
+    def ended(_: Leg) -> bool:
+        door.media.record(None)
+        return False
+
+    monkeypatch.setattr(Leg, "microphone_muted", property(ended))
+    before = len(sink.ticks)
+    await door.step(3)
+    assert len(sink.ticks) == before + 1
+    assert not [event for event in door.events if isinstance(event, MediaFailed)]
 
 
 async def test_a_recording_asked_for_before_the_call_opens_no_card(

@@ -316,10 +316,12 @@ class Worker:
             else:
                 out = self._silence if far is None else far  # as it was sent: it cannot clip
             taken = card.play(out)
-        if self.sink is not None:
+        # Read once, as below: the loop may take it away meanwhile.
+        sink = self.sink
+        if sink is not None:
             sent = self._silence if any(leg.microphone_muted for leg in legs) else period
             received = self._silence if far is None else far
-            self.sink.tick(Tick(card.rate, self.rate, captured, taken, sent, received))
+            sink.tick(Tick(card.rate, self.rate, captured, taken, sent, received))
         self._ticks += 1
         if self._ticks % UPKEEP_TICKS == 0:
             seen = None if path is None else path.canceller.figures()
@@ -359,8 +361,9 @@ class Worker:
         if len(self._frames) >= _FRAME_PERIODS:
             microphone, loudspeaker = map(b"".join, zip(*self._frames, strict=True))
             self._frames.clear()
-            if self.frame_callback is not None:
-                self._post(self.frame_callback, microphone, loudspeaker, self.rate)
+            callback = self.frame_callback
+            if callback is not None:
+                self._post(callback, microphone, loudspeaker, self.rate)
 
     def _show_levels(self, period: bytes, out: bytes) -> None:
         self._levels[0] = max(self._levels[0], audioop.rms(period, 2))
