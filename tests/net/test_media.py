@@ -493,6 +493,21 @@ async def test_a_report_that_waited_in_the_socket_does_not_lengthen_the_round_tr
     assert measured < 60
 
 
+async def test_a_clock_that_is_set_while_a_report_waits_makes_no_far_end_silent(
+    door: Door, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = door.call(phone)
+    await door.step()
+    phone.send(session)
+    await door.step()
+    report = rtcp.format_rtcp([rtcp.ReceiverReport(0xFA)])
+    phone.rtcp.sendto(report, (phone.host, session.rtcp_port))
+    before = time.time
+    monkeypatch.setattr(time, "time", lambda: before() + 86_400)
+    await door.step(11)
+    assert [type(event) for event in door.events] == [FarEndStarted]
+
+
 async def test_a_silent_far_end_is_an_event(door: Door, phone: Phone) -> None:
     session = door.call(phone)
     await door.step(50 * 31)

@@ -33,6 +33,11 @@ UPKEEP_TICKS: Final = 10
 """The RTCP socket is looked at five times a second: a report is never urgent."""
 
 
+_OLDEST: Final = 1.0
+"""Seconds that a report may be taken to have waited: the rest is a clock that was set, and a far
+end heard a day ago would be a dead one."""
+
+
 class Leg:
     """A session as the thread sees it."""
 
@@ -122,7 +127,7 @@ class Leg:
             except OSError:
                 break
             # It may have waited for a few ticks, which is no part of the round trip.
-            arrived = now - max(0.0, age_of(ancillary))
+            arrived = now - min(max(0.0, age_of(ancillary)), _OLDEST)
             if self.sink is not None:
                 self.trace(data, source=source[:2], age=now - arrived, rtcp=True)
             self.audio.rtcp_datagram(data, source[:2], arrived)
