@@ -302,6 +302,19 @@ def test_a_bend_is_the_harmonic_of_a_driven_cone_without_a_copy_of_the_sound(
     assert strength(out, harmonic) == pytest.approx(peak * 32768, rel=0.05)
 
 
+@pytest.mark.parametrize("bends", [True, False])
+@pytest.mark.parametrize(
+    ("microphone", "reference"), [(638, 640), (640, 638), (640, 0), (642, 640)]
+)
+def test_the_filter_reads_nothing_beyond_what_it_is_given(
+    bends: bool, microphone: int, reference: int
+) -> None:
+    made = Filter(RATE, bends=bends)
+    with pytest.raises(ValueError, match="640 needed"):
+        made.process(bytes(microphone), bytes(reference))
+    made.close()
+
+
 def test_off_without_noise_suppression_changes_nothing() -> None:
     off = make(Options(mode="off", noise_suppression=False), RATE)
     pcm = voice(0.02, seed=9)

@@ -257,7 +257,12 @@ class Filter:
         self._output = ctypes.create_string_buffer(2 * frames)
 
     def process(self, microphone: bytes, reference: bytes) -> bytes:
-        """Both exactly 20 ms."""
+        """Both exactly 20 ms: the library reads so much, whatever it is given."""
+        size = 2 * self._frames
+        if len(microphone) != size or len(reference) != size:
+            raise ValueError(
+                f"{len(microphone)} and {len(reference)} bytes for an echo filter, {size} needed"
+            )
         if self._bends:
             reference = self._with_bends(reference)
         self._speex.speex_echo_cancellation(self.state, microphone, reference, self._output)
