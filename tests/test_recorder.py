@@ -79,6 +79,24 @@ async def test_a_call_is_recorded_on_request_and_until_it_ends(tmp_path: Path) -
     bench.recorder.close()
 
 
+async def test_nothing_of_one_call_is_in_the_recording_of_the_next(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.recorder.ask("call-1")
+    bench.sound(30)
+    bench.recorder.call_ended("call-1")
+    bench.sound(2)  # the media thread hears of the end a little later
+    await eventually(lambda: bench.recorder.status() is None)
+    (await bench.file()).unlink()
+    bench.recorder.ask("call-2")
+    bench.sound(10)
+    bench.recorder.call_ended("call-2")
+    await eventually(lambda: bench.recorder.status() is None)
+    with tarfile.open(await bench.file()) as tar:
+        assert tar.getmember("packets.pcap").size == 24 + 10 * (16 + 28 + 172)
+        assert tar.getmember("sound.wav").size == 44 + 10 * 320 * 4 * 2
+    bench.recorder.close()
+
+
 async def test_the_next_call_can_be_asked_for_and_only_that_one_is_recorded(
     tmp_path: Path,
 ) -> None:

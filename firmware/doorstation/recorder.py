@@ -89,6 +89,8 @@ class Recorder:
             self._state = "off"
             self._record("recording_failed", {"call": call, "why": str(error)})
             return
+        # Of the last call, from between its end and the media thread's hearing of it.
+        self._ticks, self._packets = [], []
         self._writer = self._last = writer
         self._state, self._call, self._name = "on", call, writer.name
         self._end = self._loop.call_later(self._settings.seconds, self.stop, "as long as it may be")
