@@ -262,6 +262,22 @@ def test_a_call_may_become_encrypted_and_plain_again() -> None:
     assert call.statistics.encryption == ""
 
 
+def test_after_a_plain_time_the_same_keys_go_on_and_open_nothing_twice() -> None:
+    call, phone = Call(), Phone()
+    recorded = [phone.srtp.protect(packet) for packet in phone.digit()]
+    for packet in recorded:
+        call.tick((packet, PHONE))
+    call.configure(None)
+    call.tick((phone.sound(), PHONE))
+    call.configure(KEYS)
+    call.tick((phone.srtp.protect(phone.sound()), PHONE))
+    assert (call.statistics.received, call.statistics.unauthentic) == (6, 0)
+    for packet in recorded:
+        call.tick((packet, PHONE))
+    assert call.statistics.unauthentic == 4
+    assert digits(call) == ["5"]
+
+
 # --- keys that the two ends agree on ------------------------------------------------------------
 
 

@@ -329,6 +329,7 @@ class CallAudio:
         "_previous",
         "_previous_until",
         "_protection",
+        "_protection_before",
         "_rate",
         "_rates",
         "_readable",
@@ -439,6 +440,7 @@ class CallAudio:
         self._muted = False
 
         self._protection: Protection | None = None
+        self._protection_before: Protection | None = None
         self._unauthentic = 0
 
         self._remote: Address | None = None
@@ -543,13 +545,22 @@ class CallAudio:
         self._aim_rtcp()
 
     def _protect(self, protection: Keys | DtlsPeer | None) -> None:
-        """Take the keys that were agreed; contexts whose keys stay go on."""
+        """Take the keys that were agreed; contexts whose keys stay go on.
+
+        Also after a plain time: told again, the same keys begun anew would take what was recorded
+        with them, and encrypt twice with one key stream.
+        """
+        before = self._protection
         if protection is None:
+            self._protection_before = before or self._protection_before
             self._protection = None
-        elif self._protection is None:
+            return
+        if before is None and isinstance(protection, Keys):
+            before = self._protection_before
+        if before is None:
             self._protection = Protection(protection, mux=self._mux)
         else:
-            self._protection = self._protection.changed(protection, mux=self._mux)
+            self._protection = before.changed(protection, mux=self._mux)
 
     def card_opened(self, rate: int) -> None:
         """The card runs, perhaps at another rate than before."""
