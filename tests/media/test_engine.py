@@ -22,6 +22,7 @@ from doorstation.media.events import Digit
 from doorstation.media.g711 import encode_pcma, encode_pcmu
 from doorstation.media.pcm import audioop
 from doorstation.media.rtp import RtpPacket, format_rtp, parse_rtp
+from doorstation.media.wav import Wav
 
 from tests.support.agreed import PCMA, PCMU, Agreed, Codec, agreed
 
@@ -890,6 +891,19 @@ def test_a_sound_can_be_mixed_with_the_microphone_and_stopped() -> None:
     call.tick(microphone=SILENT)
     assert audioop.rms(audioop.alaw2lin(call.rtp[0].payload, 2), 2) > 8000
     assert audioop.rms(audioop.alaw2lin(call.rtp[1].payload, 2), 2) < 20
+
+
+def test_a_sound_begins_again_when_another_codec_is_agreed_and_keeps_its_pitch() -> None:
+    call = Call()
+    call.audio.play(Wav(8000, LOUD * 10))
+    call.ticks(3)
+    wide = Codec("L16", 16000)
+    call.audio.configure(agreed(PHONE, codec=wide, payload_type=96), call.now)
+    call.sent.clear()
+    call.ticks(15)
+    played = [audioop.max(packet.payload, 2) for packet in call.rtp]
+    assert [peak > 0 for peak in played[:9]] == [True] * 9
+    assert played[12:] == [0] * 3
 
 
 @pytest.mark.parametrize("mix", [True, False])

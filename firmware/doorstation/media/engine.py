@@ -353,6 +353,7 @@ class CallAudio:
         "_silent",
         "_silent_after",
         "_sound",
+        "_sound_asked",
         "_sound_mixed",
         "_source",
         "_source_heard",
@@ -435,6 +436,7 @@ class CallAudio:
         self._digits_waiting = False
         self._event_sender = EventSender()
         self._sound: tones.Player | None = None
+        self._sound_asked: tuple[tones.Sound, bool | None] | None = None
         self._sound_mixed = False
         self._limited = Speaker(SpeakerLevels())
         self._muted = False
@@ -491,7 +493,10 @@ class CallAudio:
         agreed = session.codec
         self._codec_name = agreed.name
         self._inband_wanted = inband
+        rate = self._codec.rate
         self._codec = codec = self._spoken(agreed, agreed.fmtp)
+        if self._sound is not None and self._sound_asked is not None and codec.rate != rate:
+            self.play(*self._sound_asked, mix=self._sound_mixed)  # begins again, at its own pitch
         self._encode = codec.encode
         self._clock = codec.clock
         self._period = codec.clock // 50
@@ -615,6 +620,7 @@ class CallAudio:
         """Play towards the far end, in place of the microphone or mixed with it."""
         self.stop_sound()
         self._sound = tones.player(sound, self._codec.rate, loop)
+        self._sound_asked = sound, loop
         self._sound_mixed = mix
         self._limited = Speaker(SpeakerLevels())
         self._ordinary = False
