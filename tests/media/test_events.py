@@ -239,6 +239,14 @@ def test_too_short_a_digit_or_gap_is_lengthened() -> None:
     assert starts == [0, 7]
 
 
+def test_a_digit_ends_in_whatever_clock_a_far_end_names() -> None:
+    for clock in (1, 20, 49, 999_999):
+        sender = EventSender(clock=clock)
+        sender.send("5")
+        sent(sender, 200)
+        assert not sender.active
+
+
 def test_durations_count_in_the_clock_of_the_events() -> None:
     sender = EventSender(clock=16000)
     sender.send("#", duration_ms=40)

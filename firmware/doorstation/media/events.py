@@ -147,7 +147,7 @@ class EventSender:
 
     def __init__(self, clock: int = 8000, period_ms: int = 20) -> None:
         self._clock = clock
-        self._step = clock * period_ms // 1000
+        self._step = max(1, clock * period_ms // 1000)  # of any clock an SDP names, events end
         self._queue: deque[tuple[int, int, int]] = deque()
         self._event = -1
         self._start = 0
