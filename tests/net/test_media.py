@@ -672,6 +672,20 @@ async def test_a_sound_that_cannot_be_played_is_an_event(
     assert door.events == [SoundFailed(sound, "libspeexdsp is missing")]
 
 
+async def test_a_sound_whose_second_part_cannot_be_played_ends_with_the_first(
+    door: Door, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise DoorstationError("libspeexdsp is missing")
+
+    monkeypatch.setattr(tones, "Resampler", missing)
+    session = door.call(phone)
+    door.media.play(BEEP, then=Wav(44100, bytes(8820)))
+    await door.step(10)
+    assert door.events == [SoundFailed(BEEP, "libspeexdsp is missing")]
+    assert sent_by(session) >= 8
+
+
 # The card.
 
 

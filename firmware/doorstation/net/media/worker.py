@@ -350,7 +350,13 @@ class Worker:
                     _log.info("the echo comes after %.1f ms", seconds * 1000)
 
     def _own_sound(self) -> bytes:
-        out = self.sound.read(self.rate)
+        try:
+            out = self.sound.read(self.rate)
+        except DoorstationError as error:  # of what was to follow it
+            assert self._sound_playing is not None
+            self._report(SoundFailed(self._sound_playing, str(error)))
+            self.silence()
+            return self._silence
         if self._sound_playing is not None and not self.sound.playing:
             self._report(SoundEnded(self._sound_playing))
             self._sound_playing = None
