@@ -118,6 +118,30 @@ def test_a_key_held_for_twenty_seconds_is_one_digit() -> None:
     assert phone.digits == "5"
 
 
+@pytest.mark.parametrize(
+    ("last", "later", "first"),
+    [
+        (65280, 65280, 960),  # FreeSWITCH: begins where it had come to, in whole packets
+        (65535, 66240, 705),  # WebRTC: fills the segment, and begins the next one now
+        (63360, 65280, 1920),  # the last packets of the segment were lost
+    ],
+)
+def test_a_key_held_into_another_segment_is_one_digit_with_every_sender(
+    last: int, later: int, first: int
+) -> None:
+    phone = Phone()
+    phone.sends((1000, five(960)), (1000, five(last)))
+    phone.sends((1000 + later, five(first)), (1000 + later, five(first + 960, end=True)))
+    assert phone.digits == "5"
+
+
+def test_a_key_pressed_again_is_another_digit_though_its_end_was_lost() -> None:
+    phone = Phone()
+    for press in range(3):
+        phone.sends((1000 + 12000 * press, five(960)), (1000 + 12000 * press, five(6720)))
+    assert phone.digits == "555"
+
+
 def test_the_same_digit_one_long_segment_later_but_ended_is_a_new_one() -> None:
     phone = Phone()
     phone.sends((1000, five(480, end=True)), (1000 + 0xFFFF, five(160)))

@@ -18,6 +18,10 @@ DIGITS: Final = "0123456789*#ABCD"
 MAX_DURATION: Final = 0xFFFF
 """Ticks in one packet's duration; longer events go on in segments (RFC 4733 2.5.1.3)."""
 
+_NEARLY: Final = 0x2000
+"""Ticks by which a segment may fall short of that, or the next one begin beyond it: senders count
+in whole packets. A key held for 1.4 s is two segments at 48 kHz."""
+
 _VOLUME: Final = 10
 """-10 dBm0: what most phones send; receivers ignore it."""
 
@@ -123,6 +127,11 @@ class EventReceiver:
         continues = (self._last[0], self._last[2]) == (ssrc, event.event) and (
             (not self._ended and later in (event.duration - self._lasted, MAX_DURATION))
             or (event.end and later < self._lasted)
+            or (
+                not self._ended
+                and self._lasted >= MAX_DURATION - _NEARLY
+                and self._lasted <= later <= MAX_DURATION + _NEARLY
+            )
         )
         self._recent.append(key)
         self._last = key
