@@ -655,6 +655,9 @@ class Station:
         match event:
             case ua.RegistrationChanged():
                 self._registration_changed(event)
+            case ua.CallArrived(call) if self._leaving:
+                # It would ring until its caller gives up, or talk to nobody.
+                self._shell.tell(lambda now: self._agent.reject(call, 480, now))
             case ua.CallArrived():
                 self._door_input(
                     door.CallArrived(event.call, event.known_as, event.rule, event.peer)

@@ -65,7 +65,7 @@ def tell(
     settings: str = DIRECT,
 ) -> None:
     plan = HousePlan(
-        "story", settings, phones, CALLERS, CALLED, QUICK, exchange=settings is AT_EXCHANGE
+        "story", settings, phones, CALLERS, CALLED, QUICK, exchange="[account]" in settings
     )
 
     async def whole() -> None:
@@ -252,6 +252,23 @@ def test_press_while_the_station_ends_rings_nobody(tmp_path: Path) -> None:
 
     phone = PhonePlan("indoor", "192.0.2.31", account="**1", wild=False)
     tell(story, tmp_path, phone, settings=AT_EXCHANGE)
+
+
+def test_call_that_comes_while_the_station_ends_is_sent_away(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        house.exchange_host.go_down()
+        ending = asyncio.create_task(house.switch_off())
+        await asyncio.sleep(0.5)
+        house.phones["kitchen"].call_door()
+        await ending
+        assert house.find("SIP/2.0 480")
+        assert not [step for step in house.trace if step.text.startswith("SIP/2.0 180")]
+        house.exchange_host.come_up()
+        house.switch_on()
+        await asyncio.sleep(5)
+
+    settings = f'{AT_EXCHANGE}[peers.kitchen]\nuri = "sip:kitchen@192.0.2.21"\n'
+    tell(story, tmp_path, kitchen(), settings=settings)
 
 
 def test_stranger_who_knows_code_and_dialog_opens_nothing(tmp_path: Path) -> None:
