@@ -413,15 +413,13 @@ def _parse_head(head: bytes) -> tuple[Message, MalformedMessage | None]:
     fault: MalformedMessage | None = None
     begin = text.find("\r\n")
     start_line = text[:begin]
-    lines: list[tuple[str, str]] = _PLAIN_LINE.findall(text, begin)
+    breaks = text.count("\n")
+    # Not where a LF stands alone: each value would be looked for through all lines to the next CR.
+    plain = breaks == text.count("\r\n")
+    lines: list[tuple[str, str]] = _PLAIN_LINE.findall(text, begin) if plain else []
     count = len(lines)
     # As many as there are LF: there is nothing between these lines, and no CR within one.
-    if (
-        not 0 < count <= MAX_HEADERS
-        or text.count("\n") != count
-        or "\r" in start_line
-        or "\0" in text
-    ):
+    if not 0 < count <= MAX_HEADERS or breaks != count or "\r" in start_line or "\0" in text:
         start_line, lines, fault = _odd_lines(text)
     message, start_fault = _parse_start_line(start_line, Headers(lines))
     return message, start_fault or fault
