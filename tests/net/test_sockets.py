@@ -398,6 +398,17 @@ async def test_a_peer_that_does_not_read_is_disconnected() -> None:
         writer.transport.abort()
 
 
+async def test_a_flood_on_one_connection_leaves_time_for_everything_else() -> None:
+    async with side(everything(TCP)) as (sockets, notes):
+        _, writer = await asyncio.open_connection("127.0.0.1", port_of(sockets, TCP, "127.0.0.1"))
+        writer.write(b"x" * 200_000)
+        sizes: list[int] = []
+        while sum(sizes) < 200_000:
+            sizes.append(len((await notes.data())[1]))
+        assert max(sizes) <= 16 * 1024
+        writer.close()
+
+
 async def ended(reader: asyncio.StreamReader, wait: float = 10.0) -> bool:
     try:
         async with asyncio.timeout(wait):

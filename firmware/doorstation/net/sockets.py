@@ -48,6 +48,9 @@ CS3: Final = 24  # the DSCP of signalling (RFC 4594 §4.3)
 # others, the timers and the door.
 _DATAGRAMS_PER_WAKE: Final = 16
 _LARGEST_DATAGRAM: Final = 65535
+# The same for a TCP connection: asyncio would hand up 256 kB at once, a thousand requests. TLS has
+# this limit already (tls.py).
+_BYTES_PER_WAKE: Final = 16 * 1024
 # Strangers choose the addresses that we look up here (spoofed UDP sources).
 _CACHED_ROUTES: Final = 256
 # A name server or a Contact may hand us anything to connect to.
@@ -584,6 +587,8 @@ class SipSockets:
         # A peer that vanished is noticed when 64*T1 have passed without an acknowledgement.
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 32_000)
         transport.set_write_buffer_limits(high=self._limits.unsent)
+        if stream.kind is Transport.TCP:
+            transport.max_size = _BYTES_PER_WAKE  # type: ignore[attr-defined]  # asyncio's own
         if stream.target is not None:
             self._make_room()
         listened = self._listened(stream.kind, made.family, port)
