@@ -853,6 +853,12 @@ def test_ping_of_a_peer_is_answered_with_a_pong() -> None:
     assert machine.data_received(TCP, b"\r\n\r\n", 0.0) == [Send(TCP, b"\r\n")]
 
 
+def test_flood_of_pings_is_answered_with_one_pong() -> None:
+    machine = endpoint()
+    assert machine.data_received(TCP, b"\r\n\r\n" * 4_000, 0.0) == [Send(TCP, b"\r\n")]
+    assert machine.data_received(TCP, b"\r\n\r\n", 0.1) == [Send(TCP, b"\r\n")]
+
+
 def test_udp_keep_alives_are_no_messages() -> None:
     machine = endpoint()
     assert machine.ping(UDP) == [Send(UDP, b"\r\n\r\n")]

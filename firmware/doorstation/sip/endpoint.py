@@ -415,6 +415,7 @@ class Endpoint:
         self._streams[flow.id] = stream
         stream.heard = now
         broken = ""
+        answered = False
         try:
             received = stream.reader.receive(data)
         except StreamBroken as fault:
@@ -422,9 +423,12 @@ class Endpoint:
             broken = fault.reason
         for item in received:
             if isinstance(item, KeepAlive):
-                # Only the side that connected pings (RFC 5626 §4.4.1).
+                # Only the side that connected pings (RFC 5626 §4.4.1). One pong answers all pings
+                # of a piece: thousands fit into it, and each would be written by itself.
                 if stream.target is None and not item.pong:
-                    outputs.append(Send(flow, PONG))
+                    if not answered:
+                        outputs.append(Send(flow, PONG))
+                    answered = True
                 elif stream.target is not None and item.pong:
                     outputs.append(PongReceived(flow))
             else:
