@@ -190,6 +190,17 @@ async def test_no_socket_of_the_family_fails_the_flow() -> None:
         assert (await notes.next("failed"))[0] == target
 
 
+@pytest.mark.parametrize("transport", [UDP, TCP])
+@pytest.mark.parametrize("host", ["::1.2.3", "1:2", "host"])
+async def test_what_is_no_address_is_not_looked_up(host: str, transport: Transport) -> None:
+    async with side(everything()) as (sockets, notes):
+        sockets.open(Target(transport, host, 5060))
+        assert await notes.next("failed") == (
+            Target(transport, host, 5060),
+            f"{host} is no address",
+        )
+
+
 async def test_failures_are_reported_after_the_call_not_within_it() -> None:
     async with side(everything()) as (sockets, notes):
         sockets.send(Flow(999, UDP, ("127.0.0.1", 1), ("127.0.0.1", 2)), b"x")

@@ -227,6 +227,11 @@ class SipSockets:
 
     def open(self, target: Target) -> None:
         """Find the way to `target`; answered later by `flow_opened` or `flow_failed`."""
+        if not is_address(target.host):
+            # `[::1.2.3]` in a Contact, `1:2` in a zone: the C library would ask name servers for
+            # it, and the loop would stand still meanwhile.
+            self._later_flow_failed(target, f"{target.host} is no address")
+            return
         if target.transport is Transport.UDP:
             self._open_udp(target)
             return
