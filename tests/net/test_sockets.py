@@ -497,6 +497,15 @@ async def test_tls_checks_the_domains_name_not_the_hosts(authority: Authority) -
         assert notes.count("opened") == 0
 
 
+async def test_tls_to_what_is_no_domain_name_fails(authority: Authority) -> None:
+    async with (
+        tls_server(authority, "example.com") as (theirs, _),
+        side(tls=TlsFiles(ca=authority.ca)) as (ours, notes),
+    ):
+        ours.open(Target(TLS, "127.0.0.1", port_of(theirs, TLS, "127.0.0.1"), "a..b"))
+        assert (await notes.reason("failed")).startswith("TLS: ")
+
+
 async def test_tls_refuses_an_unknown_authority(authority: Authority, tmp_path: Path) -> None:
     stranger = Authority(tmp_path)
     async with (

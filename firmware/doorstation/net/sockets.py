@@ -461,6 +461,8 @@ class SipSockets:
             stream = _Stream(self, target.transport, target=target)
             # asyncio wants a name; ours is checked in `connected`, an address is no server name.
             name = target.tls_name if context and not is_address(target.tls_name) else ""
+            if name:
+                name.encode("idna")  # `sip:a..b;maddr=` is none: asyncio would lose the socket
             # The socket is the transport's from here on, also when the handshake fails.
             handed, made = made, None
             await self._loop.create_connection(
@@ -475,7 +477,7 @@ class SipSockets:
                 self._later_flow_failed(target, f"{stage}: {stream.refused}")
         except TimeoutError:
             self._later_flow_failed(target, f"{stage}: no answer in time")
-        except (OSError, TransportError) as fault:
+        except (OSError, TransportError, UnicodeError) as fault:
             self._later_flow_failed(target, f"{stage}: {in_words(fault)}")
         finally:
             if made is not None:
