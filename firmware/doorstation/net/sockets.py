@@ -775,9 +775,3 @@ class _Stream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.owner.lost(self, exc)
-
-
-# -- TLS
-
-
-# -- addresses
