@@ -280,6 +280,20 @@ def test_no_digit_shows_wherever_a_stream_is_cut(message: bytes) -> None:
         assert "5" not in masked(message[:cut]) + masked(message[cut:])
 
 
+ORDER = (
+    b"MESSAGE sip:door@example.com SIP/2.0\r\nCSeq: 1 MESSAGE\r\n"
+    b"Content-Type: application/vnd.doorstation.config+jose\r\n\r\neyJhbGc.eyJzZXQ.c2lnbmVk"
+)
+
+
+def test_orders_are_hidden_wherever_a_stream_is_cut() -> None:
+    """What an order sets, a password or a code, stands in it for everybody to read."""
+    assert masked(ORDER).split("\n")[3:] == ["", "*"]
+    for cut in range(1, len(ORDER)):
+        assert "eyJzZXQ" not in masked(ORDER[:cut]) + masked(ORDER[cut:])
+    assert "eyJzZXQ" not in masked(b"SIP/2.0 200 OK\r\n\r\n" + ORDER)
+
+
 def test_pipelined_messages_are_masked_too() -> None:
     shown = masked(b"SIP/2.0 200 OK\r\n\r\n" + REGISTER + REGISTER)
     assert "0123456789abcdef" not in shown

@@ -238,8 +238,11 @@ _CREDENTIALS: Final = re.compile(
     re.IGNORECASE,
 )
 _USERNAME: Final = re.compile(r'\busername\*?[ \t]*=[ \t]*("[^"]*"|[^ ,]*)', re.IGNORECASE)
-# Start line, CSeq or content type: an INFO may carry digits as any type, or as none.
-_DIGITS: Final = re.compile(r"^INFO |[ \t]INFO[ \t]*$|application/dtmf", re.IGNORECASE)
+# Start line, CSeq or content type: an INFO may carry digits as any type, or as none. An order is
+# signed, and anybody can read in it the passwords and codes that it sets.
+_DIGITS: Final = re.compile(
+    r"^INFO |[ \t]INFO[ \t]*$|application/(?:dtmf|vnd\.doorstation\.config)", re.IGNORECASE
+)
 _SIGNAL: Final = re.compile(r"([ \t]*Signal[ \t]*=).*", re.IGNORECASE)
 # SRTP keys, in whatever line: RFC 4568's attribute, and the `k=` that came before it.
 _KEYS: Final = re.compile(
@@ -251,7 +254,7 @@ _KEYS: Final = re.compile(
 def masked(data: bytes) -> str:
     """A message as text for people: no digest, key or door code; control characters made visible.
 
-    Authorization values are reduced to scheme and username, DTMF bodies to `*`.
+    Authorization values are reduced to scheme and username, bodies of DTMF and of orders to `*`.
     """
     lines: list[str] = []
     hidden = digits = body = started = False
