@@ -729,6 +729,18 @@ def test_requests_to_one_target_share_one_connection() -> None:
     assert len(sent(machine.send_request(build(), uri, 0.2)[1])) == 1
 
 
+@pytest.mark.parametrize(("transport", "used"), [(Transport.TCP, True), (Transport.TLS, False)])
+def test_connection_of_a_stranger_proves_no_address_over_tls(
+    transport: Transport, used: bool
+) -> None:
+    machine = endpoint()
+    theirs = Flow(5, transport, US, PEER)
+    machine.data_received(theirs, b"\r\n", 0.0)
+    uri = SipUri(host=PEER[0], port=PEER[1], params=(("transport", transport.lower()),))
+    _, [output] = machine.send_request(build(), uri, 0.1)
+    assert isinstance(output, Send if used else OpenFlow)
+
+
 def test_ack_for_a_2xx_has_no_transaction() -> None:
     machine = endpoint()
     ack = one_request(machine.send_ack(build("ACK"), UDP, 0.0))

@@ -690,12 +690,14 @@ class Endpoint:
 
         A Contact often names the connection it came over, where nobody listens; and with an address
         instead of a name no certificate would prove it: over TLS the connection that has proved a
-        name already is the better one (RFC 5923).
+        name already is the better one (RFC 5923). Who connected to us has proved none.
         """
         if target.tls_name not in ("", target.host):
             return None
         for stream in reversed(self._streams.values()):
             flow = stream.flow
+            if stream.target is None and flow.transport is Transport.TLS:
+                continue
             if (flow.transport, *flow.remote) == (target.transport, target.host, target.port):
                 return flow
         return None
