@@ -376,6 +376,17 @@ def test_realms_a_stranger_names_are_bounded() -> None:
     assert len(again.headers.get_all("Authorization")) == MAX_SPACES
 
 
+def test_ever_new_realms_make_no_loop() -> None:
+    ours = client()
+    request: Request | None = register()
+    rounds = 0
+    while request is not None:
+        rounds += 1
+        request = ours.answer(request, challenged(f'Digest realm="{rounds}", nonce="1"'))
+    assert rounds == MAX_SPACES + 1
+    assert ours.fault == "credentials for more than 8 realms are asked for"
+
+
 def test_password_does_not_show_in_a_log() -> None:
     assert "secret" not in repr(Credential("620", "secret"))
 

@@ -31,7 +31,8 @@ from doorstation.sip.headers import (
 from doorstation.sip.message import Request, Response
 from doorstation.sip.uri import format_uri
 
-# Attack bounded: a proxy that names a new realm in each challenge.
+# Attack bounded: a phone or a proxy that names a new realm in each challenge, and would be answered
+# for ever, by a request that is longer each time.
 MAX_SPACES: Final = 8
 # Attack bounded: a server that calls every nonce stale, and so keeps us answering for ever.
 MAX_ROUNDS: Final = 3
@@ -159,6 +160,9 @@ class DigestClient:
             self.fault = "no challenge with a supported algorithm"
             return None
         carried = _carried(request.headers)
+        if len(carried.keys() | offers.keys()) > MAX_SPACES:
+            self.fault = f"credentials for more than {MAX_SPACES} realms are asked for"
+            return None
         chain = self._chain(request)
         if not any(key in carried for key in offers):
             chain.rounds = chain.refusals = 0
