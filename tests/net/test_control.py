@@ -98,6 +98,7 @@ async def test_a_fault_of_ours_rises_from_run(path: str) -> None:
         b'{"id": 1, "command": "press", "args": []}',
         b'{"command": "\xff"}',
         b"[" * 60_000,
+        b'{"command": "status", "args": {"a": ' + b"[" * 60_000,
         b"",
     ],
 )

@@ -302,6 +302,8 @@ class TestGuard:
             '{"id": 1, "side": "door", "command": "message", "args": {}}',
             '{"id": 1, "side": "cellar", "command": "press", "args": {}}',
             '{"listen": "cellar"}',
+            '{"id": Infinity, "side": "door", "command": "press", "args": {}}',
+            "[" * 4000,
             "[]",
             "not JSON",
         ],

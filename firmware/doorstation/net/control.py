@@ -199,7 +199,7 @@ class ControlServer:
     async def _answer(self, client: "_Client", line: bytes) -> dict[str, object]:
         try:
             request = self._requests.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
             return {"id": None, "ok": False, "error": f"not a request: {fault}"}
         try:
             if request.command == "events":

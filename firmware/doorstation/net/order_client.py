@@ -166,7 +166,7 @@ class OrderClient:
         try:
             self._results.put_nowait(self._read(event.request.body))
             status, why = 200, ""
-        except (DoorstationError, msgspec.DecodeError) as fault:
+        except (DoorstationError, msgspec.DecodeError, RecursionError) as fault:
             status, why = 403, str(fault)
         self.shell.tell(
             lambda now: self.agent.answer_content(

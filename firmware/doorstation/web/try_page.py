@@ -281,7 +281,7 @@ async def _serve_page(request: web.Request, hub: _Hub) -> web.StreamResponse:
                 break
             try:
                 await _carry_out(json.loads(message.data), page, hub)
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 break  # not our page
     finally:
         sender.cancel()
