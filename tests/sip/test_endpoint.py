@@ -483,6 +483,20 @@ def test_what_is_screened_out_is_answered_and_leaves_nothing_but_known_requests_
     assert one_response(again).status == 180
 
 
+@pytest.mark.parametrize("cookie", ["z9hG4bK", ""])
+def test_request_whose_names_are_too_long_to_keep_is_answered_513(cookie: str) -> None:
+    machine = endpoint()
+    for long in (
+        wire(call_id="c" * 9000),
+        wire(from_tag="f" * 9000),
+        wire(via=f"SIP/2.0/UDP 192.0.2.2;branch={cookie}{'b' * 9000}"),
+        wire(branch=f"{cookie}b").replace(b"CSeq: 1 ", b"CSeq: 1 " + b" " * 9000),
+    ):
+        assert one_response(machine.data_received(UDP, long, 0.0)).status == 513
+    assert_empty(machine)
+    received(machine, wire(call_id="c" * 4000))
+
+
 def test_one_host_cannot_fill_the_table_for_others() -> None:
     machine = endpoint(max_transactions=100, max_transactions_per_host=5)
     for n in range(5):

@@ -69,6 +69,9 @@ from doorstation.sip.uri import SipUri
 MAX_TRANSACTIONS: Final = 4096
 # Attack bounded: one scanner that would leave no room for anybody else.
 MAX_TRANSACTIONS_PER_HOST: Final = 2048
+# Attack bounded: transactions of 64 kB each. Characters of the headers that name one: they are kept
+# with it, and in the answer, which copies them. Seventy hops have room.
+MAX_NAMES: Final = 8192
 # Attack bounded: connections opened and left idle. The one silent for longest makes room.
 MAX_STREAMS_IN: Final = 64
 # Attack bounded: a Contact, Route or Via that sends us to ever new addresses.
@@ -934,6 +937,8 @@ class Endpoint:
         if request.to.tag is None and merge_key in self._merge:
             self._counters["merged_requests"] += 1
             return self._answer(request, way, 482)
+        if _length_of_names(request) > MAX_NAMES:
+            return self._answer(request, way, 513)
         if self.screen is not None and (refusal := self.screen(request, flow, now)) is not None:
             status, reason, headers = refusal
             return self._answer(request, way, status, reason, headers=headers)
@@ -1133,6 +1138,15 @@ def _server_key(request: Request, via_text: str, method: str) -> _ServerKey:
     if _has_cookie(branch):
         return (branch, *via.sent_by, request.call_id, number, method)
     return (str(request.uri), request.from_.tag, request.call_id, number, via_text, method)
+
+
+def _length_of_names(request: Request) -> int:
+    """How long the headers are that every answer copies (RFC 3261 §8.2.6.2)."""
+    lines = request.headers.lines
+    return sum([len(line) for key in _NAMES for line in lines(key)])
+
+
+_NAMES: Final = ("via", "from", "to", "call-id", "cseq")
 
 
 def _has_cookie(branch: str | int | None) -> bool:
