@@ -201,6 +201,13 @@ async def test_what_is_no_address_is_not_looked_up(host: str, transport: Transpo
         )
 
 
+@pytest.mark.parametrize("transport", [UDP, TCP])
+async def test_an_interface_that_does_not_exist_fails_the_flow(transport: Transport) -> None:
+    async with side(everything()) as (sockets, notes):
+        sockets.open(Target(transport, "fe80::1%²", 5060))
+        await notes.next("failed")
+
+
 async def test_failures_are_reported_after_the_call_not_within_it() -> None:
     async with side(everything()) as (sockets, notes):
         sockets.send(Flow(999, UDP, ("127.0.0.1", 1), ("127.0.0.1", 2)), b"x")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
+import pytest
 from doorstation.ids import SeededIds
 from doorstation.sip.locate import (
     FAILED_SECONDS,
@@ -247,6 +248,17 @@ def test_sips_over_udp_does_not_exist_and_over_tcp_means_tls() -> None:
     assert targets(locator(), "sips:192.0.2.1;transport=tcp", {}) == (
         Target(TLS, "192.0.2.1", 5061, "192.0.2.1"),
     )
+
+
+@pytest.mark.parametrize(
+    "maddr", ["fe80::1%²", "fe80::1%1", "ä" * 254 + ".x", ":" + "a" * 70, "a/b", "[]"]
+)
+def test_maddr_that_is_no_host_leads_nowhere(maddr: str) -> None:
+    """In a Contact the first and the third ended the service: in the sockets, in the resolver."""
+    asked: list[DnsQuery] = []
+    located = search(locator(), f"sip:a@example.com;maddr={maddr}", {}, asked=asked)
+    assert located == Located((), "maddr is no host")
+    assert asked == []
 
 
 def test_maddr_replaces_the_host_but_not_the_tls_name() -> None:

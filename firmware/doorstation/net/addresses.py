@@ -12,7 +12,8 @@ def sockaddr(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int
     """For the socket calls. A link-local "fe80::1%2" is taken apart: else Python asks resolvers."""
     if "%" in host:
         plain, _, scope = host.partition("%")
-        return plain, port, 0, int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
+        number = scope.isascii() and scope.isdigit()  # "²" is a digit, too, and no number
+        return plain, port, 0, int(scope) if number else socket.if_nametoindex(scope)
     return host, port
 
 

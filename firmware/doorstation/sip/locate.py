@@ -16,6 +16,7 @@ from typing import Final, TypeAlias, TypeVar
 import msgspec
 
 from doorstation.ids import Ids
+from doorstation.sip.grammar import MalformedMessage
 from doorstation.sip.transport import (
     AddressRecord,
     DnsAnswer,
@@ -28,7 +29,7 @@ from doorstation.sip.transport import (
     Target,
     Transport,
 )
-from doorstation.sip.uri import SipUri
+from doorstation.sip.uri import SipUri, parse_host
 
 MAX_TARGETS: Final = 8  # a zone with a thousand records would keep one request busy for a day
 MAX_RECORDS: Final = 16  # the same, counted in further queries
@@ -206,7 +207,16 @@ class Locator:
         if not usable:
             wanted = f"transport={parameter}" if parameter else uri.scheme
             return Located((), f"{wanted} is not among the transports in use")
-        host = (uri.param("maddr") or uri.host).lower().removesuffix(".").strip("[]")
+        host = uri.host
+        if maddr := uri.param("maddr"):
+            # Any text at all, from whoever wrote the Contact: only a host may reach the sockets and
+            # the name servers.
+            address = maddr.strip("[]")
+            try:
+                host = parse_host(f"[{address}]" if ":" in address else address)
+            except MalformedMessage:
+                return Located((), "maddr is no host")
+        host = host.lower().removesuffix(".").strip("[]")
         plain = Transport.UDP if Transport.UDP in usable else usable[0]
         services: list[_Service] = []
         guessed = True
