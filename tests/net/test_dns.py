@@ -129,7 +129,10 @@ async def test_a_port_nobody_listens_on_is_a_temporary_failure() -> None:
     await resolver.aclose()
 
 
-@pytest.mark.parametrize("name", ["a..b.test", "x" * 64 + ".test", "ſ.test", "x." * 140 + "test"])
+@pytest.mark.parametrize(
+    "name",
+    ["a..b.test", "x" * 64 + ".test", "ſ.test", "x." * 140 + "test", "ä" * 254 + ".test"],
+)
 async def test_no_domain_name_is_a_failure_for_good(name: str) -> None:
     async with asking() as (resolver, _):
         answer = await resolver.resolve(DnsQuery("SRV", name))

@@ -126,7 +126,8 @@ class Resolver:
             return DnsFailure("the name service is being restarted", temporary=True)
         try:
             result = await resolver.query_dns(name, kind)
-        except UnicodeError as fault:
+        except (UnicodeError, RuntimeError) as fault:
+            # RuntimeError: pycares, of a label beyond 253 characters that are not all ASCII.
             return DnsFailure(f"{name} is no domain name: {fault}", temporary=False)
         except self._error as fault:
             code = fault.args[0] if fault.args else None
