@@ -33,7 +33,7 @@ def test_what_lies_in_the_place_of_a_counter_is_named(tmp_path: Path) -> None:
         keys.next_counter()
 
 
-@pytest.mark.parametrize("spoilt", [b"[]", b"x", b"\xff", b'{"door": 5}'])
+@pytest.mark.parametrize("spoilt", [b"[]", b"x", b"\xff", b'"\xff"', b'{"door": 5}'])
 def test_fingerprints_that_cannot_be_read_are_not_begun_anew(tmp_path: Path, spoilt: bytes) -> None:
     keys = KeyFile.new(tmp_path / "office.key")
     (tmp_path / "office.key.doors").write_bytes(spoilt)

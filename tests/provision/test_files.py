@@ -84,6 +84,7 @@ def test_door_without_a_clock_takes_the_file_by_its_serial() -> None:
 def test_unsigned_or_huge_file_is_refused() -> None:
     assert "no token" in refused(b'{"audio": {"country": "at"}}')
     assert "are read" in refused(b"a" * (MAX_FILE + 1))
+    assert "utf-8" in refused(OWNER.sign(b'{"sub":"\xff"}').encode())
 
 
 def test_door_without_an_owner_takes_none_by_itself() -> None:
@@ -215,7 +216,7 @@ def test_required_key_that_is_known_refuses_nothing() -> None:
 
 
 def test_file_that_is_no_tree_is_refused() -> None:
-    for content in (b"[]", b"{", b"[" * 100_000):
+    for content in (b"[]", b"{", b"[" * 100_000, b'{"\xff":1}'):
         accepted = read(signed(files=listed(common=content)))
         with pytest.raises(ProtocolError):
             assembled(accepted, {"common.json": content})

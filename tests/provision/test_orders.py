@@ -111,7 +111,9 @@ def test_order_that_is_wrong_names_the_key(change: dict[str, Any], named: str) -
     assert raised.value.status == 422
 
 
-@pytest.mark.parametrize("payload", [b"", b"{", b"[]", b"[" * 100_000, b"\xff"])
+@pytest.mark.parametrize(
+    "payload", [b"", b"{", b"[]", b"[" * 100_000, b"\xff", b'{"sub":"\xff"}', b'{"\xff":1}']
+)
 def test_payload_that_is_no_order_is_refused(payload: bytes) -> None:
     with pytest.raises(ProtocolError):
         parse_order(payload)

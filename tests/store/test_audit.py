@@ -174,9 +174,12 @@ def test_disk_that_can_only_be_read_is_a_clear_fault() -> None:
     assert AuditLog(disk).verify() == ""
 
 
-def test_head_that_is_lost_takes_nothing_from_the_chain() -> None:
+@pytest.mark.parametrize("spoilt", [None, b"", b"\0" * 40, b'{"number":3,"hash":"\xff"}'])
+def test_head_that_is_lost_takes_nothing_from_the_chain(spoilt: bytes | None) -> None:
     disk = filled(3)
     disk.remove(HEAD)
+    if spoilt is not None:
+        disk.spoil(HEAD, spoilt)
     log = AuditLog(disk)
     assert log.verify() == ""
     log.append(NOON, "set", {})

@@ -89,7 +89,7 @@ class KeyFile:
         place = self._beside("doors")
         try:
             known = msgspec.json.decode(_content(place) or b"{}", type=dict[str, str])
-        except msgspec.DecodeError as fault:
+        except ValueError as fault:
             raise DoorstationError(f"{place}: {fault}") from None
         if known.setdefault(door, key.fingerprint) != key.fingerprint:
             raise DoorstationError(
@@ -166,7 +166,7 @@ class OrderClient:
         try:
             self._results.put_nowait(self._read(event.request.body))
             status, why = 200, ""
-        except (DoorstationError, msgspec.DecodeError, RecursionError) as fault:
+        except (DoorstationError, ValueError, RecursionError) as fault:
             status, why = 403, str(fault)
         self.shell.tell(
             lambda now: self.agent.answer_content(

@@ -92,7 +92,7 @@ def read_signed(
     key, new_owner, rule = _signer(token.kid, token.header_key, trust)
     try:
         manifest = msgspec.json.decode(token.check(key), type=Manifest)
-    except (msgspec.DecodeError, RecursionError) as fault:
+    except (ValueError, RecursionError) as fault:  # not UTF-8 is no DecodeError of msgspec's
         raise ProtocolError(f"file: {fault}", status=422) from None
     _check_manifest(manifest, names, trust, wall, built)
     return Accepted(manifest, token.kid, new_owner, rule)
@@ -162,7 +162,7 @@ def assembled(
             raise ProtocolError(f"{named.name}: not the file that was signed", status=403)
         try:
             layers.append(msgspec.json.decode(content, type=dict[str, Any]))
-        except (msgspec.DecodeError, RecursionError) as fault:
+        except (ValueError, RecursionError) as fault:
             raise ProtocolError(f"{named.name}: {fault}", status=422) from None
     raw = merged([*layers, manifest.settings])
     if accepted.rule == FIRST_USE:

@@ -66,7 +66,7 @@ def parse_order(payload: bytes) -> Order:
         return msgspec.structs.replace(order, set=dict(leaves(order.set)))
     except SettingsError as fault:
         raise ProtocolError("\n".join(fault.problems), status=422) from None
-    except (msgspec.DecodeError, RecursionError) as fault:
+    except (ValueError, RecursionError) as fault:  # not UTF-8 is no DecodeError of msgspec's
         raise ProtocolError(f"order: {fault}", status=422) from None
 
 

@@ -112,7 +112,7 @@ class AuditLog:
     def _head(self) -> _Place:
         try:
             return msgspec.json.decode(self._files.read(self.head), type=_Place)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, ValueError):
             return _Place()
 
     def _find_end(self) -> _Place:
