@@ -7,12 +7,14 @@ from typing import Any
 from doorstation.dhcp.offered import Location
 from doorstation.ids import Ids
 from doorstation.net import mdns
-from doorstation.provision.mdns import PTR
+from doorstation.provision.mdns import PTR, SRV, TXT
 
 SERVICE = "_door-config._tcp"
 WITHIN = 5.0
 MOST = 4
 """Instances looked at."""
+
+_TYPES = {"PTR": PTR, "SRV": SRV, "TXT": TXT}
 
 
 async def ask(domain: str, nameservers: Sequence[str] = ()) -> list[Location]:
@@ -29,16 +31,19 @@ async def ask(domain: str, nameservers: Sequence[str] = ()) -> list[Location]:
             found = await resolver.query_dns(name, kind)
         except (aiodns.error.DNSError, UnicodeError):
             return []
-        return [each.data for each in found.answer]
+        # A zone may lead every name elsewhere (`* CNAME`): that is in the answer too, or all of it.
+        return [each.data for each in found.answer if each.type == _TYPES[kind]]
 
     places = []
     try:
         for pointer in (await query(f"{SERVICE}.{domain}", "PTR"))[:MOST]:
-            services = [each for each in await query(pointer.dname, "SRV") if hasattr(each, "port")]
+            services = await query(pointer.dname, "SRV")
             texts = [each.data for each in await query(pointer.dname, "TXT")]
             texts = [each.encode() if isinstance(each, str) else each for each in texts]
             for service in services[:1]:
-                places.append(_place(service.target.rstrip("."), service.port, texts, "dns-sd"))
+                # pycares hands bytes out where a zone has other than ASCII in it.
+                if isinstance(service.target, str):
+                    places.append(_place(service.target.rstrip("."), service.port, texts, "dns-sd"))
     finally:
         await resolver.close()
     return places
