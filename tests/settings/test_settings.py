@@ -559,6 +559,7 @@ def test_every_board_profile_can_be_chosen() -> None:
 
 
 KEY = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+OTHER_KEY = "A" * 43
 
 
 def commands(**tables: str) -> str:
@@ -570,6 +571,7 @@ def commands(**tables: str) -> str:
     ("text", "problem"),
     [
         (commands(keys_office='public = "abc"\nrole = "admin"'), "not an Ed25519 key"),
+        (commands(keys_office=f'public = "{KEY[:-1]}p"\nrole = "owner"'), "not an Ed25519 key"),
         (
             commands(keys_porter=f'public = "{KEY}"\nrole = "opener"\nopens = ["dor"]'),
             'no relay "dor"; did you mean "door"?',
@@ -603,7 +605,7 @@ def test_orders_are_off_until_somebody_sets_them_up() -> None:
     assert not problems(
         commands(
             keys_office=f'public = "{KEY}"\nrole = "admin"\nscope = ["audio", "door.max_call"]',
-            keys_porter=f'public = "{KEY[::-1]}"\nrole = "opener"\nopens = ["door"]',
+            keys_porter=f'public = "{OTHER_KEY}"\nrole = "opener"\nopens = ["door"]',
             commanders_office='password = "long enough word"',
             words_volume='sets = "audio.country"',
         )

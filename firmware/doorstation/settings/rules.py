@@ -144,6 +144,8 @@ def _tls_faults(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 _KEY_LENGTH: Final = 43  # 32 bytes in base64url without padding
+_KEY_ENDS: Final = frozenset("AEIMQUYcgkosw048")
+"""The last sign holds four bits only; whoever reads a key takes no other."""
 
 
 MIN_COMMANDER_PASSWORD: Final = 12
@@ -156,7 +158,8 @@ def _command_faults(settings: Settings) -> Iterator[tuple[str, str]]:
         if (other := holders.setdefault(key.public, name)) != name:
             yield f"keys.{name}.public", f"the same key as keys.{other}; each key once"
         plain = key.public.replace("-", "a").replace("_", "a")
-        if len(plain) != _KEY_LENGTH or not (plain.isascii() and plain.isalnum()):
+        right = len(plain) == _KEY_LENGTH and plain.isascii() and plain.isalnum()
+        if not right or key.public[-1] not in _KEY_ENDS:
             yield f"keys.{name}.public", "not an Ed25519 key; what `doorstation keys new` printed"
         for i, relay in enumerate(key.opens):
             if relay not in settings.relays:
