@@ -36,6 +36,11 @@ def test_file_is_fetched_with_its_etag() -> None:
     assert started().answered(200, b"file", etag='"v1"') == [Fetched(URL, b"file", '"v1"')]
 
 
+@pytest.mark.parametrize("etag", ["a" * 257, '"\udcff"', '"ü"', '"a\x7f"'])
+def test_etag_that_cannot_be_kept_is_left_out(etag: str) -> None:
+    assert started().answered(200, b"file", etag=etag) == [Fetched(URL, b"file", "")]
+
+
 def test_file_that_has_not_changed_costs_nothing() -> None:
     assert started(etag='"v1"').answered(304, b"") == [Unchanged()]
     assert "without an ETag" in why(started().answered(304, b""))

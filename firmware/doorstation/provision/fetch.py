@@ -14,6 +14,7 @@ from doorstation.provision.files import MAX_FILE
 
 MAX_REDIRECTS: Final = 3
 MAX_URL: Final = 1024
+MAX_ETAG: Final = 256
 WITHIN: Final = 5.0
 """Seconds for one place, all redirects together."""
 
@@ -95,7 +96,9 @@ class Fetch:
             return [Failed(f"more than {MAX_FILE} bytes")]
         if not body:
             return [Failed("an empty file")]
-        return [Fetched(self._url, body, etag if len(etag) <= 256 else "")]
+        # It is kept on disk and sent back: other than text it would be in the way of both.
+        kept = len(etag) <= MAX_ETAG and etag.isascii() and etag.isprintable()
+        return [Fetched(self._url, body, etag if kept else "")]
 
     def _redirected(self, location: str) -> list[Output]:
         self._redirects += 1
