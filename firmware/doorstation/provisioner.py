@@ -129,9 +129,8 @@ class Provisioner:
         if self._configurator.closed:
             log.info("configuration from the network: passed over: %s", self._configurator.closed)
             return
-        self._configurator.identify(self._ids)
+        poll = Poll(self._configurator.identify(self._ids), self._ids)
         self.load()
-        poll = Poll(self._door().serial or self._door().mac, self._ids)
         while True:
             while self._configurator.busy:  # noqa: ASYNC110 - a file can wait
                 await asyncio.sleep(QUIET)

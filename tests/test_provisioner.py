@@ -1,0 +1,61 @@
+"""Rounds of looking for a file: when, and how many. What a round does is told by the stories."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from doorstation import provisioner
+from doorstation.configurator import Configurator
+from doorstation.ids import SeededIds
+from doorstation.provision.fetch import Poll
+from doorstation.provisioner import Provisioner
+
+from tests.support.disk import Disk, Inline
+from tests.support.virtual_time import run
+
+
+class Rounds(Provisioner):
+    """Looks and finds what there was before, each time it is asked."""
+
+    looked = 0
+
+    async def round(self) -> bool:
+        self.looked += 1
+        return True
+
+
+@contextlib.asynccontextmanager
+async def rounds() -> AsyncIterator[tuple[Rounds, Configurator]]:
+    configurator = Configurator({"local": {}}, Disk(), disk=Inline())
+    async with contextlib.aclosing(configurator):
+        await configurator.start()
+        made = Rounds(configurator, SeededIds())
+        running = asyncio.create_task(made.run())
+        try:
+            yield made, configurator
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.fixture
+def asked_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    names: list[str] = []
+
+    def poll(name: str, ids: SeededIds) -> Poll:
+        names.append(name)
+        return Poll(name, ids)
+
+    monkeypatch.setattr(provisioner, "Poll", poll)
+    yield names
+
+
+def test_minute_of_the_day_is_of_the_doors_uuid(asked_of: list[str]) -> None:
+    async def story() -> None:
+        async with rounds() as (_, configurator):
+            await asyncio.sleep(1)
+            assert asked_of == [configurator.door]
+            assert configurator.door
+
+    run(story())
