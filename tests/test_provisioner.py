@@ -59,3 +59,19 @@ def test_minute_of_the_day_is_of_the_doors_uuid(asked_of: list[str]) -> None:
             assert configurator.door
 
     run(story())
+
+
+def test_flood_of_check_syncs_is_a_look_every_two_seconds() -> None:
+    async def story() -> None:
+        async with rounds() as (door, _):
+            for _ in range(1000):
+                await asyncio.sleep(0.01)
+                door.check()
+            assert 4 <= door.looked <= 6
+            await asyncio.sleep(100)
+            looked = door.looked
+            door.check()
+            await asyncio.sleep(0.1)
+            assert door.looked == looked + 1, "one alone is not kept waiting"
+
+    run(story())

@@ -48,6 +48,9 @@ BY_FILE: Final = "file "
 """How a change came that nobody ordered; its serial follows."""
 QUIET: Final = 1.0
 """Seconds between two looks at whether a call is still up."""
+APART: Final = 2.0
+"""Seconds between two rounds, however often somebody who may says that there is something new: the
+server that has the files shall not hear of each time."""
 MAX_NAMED: Final = 10
 """Unknown keys of a file that a line of the log names."""
 
@@ -146,8 +149,9 @@ class Provisioner:
                 if found or not self._places
                 else poll.after_failure(self._after)
             )
+            await asyncio.sleep(APART)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(wait - APART):
                     await self._look.wait()
 
     def load(self) -> None:
