@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from doorstation import provisioner
 from doorstation.configurator import Configurator
+from doorstation.errors import DoorstationError
 from doorstation.ids import SeededIds
 from doorstation.provision.fetch import Poll
-from doorstation.provisioner import Provisioner
+from doorstation.provisioner import File, Kept, Provisioner
 
 from tests.support.disk import Disk, Inline
 from tests.support.virtual_time import run
@@ -73,5 +74,22 @@ def test_flood_of_check_syncs_is_a_look_every_two_seconds() -> None:
             door.check()
             await asyncio.sleep(0.1)
             assert door.looked == looked + 1, "one alone is not kept waiting"
+
+    run(story())
+
+
+def test_file_that_was_judged_before_another_one_came_is_judged_again() -> None:
+    async def story() -> None:
+        async with rounds() as (door, configurator):
+            await asyncio.sleep(1)
+            known = door._kept
+            newer, older = (
+                File({"audio": {"country": "at"}}, "kid", False, Kept(serial=serial), known)
+                for serial in (7, 6)
+            )
+            await door._take(newer)
+            with pytest.raises(DoorstationError, match="another file came meanwhile"):
+                await door.try_ordered(older, by="", how="", confirm_within=None, kept={})
+            assert configurator.remembered("files")["serial"] == 7
 
     run(story())

@@ -84,6 +84,8 @@ class File(msgspec.Struct, frozen=True):
     claims: bool
     """Whether its key becomes the owner's by it."""
     kept: Kept
+    judged_by: Kept
+    """What was known when it was found to count."""
 
 
 class Provisioner:
@@ -289,6 +291,7 @@ class Provisioner:
 
         Raises DoorstationError: it does not count.
         """
+        before = self._kept
         accepted = read_signed(
             fetched.body, self._names(), self._trust(private=private), _wall(), BUILT
         )
@@ -305,7 +308,7 @@ class Provisioner:
             rest = f" and {len(unknown) - MAX_NAMED} more" if len(unknown) > MAX_NAMED else ""
             keys = ", ".join(key[:80] for key in unknown[:MAX_NAMED])
             self._tell(f"passed over: unknown to this version: {keys}{rest}")
-        owners, rule = self._kept.owners, self._kept.rule
+        owners, rule = before.owners, before.rule
         if (owner := accepted.new_owner) is not None:
             owners, rule = {owner.kid: owner.text}, accepted.rule
         elif accepted.kid not in owners:
@@ -313,11 +316,11 @@ class Provisioner:
             owners = {}
             self._check_owned(raw)
         kept = msgspec.structs.replace(
-            self._kept,
+            before,
             url=url, etag=fetched.etag, sha256=_sha256(fetched), tried="",
             serial=accepted.manifest.serial, owners=owners, rule=rule,
         )  # fmt: skip
-        return File(raw, accepted.kid, owner is not None, kept)
+        return File(raw, accepted.kid, owner is not None, kept, before)
 
     def _check_owned(self, raw: Mapping[str, Any]) -> None:
         """Raises DoorstationError for a file after which nobody would be the door's owner."""
@@ -349,6 +352,9 @@ class Provisioner:
         confirm_within: float | None,
         kept: Mapping[str, Any],
     ) -> int:
+        if self._kept != file.judged_by:
+            # Its parts took their time: its serial or its owner may count no more.
+            raise DoorstationError("another file came meanwhile")
         then = {PART: msgspec.to_builtins(file.kept)}
         return await self._configurator.replace(
             file.raw, by=by, how=how, needs_word=needs_word, origin="provisioned",
