@@ -6,11 +6,12 @@ import random
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 from doorstation.errors import StoreError
-from doorstation.provision.state import State
+from doorstation.provision.state import Past, State
 from doorstation.store.files import Files, Folder
-from doorstation.store.state import SLOTS, StateStore
+from doorstation.store.state import MAX_STATE, SLOTS, StateStore
 
 from tests.support.disk import Disk, PowerCut
 
@@ -115,6 +116,27 @@ def test_no_whole_state_is_a_fault_and_no_fresh_state() -> None:
         disk.spoil(slot, b"doorstation-state 1 5 00 0\n")
     with pytest.raises(StoreError, match=r"state\.a: .*; state\.b: "):
         StateStore(disk).read()
+
+
+def test_past_changes_that_do_not_fit_go_the_oldest_first_and_the_rest_is_kept() -> None:
+    disk = Disk()
+    large = {"peers": {f"p{n}": {"uri": "sip:192.0.2.7"} for n in range(8000)}}
+    past = [
+        Past(number=n, at="", by="", how="", origin="provisioned", differences=(),
+             before=large, result="confirmed")
+        for n in range(20)
+    ]  # fmt: skip
+    state = State(number=20, provisioned=large, history=tuple(past), kept={"orders": 7})
+    StateStore(disk).write(state)
+    found = StateStore(disk).read()
+    assert 5 < len(found.history) < 20
+    assert found.history == state.history[-len(found.history) :]
+    assert found == msgspec.structs.replace(state, history=found.history)
+
+
+def test_state_that_cannot_fit_is_a_clear_fault() -> None:
+    with pytest.raises(StoreError, match="are kept"):
+        StateStore(Disk()).write(State(kept={"x": "y" * MAX_STATE}))
 
 
 def test_new_disk_has_a_fresh_state() -> None:

@@ -77,6 +77,11 @@ class StateStore:
         Raises StoreError when it is not: the one before is still whole then.
         """
         data = _format(self._generation + 1, state)
+        while len(data) > MAX_STATE and state.history:
+            # Each past change holds the layer before it. Rather no undo that far back than nothing
+            # kept any more, neither changes nor counters.
+            state = msgspec.structs.replace(state, history=state.history[1:])
+            data = _format(self._generation + 1, state)
         if len(data) > MAX_STATE:
             raise StoreError(f"the state has {len(data)} bytes, {MAX_STATE} are kept")
         try:
