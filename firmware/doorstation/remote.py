@@ -251,7 +251,8 @@ class Remote:
         if request.method != "MESSAGE" or request.content_type != ORDERS or self._commander is None:
             return None
         source = flow.remote[0]
-        answer = self._commander.waits(request, source, now)
+        reliable = flow.transport.reliable
+        answer = self._commander.waits(request, source, now, reliable=reliable)
         if answer is None:
             return None
         self._reach.journal.refused(ua.Refused("MESSAGE", source, answer.status, "orders"))

@@ -348,15 +348,29 @@ def test_orders_that_are_refused_after_the_password_cost_a_pause_too() -> None:
 
 def test_storm_is_told_to_wait_before_it_is_judged_and_that_changes_nothing() -> None:
     door = commander()
-    assert door.waits(message(b"x"), OFFICE, 0.0) is None
+    assert door.waits(message(b"x"), OFFICE, 0.0, reliable=True) is None
     for _ in range(10):
         door.received(message(b"x"), OFFICE, 0.0, WALL, reliable=True)
     for _ in range(100):
-        answer = door.waits(message(b"x"), OFFICE, 0.5)
+        answer = door.waits(message(b"x"), OFFICE, 0.5, reliable=True)
         assert answer is not None
         assert (answer.status, answer.headers) == (503, (("Retry-After", "1"),))
-    assert door.waits(message(b"x"), "203.0.113.7", 0.5) is None
-    assert door.waits(message(b"x"), OFFICE, 1.1) is None
+    assert door.waits(message(b"x"), "203.0.113.7", 0.5, reliable=True) is None
+    assert door.waits(message(b"x"), OFFICE, 1.1, reliable=True) is None
     (challenge,) = door.received(message(b"x"), OFFICE, 1.1, WALL, reliable=True)
     assert isinstance(challenge, Answer)
     assert challenge.status == 401
+
+
+def test_who_sends_datagrams_under_the_address_of_another_keeps_no_connection_waiting() -> None:
+    door = commander()
+    office = Office(door)
+    forged = message(b"x")
+    forged.headers.add("Authorization", f'Digest username="office", realm="{DOOR}.config"')
+    for n in range(20_000):
+        source = OFFICE if n % 2 else f"203.0.{n >> 8 & 255}.{n & 255}"
+        door.received(forged, source, n * 0.0005, WALL, reliable=False)
+    office.now = 10.0 - 30.0
+    assert status(office.sends(signed())) == 202
+    assert door.waits(forged, OFFICE, 10.0, reliable=False) is not None
+    assert door.waits(forged, OFFICE, 10.0, reliable=True) is None

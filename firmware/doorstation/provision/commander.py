@@ -1,6 +1,7 @@
 """Orders by SIP MESSAGE: five checks in this order, the cheap ones first, then one answer.
 
-    1. how often       each source, each commander behind it, all together (bounds a storm)
+    1. how often       each source, each commander behind it, all together (bounds a storm);
+                       datagrams, whose source anybody may write, apart from connections
     2. digest          the door's own realm, SHA-256, a nonce for one use: a live commander, now
     3. who             the digest's user is a commander (From and P-Asserted-Identity do not count)
     4. signature       a key that the door knows, whose role and scope allow the order
@@ -176,7 +177,8 @@ class Commander:
             self._algorithms, seconds=NONCE_SECONDS, once=True,
         )  # fmt: skip
         self._paces: OrderedDict[str, _Pace] = OrderedDict()
-        self._all: _Pace | None = None
+        self._all: dict[bool, _Pace] = {}
+        """Of all together that come by connections, and of all that come by datagrams."""
         self._answered: OrderedDict[bytes, Answer] = OrderedDict()
 
     def received(
@@ -186,8 +188,8 @@ class Commander:
 
         `reliable`: whether it came by TCP or TLS.
         """
-        pace = self._pace(source, self._named(request), now)
-        pause = self._too_often(pace, now)
+        pace = self._pace(_pace_key(source, self._named(request), reliable), now)
+        pause = self._too_often(pace, now, reliable)
         if pause is not None:
             return [_told_to_wait(pause)]
         same = _identity(request)
@@ -212,12 +214,12 @@ class Commander:
         self._remember(same, outputs)
         return outputs
 
-    def waits(self, request: Request, source: str, now: float) -> Answer | None:
+    def waits(self, request: Request, source: str, now: float, *, reliable: bool) -> Answer | None:
         """The refusal of one who comes too often, for very little: most of a storm ends here.
 
         Nothing changes by it; `received` judges those that pass.
         """
-        pace = self._paces.get(_pace_key(source, self._named(request)))
+        pace = self._paces.get(_pace_key(source, self._named(request), reliable))
         if pace is None or pace.has(now, _BURST, _PER_SECOND):
             return None
         return _told_to_wait(pace.pause(now))
@@ -235,13 +237,14 @@ class Commander:
         named = self._guard.named(request)
         return named if named is None or named in self._algorithms else ""
 
-    def _pace(self, source: str, named: str | None, now: float) -> _Pace:
+    def _pace(self, key: str, now: float) -> _Pace:
         """Of a source's challenges, of one commander behind it, or of all others that it names.
 
         A PBX is one source for everybody who is behind it: only who shows credentials is refused
-        for longer, and only he. Who names another can still make that one wait.
+        for longer, and only he. Who names another can still make that one wait. So can who sends
+        datagrams under another's address; but not who comes by a connection, which nobody opens
+        under an address of another.
         """
-        key = _pace_key(source, named)
         pace = self._paces.get(key)
         if pace is None:
             if len(self._paces) >= MAX_PACES:
@@ -250,13 +253,13 @@ class Commander:
         self._paces.move_to_end(key)
         return pace
 
-    def _too_often(self, pace: _Pace, now: float) -> int | None:
+    def _too_often(self, pace: _Pace, now: float, reliable: bool) -> int | None:
         """Seconds to wait, None if it may be looked at."""
-        if self._all is None:
-            self._all = _Pace(now, _ALL_BURST)
+        if reliable not in self._all:
+            self._all[reliable] = _Pace(now, _ALL_BURST)
         if not pace.takes(now, _BURST, _PER_SECOND):
             return pace.pause(now)
-        if not self._all.takes(now, _ALL_BURST, _ALL_PER_SECOND):
+        if not self._all[reliable].takes(now, _ALL_BURST, _ALL_PER_SECOND):
             return 1
         return None
 
@@ -345,8 +348,8 @@ def _identity(request: Request) -> bytes:
     return sha256(text.encode() + b"\0" + request.body).digest()
 
 
-def _pace_key(source: str, named: str | None) -> str:
-    key = source_key(source)
+def _pace_key(source: str, named: str | None, reliable: bool) -> str:
+    key = f"{source_key(source)} {'by a connection' if reliable else 'by datagrams'}"
     return key if named is None else f"{key} {named}"
 
 
