@@ -336,7 +336,11 @@ class Remote:
         if order.op == "set":
             await self._set(event, order, asked, accepted)
             return
-        if order.op not in _LOOKS:
+        if order.op in _LOOKS:
+            # Behind the answer: a door whose disk stands still can be looked at too.
+            if not self._configurator.closed:
+                self._spawn(self._remember())
+        else:
             # Kept before anything happens: a power cut must not let the order come again.
             try:
                 await self._remember()

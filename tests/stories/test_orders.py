@@ -217,6 +217,20 @@ def test_the_counter_outlives_a_restart(town: Lab, tmp_path: Path, office: Offic
     assert low.startswith("409 the counter is at")
 
 
+def test_an_order_that_only_looked_does_not_come_again_after_a_power_cut(
+    town: Lab, tmp_path: Path, office: Office
+) -> None:
+    settings = office.settings(tmp_path / "state")
+    with station(town, tmp_path / "door", settings) as door:
+        assert office.orders(door, "status").returncode == 0
+        used = int((office.folder / "admin.key.counter").read_text())
+        door.wait_event("order", op="status")
+        time.sleep(0.5)
+        door.cut_power()
+    with station(town, tmp_path / "door", settings) as door:
+        assert asyncio.run(_with_counter(office, door, used)) == f"409 the counter is at {used}"
+
+
 async def _with_counter(office: Office, door: Station, counter: int) -> str:
     async with order_client(office.admin, door.uri(), identity(door), "office", WORD) as client:
         office.admin.next_counter = lambda: counter  # type: ignore[method-assign]
