@@ -133,7 +133,7 @@ class Remote:
         self._flows: dict[str, Flow] = {}
         self._one_writes = asyncio.Lock()
         """What is kept is written as it is then, never over something newer."""
-        self._staging: Callable[[], None] | None = None
+        self._staging: Callable[[Pending], None] | None = None
         self._applied_told = False
         self._openings: dict[str, asyncio.Future[str]] = {}
         self._kept: Kept | None = None
@@ -459,7 +459,9 @@ class Remote:
             await self._remember()  # the counter all the same
         return fault
 
-    def _staged(self, asked: Asked, accepted: Callable[[], None]) -> None:
+    def _staged(self, asked: Asked, accepted: Callable[[], None], tried: Pending) -> None:
+        if not _is_of(tried, asked):
+            return  # somebody's who was before us in the queue
         self._keep(asked=asked)
         self._applied_told = False
         accepted()
@@ -495,7 +497,7 @@ class Remote:
         if kind != "staged":
             self.station_changed()
         elif self._staging is not None and pending is not None:
-            self._staging()
+            self._staging(pending)
 
     def station_changed(self) -> None:
         """Something is different at the station: tell who asked what became of his change."""

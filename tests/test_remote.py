@@ -1,0 +1,75 @@
+"""Orders carried out, beside others who change something. Whole ones are told by the stories."""
+
+import asyncio
+import contextlib
+from types import SimpleNamespace
+from typing import Any, cast
+
+from doorstation.configurator import Configurator
+from doorstation.ids import SeededIds
+from doorstation.provision.configuration import Refused
+from doorstation.provision.layers import Change
+from doorstation.provision.outbox import Outbox
+from doorstation.remote import Asked, Kept, Remote
+from doorstation.settings.reader import parse
+
+from tests.support.disk import Disk, Inline
+from tests.support.virtual_time import run
+
+ASKED = Asked("office, key admin", "message 1", "sip:office@192.0.2.9", False)
+
+
+def remote(configurator: Configurator) -> Remote:
+    """One of a station of which nothing is wanted here."""
+    reach = SimpleNamespace(settings=parse(""), endpoint=SimpleNamespace(screen=None))
+    made = Remote(
+        cast(Any, reach), configurator, SeededIds(), status=dict, is_busy=bool,
+        is_registered=bool, restart=lambda: None, provisioner=None, outbox=Outbox(),
+    )  # fmt: skip
+    made._kept = Kept()
+    return made
+
+
+def test_order_that_comes_second_is_not_accepted_by_the_change_that_was_first() -> None:
+    async def story() -> None:
+        configurator = Configurator({"local": {}}, Disk(), disk=Inline())
+        async with contextlib.aclosing(configurator):
+            office, accepted = remote(configurator), list[str]()
+            first = asyncio.create_task(
+                configurator.stage(
+                    Change({"audio.country": "at"}), by="root", how="ctl", needs_word=False
+                )
+            )
+            await asyncio.sleep(0)  # it is the next one to be carried out
+            refused = await office._stage(
+                ASKED,
+                lambda kept: configurator.stage(
+                    Change({"audio.country": "fr"}), by=ASKED.by, how=ASKED.how, needs_word=True,
+                    kept=kept,
+                ),
+                lambda: accepted.append("202"),
+            )  # fmt: skip
+            assert isinstance(refused, Refused)
+            assert (await first, accepted, office._known.asked) == (1, [], None)
+            office.close()
+
+    run(story())
+
+
+def test_order_that_is_staged_is_accepted_once_it_is_on_disk() -> None:
+    async def story() -> None:
+        configurator = Configurator({"local": {}}, Disk(), disk=Inline())
+        async with contextlib.aclosing(configurator):
+            office, accepted = remote(configurator), list[bool]()
+            refused = await office._stage(
+                ASKED,
+                lambda kept: configurator.stage(
+                    Change({"audio.country": "fr"}), by=ASKED.by, how=ASKED.how, needs_word=True,
+                    kept=kept,
+                ),
+                lambda: accepted.append(configurator.pending is not None),
+            )  # fmt: skip
+            assert (refused, accepted, office._known.asked) == (None, [True], ASKED)
+            office.close()
+
+    run(story())
