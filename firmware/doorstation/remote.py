@@ -98,6 +98,7 @@ class Kept(msgspec.Struct, frozen=True):
     """What must outlive a restart."""
 
     counters: Mapping[str, int] = {}
+    issued: Mapping[str, int] = {}
     asked: Asked | None = None
 
 
@@ -186,6 +187,7 @@ class Remote:
                 for name, who in commanders.items()
             },
             counters=self._kept.counters,
+            issued=self._kept.issued,
             secret=self._ids.token().encode(),
             ids=self._ids,
             stands_against=self._stands_against,
@@ -230,9 +232,12 @@ class Remote:
                     answer = output
                 case Audit():
                     self._audited(output)
-                case Count(kid, counter):
-                    signed_by = kid
-                    self._keep(counters={**self._known.counters, kid: counter})
+                case Count(kid, counter, issued):
+                    signed_by, known = kid, self._known
+                    self._keep(
+                        counters={**known.counters, kid: counter},
+                        issued={**known.issued, kid: issued},
+                    )
                 case Execute():
                     self._spawn(self._ordered(event, output, signed_by))
                     return

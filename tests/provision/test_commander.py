@@ -108,7 +108,7 @@ def rule(outputs: list[Output]) -> str:
 
 def test_good_order_is_counted_first_then_audited_answered_and_carried_out() -> None:
     count, audit, answer, execute = Office(commander()).sends(signed())
-    assert count == Count(KEYS["admin"].public.kid, 1)
+    assert count == Count(KEYS["admin"].public.kid, 1, int(WALL))
     assert isinstance(audit, Audit)
     assert (audit.user, audit.key, audit.op, audit.keys) == (
         "office", "admin", "set", ("audio.country",),
@@ -214,8 +214,16 @@ def test_captured_credentials_are_worth_nothing_from_another_address() -> None:
     assert answer.status == 401
 
 
-def test_door_without_a_clock_goes_by_the_counter() -> None:
+def test_door_without_a_clock_goes_by_the_counter_and_by_when_the_last_order_was_signed() -> None:
     assert status(Office(commander()).sends(signed(iat=5), wall=None)) == 202
+    office = Office(commander(issued={KEYS["admin"].public.kid: 5}))
+    outputs = office.sends(signed(iat=4), wall=None)
+    assert (status(outputs), rule(outputs)) == (403, "signed before the last one")
+    assert status(office.sends(signed(ctr=1, iat=5), wall=None)) == 202
+    count, *_ = office.sends(signed(ctr=2), wall=WALL)
+    assert count == Count(KEYS["admin"].public.kid, 2, int(WALL))
+    assert status(office.sends(signed(ctr=3, iat=int(WALL) - 1), wall=None)) == 403
+    assert status(office.sends(signed(ctr=3), wall=None)) == 202
 
 
 @pytest.mark.parametrize("sub", ["*", DOOR, "b827eb010203"])
@@ -320,7 +328,7 @@ def test_commander_whose_phone_knows_md5_alone_is_asked_for_that_and_nobody_else
 def test_what_stands_against_an_order_is_said_and_its_counter_is_used_up() -> None:
     office = Office(commander(stands_against=lambda order, key: ProtocolError("busy", status=409)))
     count, audit, answer = office.sends(signed(ctr=7))
-    assert count == Count(KEYS["admin"].public.kid, 7)
+    assert count == Count(KEYS["admin"].public.kid, 7, int(WALL))
     assert isinstance(audit, Audit)
     assert (audit.status, audit.rule) == (409, "busy")
     assert isinstance(answer, Answer)

@@ -96,10 +96,11 @@ class Typed(msgspec.Struct, frozen=True):
 
 
 class Count(msgspec.Struct, frozen=True):
-    """Keep a key's counter on disk before the order is carried out."""
+    """Keep a key's counter on disk before the order is carried out, and when it was signed."""
 
     kid: str
     counter: int
+    issued: int
 
 
 class Audit(msgspec.Struct, frozen=True):
@@ -158,11 +159,13 @@ class Commander:
         counters: Mapping[str, int],
         secret: bytes,
         ids: Ids,
+        issued: Mapping[str, int] | None = None,
         algorithms: Mapping[str, Sequence[str]] | None = None,
         stands_against: Callable[[Order, Key], ProtocolError | None] = lambda order, key: None,
     ) -> None:
         """`door`: its UUID, in the digest realm; `names`: what else `sub` may say; `keys` by kid;
         `users`: commanders and their digest passwords; `typists`: those who may type lines;
+        `counters`: the highest of each key; `issued`: when its latest order was signed;
         `algorithms`: by which a user may prove his password, SHA-256 where nothing is said;
         `stands_against`: why what its role allows cannot be carried out now."""
         self._stands_against = stands_against
@@ -172,6 +175,7 @@ class Commander:
         self._algorithms = {**dict.fromkeys(users, _ALGORITHMS), **(algorithms or {})}
         self._typists = typists
         self._counters = dict(counters)
+        self._issued = dict(issued or {})
         self._guard = DigestServer(
             f"{door}.config", secret, users, ids,
             self._algorithms, seconds=NONCE_SECONDS, once=True,
@@ -299,7 +303,8 @@ class Commander:
             raise ProtocolError(decision.rule, status=403)
         self._check_new(order, token.kid, wall)
         self._counters[token.kid] = order.ctr
-        count = Count(token.kid, order.ctr)
+        self._issued[token.kid] = max(order.iat, self._issued.get(token.kid, 0))
+        count = Count(token.kid, order.ctr, self._issued[token.kid])
         audit = Audit(
             source, user, key.name, order.op, (*order.set, *order.unset, *order.keys), 202,
             decision.rule,
@@ -315,8 +320,11 @@ class Commander:
         last = self._counters.get(kid, 0)
         if order.ctr <= last:
             raise ProtocolError(f"the counter is at {last}", status=409)
-        # Without a clock the counter alone stands against replay.
-        if wall is not None and abs(wall - order.iat) > NEAR:
+        if wall is None:
+            # All that a door without a clock knows of the time: it goes on.
+            if order.iat < self._issued.get(kid, 0):
+                raise ProtocolError("signed before the last one", status=403)
+        elif abs(wall - order.iat) > NEAR:
             apart = round(wall - order.iat)
             when = f"{apart} s ago" if apart > 0 else f"{-apart} s ahead"
             raise ProtocolError(f"signed {when} by our clock", status=403)
