@@ -110,6 +110,15 @@ async def test_a_driver_that_says_nothing_is_told_as_well(
         assert why in watched.told[0]
 
 
+async def test_look_for_which_the_system_has_no_process_is_told_and_ends_nothing() -> None:
+    watched = Watched("")
+    watched.watch = CardWatch(("/nowhere/at/all",), lambda: watched.state, watched.told.append)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await watched.watch.run()
+    assert watched.told == ["the sound card cannot be looked for: No such file or directory"]
+
+
 async def test_without_a_command_nothing_is_looked_for() -> None:
     watched = Watched("")
     watched.watch = CardWatch((), lambda: watched.state, watched.told.append)

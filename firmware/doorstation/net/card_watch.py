@@ -68,7 +68,12 @@ class CardWatch:
     async def _look(self) -> str:
         if not self._command:
             return self.fault
-        process = await asyncio.create_subprocess_exec(*self._command, stdout=PIPE, stderr=DEVNULL)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command, stdout=PIPE, stderr=DEVNULL
+            )
+        except OSError as fault:  # no memory or no process left: perhaps by the next look
+            return f"the sound card cannot be looked for: {fault.strerror}"
         try:
             async with asyncio.timeout(LOOK_WITHIN):
                 said, _ = await process.communicate()
