@@ -141,6 +141,34 @@ def test_registrar_that_does_not_answer_is_taken_back_in_time() -> None:
     run(story())
 
 
+def test_other_servers_of_the_network_keep_no_change_that_left_the_door_unregistered() -> None:
+    async def story() -> None:
+        async with door() as one:
+            await stage(one, Change({"sip.transports": ["tcp"]}))
+            one.built_anew(registered=False)
+            await settled()
+            await one.configurator.base_changed("dhcp", {"sip": {"servers": ["192.0.2.5"]}})
+            await settled()
+            one.built_anew(registered=False)
+            await settled()
+            assert results(one) == []
+            await asyncio.sleep(121)
+            assert results(one) == [f"rolled back: {UNWELL}"]
+
+    run(story())
+
+
+def test_change_owes_no_registration_that_only_the_one_before_it_had_to_show() -> None:
+    async def story() -> None:
+        async with door() as one:
+            await stage(one, VOLUME)
+            one.registered = False  # its registrar is down
+            await stage(one, Change({"audio.country": "at"}))
+            assert results(one) == ["confirmed", "confirmed"]
+
+    run(story())
+
+
 def test_change_that_needs_a_word_goes_back_without_it() -> None:
     async def story() -> None:
         async with door() as one:

@@ -518,8 +518,10 @@ class Configurator:
     def _apply(self, apply: Apply) -> None:
         account = apply.settings.account
         registered = self._station is not None and self._station.registered
+        # What the network says meanwhile takes nothing off what a change has to show.
+        owed = self.pending is not None and self._must_register
         self._must_register = account is not None and (
-            registered or account != apply.before.account
+            registered or owed or account != apply.before.account
         )
         self._wanted = apply.settings
         self.station_changed()
@@ -534,6 +536,8 @@ class Configurator:
         self.audit(tell.kind, {**fields, "keys": list(tell.keys)})
         if tell.kind == "reset":
             self._door = ""
+        if tell.kind == "staged":
+            self._must_register = False  # of a change before
         keys = ", ".join(tell.keys)
         self.record("configuration", {"state": tell.kind, **fields, "keys": keys})
         self._told(tell.kind, tell.number, tell.why)
