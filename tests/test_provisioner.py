@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
 
 import pytest
 from doorstation import provisioner
@@ -11,6 +12,7 @@ from doorstation.errors import DoorstationError
 from doorstation.ids import SeededIds
 from doorstation.provision.fetch import Poll
 from doorstation.provisioner import File, Kept, Provisioner
+from doorstation.settings.tree import Settings
 
 from tests.support.disk import Disk, Inline
 from tests.support.virtual_time import run
@@ -27,8 +29,10 @@ class Rounds(Provisioner):
 
 
 @contextlib.asynccontextmanager
-async def rounds() -> AsyncIterator[tuple[Rounds, Configurator]]:
-    configurator = Configurator({"local": {}}, Disk(), disk=Inline())
+async def rounds(
+    local: Mapping[str, Any] | None = None,
+) -> AsyncIterator[tuple[Rounds, Configurator]]:
+    configurator = Configurator({"local": local or {}}, Disk(), disk=Inline())
     async with contextlib.aclosing(configurator):
         await configurator.start()
         made = Rounds(configurator, SeededIds())
@@ -91,5 +95,34 @@ def test_file_that_was_judged_before_another_one_came_is_judged_again() -> None:
             with pytest.raises(DoorstationError, match="another file came meanwhile"):
                 await door.try_ordered(older, by="", how="", confirm_within=None, kept={})
             assert configurator.remembered("files")["serial"] == 7
+
+    run(story())
+
+
+class Door:
+    """A station as the configurator sees it, that registers at some time."""
+
+    busy = False
+    registered = False
+
+    def take(self, settings: Settings) -> None: ...
+    def end(self) -> None: ...
+    def record(self, kind: str, fields: Mapping[str, object]) -> None: ...
+
+
+def test_file_is_looked_for_once_the_door_is_registered_or_its_registrar_is_down() -> None:
+    async def story() -> None:
+        local = {"account": {"user": "door", "domain": "pbx.example", "password": "geheim"}}
+        async with rounds(local) as (door, configurator):
+            station = Door()
+            configurator.attach(station, configurator.settings)
+            await asyncio.sleep(4)
+            assert door.looked == 0
+            station.registered = True
+            await asyncio.sleep(2)
+            assert door.looked == 1
+        async with rounds(local) as (door, _):
+            await asyncio.sleep(12)
+            assert door.looked == 1
 
     run(story())

@@ -223,6 +223,13 @@ class Configurator:
         return self._station is not None and self._station.busy
 
     @property
+    def registered(self) -> bool:
+        """Whether the registrar has the door, or it has none."""
+        if self.settings.account is None:
+            return True
+        return self._station is not None and self._station.registered
+
+    @property
     def waiting(self) -> bool:
         """Whether the door still runs with what was before."""
         return self._wanted is not None or self._running is None

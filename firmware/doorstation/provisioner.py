@@ -48,6 +48,8 @@ BY_FILE: Final = "file "
 """How a change came that nobody ordered; its serial follows."""
 QUIET: Final = 1.0
 """Seconds between two looks at whether a call is still up."""
+REGISTERED_WITHIN: Final = 10.0
+"""Seconds in which a registrar that is there has registered the door."""
 APART: Final = 2.0
 """Seconds between two rounds, however often somebody who may says that there is something new: the
 server that has the files shall not hear of each time."""
@@ -137,8 +139,7 @@ class Provisioner:
         poll = Poll(self._configurator.identify(self._ids), self._ids)
         self.load()
         while True:
-            while self._configurator.busy:  # noqa: ASYNC110 - a file can wait
-                await asyncio.sleep(QUIET)
+            await self._quiet()
             self._look.clear()
             if not self._kept.boot:
                 await self._keep(boot=_boot(), began=_uptime())
@@ -155,6 +156,16 @@ class Provisioner:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait - APART):
                     await self._look.wait()
+
+    async def _quiet(self) -> None:
+        """Not in a call, and at a start not before the door is registered: only then can it be told
+        whether a file leaves it so. A registrar that is down holds a file up for a moment only."""
+        configurator, loop = self._configurator, asyncio.get_running_loop()
+        until = loop.time() + REGISTERED_WITHIN
+        while configurator.busy or (  # noqa: ASYNC110 - a file can wait
+            not configurator.registered and loop.time() < until
+        ):
+            await asyncio.sleep(QUIET)
 
     def load(self) -> None:
         """Take in what is kept."""
