@@ -158,7 +158,7 @@ class Commands:
                 key = {n: args[n] for n in ("public", "role", "opens", "scope") if args.get(n)}
                 return await self._change_keys(Change({f"keys.{text('name')}": key}))
             case "key_revoke":
-                return await self._change_keys(Change(unset=(f"keys.{text('name')}",)))
+                return await self._revoke(text("name"))
             case _:
                 return await self.config.handle(command, args)
         return {}
@@ -384,6 +384,15 @@ class Commands:
                 for name, key in keys.items()
             },
         }
+
+    async def _revoke(self, name: str) -> object:
+        configurator, change = self._reach.configurator, Change(unset=(f"keys.{name}",))
+        if configurator is not None:
+            left = configurator.tree.changed(change).raw.get("keys", {})
+            # Without what was changed of it since, say its scope, it could do more than before.
+            if name.partition(".")[0] in left:
+                raise DoorstationError("a key of the file is taken out there; nothing was changed")
+        return await self._change_keys(change)
 
     async def _change_keys(self, change: Change) -> object:
         configurator = self._reach.configurator

@@ -205,6 +205,16 @@ def test_a_key_that_is_revoked_orders_nothing_any_more(office: Office, door: Sta
     assert "403 no key of this kid" in office.orders(door, "status", key="extra").stderr
 
 
+def test_a_key_of_the_file_is_not_revoked_by_halves(office: Office, door: Station) -> None:
+    assert door.config("set", 'keys.admin.scope=["audio"]').returncode == 0
+    revoked = doorstation("keys", "revoke", "admin", "--socket", str(door.socket))
+    assert revoked.returncode == 1
+    assert "a key of the file is taken out there" in revoked.stderr
+    assert "403 relays.door.pulse: this key is kept to audio" in (
+        office.orders(door, "set", "relays.door.pulse=1.5").stderr
+    )
+
+
 def test_the_counter_outlives_a_restart(town: Lab, tmp_path: Path, office: Office) -> None:
     settings = office.settings(tmp_path / "state")
     with station(town, tmp_path / "door", settings) as door:
