@@ -470,6 +470,17 @@ def test_certificate_that_is_not_over_the_doors_key_is_refused_before_anything_i
     run(story())
 
 
+@pytest.mark.parametrize("place", ["/nowhere/audit.jsonl", "/nowhere/a/../identity.pem"])
+def test_event_log_takes_the_place_of_nothing_that_is_kept(place: str) -> None:
+    async def story() -> None:
+        async with door() as one:
+            with pytest.raises(SettingsError, match=r"log\.events: lies among"):
+                await stage(one, Change({"log.events": place}))
+            assert one.configurator.check(Change({"log.events": "/elsewhere/audit.jsonl"}))
+
+    run(story())
+
+
 def test_files_certificate_of_another_door_is_passed_over_and_the_door_runs() -> None:
     async def story() -> None:
         chain = pem(issue(Identity.new("other").request()))

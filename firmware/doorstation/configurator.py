@@ -122,6 +122,7 @@ class Configurator:
         self._store: StateStore | None = None
         self._audit: AuditLog | None = None
         self._identity = IdentityFile(files)
+        self._folder = None if files is None else files.path(DOOR).parent
         self._asked: AuditLog | None = None
         state = State()
         if files is not None:
@@ -170,12 +171,22 @@ class Configurator:
             return configuration
 
     def _judge(self, settings: Settings) -> None:
+        events = settings.log.events
+        if events and events != self.settings.log.events and self._is_kept(events):
+            # It is rotated away: the audit log, the door's key and the state are not.
+            raise SettingsError(["log.events: lies among what is kept here; another folder"])
         chain = settings.tls.own_certificate
         if chain and chain != self.settings.tls.own_certificate:
             try:
                 self._identity.identity(self.door, self.settings.tls.own_certificate).signed(chain)
             except ValueError as fault:
                 raise SettingsError([f"tls.own_certificate: {fault}"]) from None
+
+    def _is_kept(self, path: str) -> bool:
+        """Whether a file would lie beside the state."""
+        if self._folder is None:
+            return False
+        return os.path.dirname(os.path.realpath(path)) == os.path.realpath(self._folder)
 
     def _close(self, why: str) -> None:
         self.fault = self.closed = why
