@@ -364,13 +364,22 @@ class Configurator:
         return self._configuration.state.number
 
     async def undo(
-        self, *, by: str, how: str, needs_word: bool, kept: Mapping[str, Any] | None = None
+        self,
+        *,
+        by: str,
+        how: str,
+        needs_word: bool,
+        kept: Mapping[str, Any] | None = None,
+        of: int | None = None,
     ) -> int:
-        """Try what was before the last change that was kept; the number of this change."""
+        """Try what was before the last change that was kept; the number of this change.
+
+        `of`: only if the last one is this one.
+        """
         await self._do(
             lambda: self._configuration.undo(
                 by=by, how=how, at=_now(), seconds=self._seconds(None), needs_word=needs_word,
-                kept=kept,
+                kept=kept, of=of,
             )
         )  # fmt: skip
         return self._configuration.state.number

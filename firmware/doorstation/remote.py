@@ -551,13 +551,17 @@ class Remote:
                 self._send_text(asked, self._status_line())
             case ("help",):
                 self._send_text(asked, _help(words))
-            case ("undo",) if not self._may_undo(words):
-                self._send_text(asked, "not done: the last change is more than a typed word's")
             case ("undo",):
+                last = self._last_kept()
+                if last is not None and not _may_undo(last, words):
+                    self._send_text(asked, "not done: the last change is more than a typed word's")
+                    return
+                # Of this one alone: an owner's may be kept before it is our turn.
+                of = 0 if last is None else last.number
                 fault = await self._stage(
                     asked,
                     lambda kept: configurator.undo(
-                        by=asked.by, how=asked.how, needs_word=False, kept=kept
+                        by=asked.by, how=asked.how, needs_word=False, kept=kept, of=of
                     ),
                 )
             case (word, value) if word in words:
@@ -573,12 +577,9 @@ class Remote:
         if fault is not None:
             self._send_text(asked, f"not done: {fault}")
 
-    def _may_undo(self, words: Mapping[str, Word]) -> bool:
-        """Whether the last change that was kept is one that words can make: what an owner did,
-        such as taking a key away, is not undone by a line of text."""
-        kept = [past for past in self._configurator.history() if past.result == "confirmed"]
-        typed = {word.sets for word in words.values()}
-        return not kept or all(each.key in typed for each in kept[-1].differences)
+    def _last_kept(self) -> Past | None:
+        history = reversed(self._configurator.history())
+        return next((past for past in history if past.result == "confirmed"), None)
 
     def _status_line(self) -> str:
         found = self._summary()
@@ -735,6 +736,13 @@ def _past(past: Past) -> dict[str, Any]:
         "number": past.number, "at": past.at, "by": past.by, "how": past.how, "keys": keys,
         "result": past.result,
     }  # fmt: skip
+
+
+def _may_undo(last: Past, words: Mapping[str, Word]) -> bool:
+    """Whether a change is one that words can make: what an owner did, such as taking a key away,
+    is not undone by a line of text."""
+    typed = {word.sets for word in words.values()}
+    return all(each.key in typed for each in last.differences)
 
 
 def _plainly(difference: Difference) -> str:

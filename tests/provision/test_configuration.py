@@ -182,6 +182,23 @@ def test_undo_tries_what_was_before_the_last_change_that_was_kept() -> None:
     assert configuration.settings.audio.country == "at"
 
 
+def test_undo_of_a_change_that_is_not_the_last_one_any_more_is_refused() -> None:
+    configuration = door()
+    for country in ("at", "ch"):
+        stage(configuration, {"audio.country": country}, needs_word=False)
+        configuration.applied(0.0)
+        configuration.well_again()
+
+    def undo(of: int) -> None:
+        configuration.undo(by="phone", how="text", at=NOON, seconds=60.0, needs_word=False, of=of)
+
+    for other in (0, 1):
+        with pytest.raises(Refused, match="change 2 came meanwhile"):
+            undo(other)
+    undo(2)
+    assert configuration.settings.audio.country == "at"
+
+
 def test_nothing_to_undo_is_said() -> None:
     with pytest.raises(Refused, match="no change to undo"):
         door().undo(by="keyboard", how="command", at=NOON, seconds=60.0, needs_word=False)

@@ -148,11 +148,17 @@ class Configuration:
         seconds: float,
         needs_word: bool,
         kept: Mapping[str, Any] | None = None,
+        of: int | None = None,
     ) -> list[Output]:
-        """Try what was before the last change that was kept. Raises Refused: there is none."""
+        """Try what was before the last change that was kept; `of`: if it is still this one.
+
+        Raises Refused: there is none, or another.
+        """
         last = next((past for past in reversed(self.state.history) if _kept(past)), None)
         if last is None:
             raise Refused("there is no change to undo")
+        if of not in (None, last.number):
+            raise Refused(f"change {last.number} came meanwhile")
         return self.replace(
             last.before,
             by=by, how=how, at=at, seconds=seconds, needs_word=needs_word, origin=last.origin,
