@@ -30,3 +30,15 @@ async def test_who_waits_no_more_leaves_no_watch_on_the_socket() -> None:
         except TimeoutError:
             pass
         assert not asyncio.get_running_loop().remove_reader(here)
+
+
+async def test_a_datagram_that_comes_when_nobody_waits_any_more_is_no_fault() -> None:
+    loop, faults = asyncio.get_running_loop(), list[object]()
+    loop.set_exception_handler(lambda loop, context: faults.append(context))
+    with bound() as here, bound() as there:
+        asking = asyncio.create_task(receive(here, 100))
+        await asyncio.sleep(0)
+        there.sendto(b"late", here.getsockname())
+        loop.call_soon(asking.cancel)
+        await asyncio.gather(asking, return_exceptions=True)
+    assert faults == []

@@ -14,10 +14,16 @@ async def receive(link: socket.socket, size: int) -> tuple[bytes, Any]:
     loop = asyncio.get_running_loop()
     while True:
         readable = loop.create_future()
-        loop.add_reader(link, readable.set_result, None)
+        loop.add_reader(link, _settle, readable)
         try:
             await readable
         finally:
             loop.remove_reader(link)
         with contextlib.suppress(BlockingIOError):  # its checksum was wrong
             return link.recvfrom(size)
+
+
+def _settle(readable: "asyncio.Future[None]") -> None:
+    # Whoever waits may have been told to stop in the same turn of the loop.
+    if not readable.done():
+        readable.set_result(None)
