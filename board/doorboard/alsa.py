@@ -177,11 +177,12 @@ class AlsaAudioPort(Closing):
                     return b""
                 period = stretch(period, self.period + correction)
             # What does not fit is lost: a full queue must not become a longer one.
-            if playback.write(period) == XRUN:
+            written: int = playback.write(period)
+            if written == XRUN:
                 return self._recover(period)
         except alsaaudio.ALSAAudioError as error:
             raise self._gone(self.playback_device, error) from error
-        return period
+        return period[: 2 * max(0, written)]
 
     def close(self) -> None:
         playback, self._playback = self._playback, None
@@ -330,10 +331,11 @@ class AlsaAudioPort(Closing):
         self.underruns += 1
         self._queue.ran_dry()
         data = bytes(2 * self._queue.target - len(period)) + period
-        if self._playback.write(data) == XRUN:  # this one prepares, the next one plays
-            self._playback.write(data)
+        written: int = self._playback.write(data)
+        if written == XRUN:  # that one prepares, this one plays
+            written = self._playback.write(data)
         self._queued = 0
-        return data
+        return data[: 2 * max(0, written)]
 
     def _gone(self, device: str, why: object) -> BoardError:
         self.close()

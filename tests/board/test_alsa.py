@@ -124,6 +124,31 @@ def test_a_hold_up_is_counted_and_survived_on_both_sides(port: AlsaAudioPort) ->
     assert port._capture.avail() < 4 * port.period
 
 
+def test_only_what_the_card_took_is_told_as_played(
+    port: AlsaAudioPort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an echo canceller's reference would fall behind by what did not fit."""
+
+    class Full:
+        def __init__(self) -> None:
+            self.room = iter([port.period, port.period, -32])
+            self.takes = iter([40, 0, -32, 120])
+
+        def avail(self) -> int:
+            return next(self.room)
+
+        def write(self, data: bytes) -> int:
+            return next(self.takes)
+
+    port.open()
+    sound = bytes(range(160)) * 2
+    with monkeypatch.context() as patched:
+        patched.setattr(port, "_playback", Full())
+        assert port.write(sound) == sound[:80]
+        assert port.write(sound) == b""
+        assert len(port.write(sound)) == 240
+
+
 def test_a_card_pulled_out_fails_at_once_and_works_again_when_it_is_back(
     server: SoundServer, port: AlsaAudioPort
 ) -> None:
