@@ -190,6 +190,40 @@ def test_200_to_a_reinvite_of_a_call_that_ended_meanwhile_is_acknowledged() -> N
     assert w.agent.calls == {}
 
 
+def test_200_to_a_reinvite_that_comes_again_is_acknowledged_again() -> None:
+    """RFC 3261 §13.2.2.4: our ACK was lost; unanswered, the far end ends the call after 32 s."""
+    outgoing, _, placed = connected()
+    incoming, received = called()
+    incoming.do(incoming.agent.answer(received, 16384, incoming.now))
+    tag = incoming.response().to.tag or ""
+    incoming.receive(request("ACK", to_tag=tag))
+    held = SDP.replace(b"sendrecv", b"recvonly")
+    for w, call, far_end in ((outgoing, placed, "peer"), (incoming, received, "theirs")):
+        w.do(w.agent.hold(call, w.now))
+        hold = w.request("INVITE")
+        w.answer(hold, 200, body=held, tag=far_end)
+        w.request("ACK")
+        w.answer(hold, 200, body=held, tag=far_end)
+        assert w.request("ACK").cseq.number == hold.cseq.number
+        w.do(w.agent.resume(call, w.now))
+        resume = w.request("INVITE")
+        w.answer(hold, 200, body=held, tag=far_end)
+        assert w.request("ACK").cseq.number == hold.cseq.number
+        w.answer(resume, 200, body=SDP, tag=far_end)
+        assert w.request("ACK").cseq.number == resume.cseq.number
+        assert [told.command for told in w.told(CommandResult)] == ["hold", "resume"]
+
+
+def test_200_to_a_reinvite_is_acknowledged_where_it_says_that_the_far_end_is() -> None:
+    w, _, call = connected()
+    w.do(w.agent.hold(call, w.now))
+    moved = ("Contact", f"<sip:moved@{REMOTE}:5070>")
+    w.answer(w.request("INVITE"), 200, moved, body=SDP.replace(b"sendrecv", b"recvonly"))
+    [(flow, ack)] = w.sent_with_flows()
+    assert (ack.method, str(ack.uri)) == ("ACK", f"sip:moved@{REMOTE}:5070")
+    assert flow.remote == (REMOTE, 5070)
+
+
 def test_both_sides_hanging_up_at_once_both_get_200() -> None:
     w, invite, call = connected()
     w.do(w.agent.hang_up(call, w.now))

@@ -391,7 +391,7 @@ class UserAgent:
                     self._refuse(server, request, flow, answer, fault.reason)
             case ResponseReceived(number, request, response, flow):
                 if not self._requester.response_received(number, request, response, flow, now):
-                    self._stray(response, now)
+                    self._unawaited(request, response, flow, now)
             case RequestFailed():
                 self._requester.request_failed(output.request_id, output.status, output.why, now)
             case AckReceived(request, _):
@@ -585,6 +585,16 @@ class UserAgent:
                 peer.name if peer is not None else "",
             )
         )
+
+    def _unawaited(self, request: Request, response: Response, flow: Flow, now: float) -> None:
+        """A response to a request that is done with. The 200 of a re-INVITE that comes again has
+        lost our ACK: without another, the far end ends the call after 32 s (RFC 3261 §14.2)."""
+        if request.method == "INVITE" and 200 <= response.status < 300:
+            for call in self.calls.values():
+                if call.dialog is not None and call.dialog.matches(response, ours_in_to=False):
+                    call.acknowledge(request, flow, now)
+                    return
+        self._stray(response, now)
 
     def _stray(self, response: Response, now: float) -> None:
         """A 200 of a phone that nobody waits for any more: ACK and BYE, or it stays off-hook."""

@@ -437,8 +437,10 @@ class Call:
         if response.status < 200:
             return
         if response.status < 300:
+            # The ACK goes where the 2xx says that the far end is now (RFC 3261 §12.2.1.2).
+            self._target_refreshed(response)
             # Also when the call ended meanwhile: else the far end goes on repeating its 200.
-            self._send_ack(request, flow, now)
+            self.acknowledge(request, flow, now)
             if self._change is None or self.phase is not Phase.CONFIRMED:
                 return
         self._finished("INVITE", response.status, response.reason, response, now)
@@ -588,7 +590,8 @@ class Call:
             account=self.by_account,
         )
 
-    def _send_ack(self, invite: Request, flow: Flow, now: float) -> None:
+    def acknowledge(self, invite: Request, flow: Flow, now: float) -> None:
+        """Send the ACK of a 2xx, the first time or again."""
         assert self.dialog is not None
         self._line.emit(send_ack(self._line, self.dialog, invite, now, self.way_back, flow))
 

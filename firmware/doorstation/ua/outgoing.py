@@ -357,7 +357,7 @@ class OutgoingCall(Call):
     def _answered(self, request: Request, response: Response, flow: Flow, now: float) -> None:
         tag = response.to.tag or ""
         if self.dialog is not None and self.dialog.confirmed and tag == self.dialog.remote_tag:
-            self._send_ack(request, flow, now)  # our ACK was lost
+            self.acknowledge(request, flow, now)  # our ACK was lost
             return
         dialog = Dialog.from_response(request, response)
         branch = self._branches.get(tag)
@@ -366,7 +366,7 @@ class OutgoingCall(Call):
             self._refuse_fork(dialog, request, now)
             return
         self.dialog = dialog
-        self._send_ack(request, flow, now)
+        self.acknowledge(request, flow, now)
         if tag in self._hung_up:
             # Its BYE overtook its answer. With a 200 the proxy has ended the other forks.
             self._end_hung_up(now)
