@@ -92,6 +92,7 @@ def test_the_owner_unregisters_and_registers_by_hand(
         assert door.ctl("unregister").returncode == 0, "it is so already"
         assert door.ctl("register").returncode == 0
         assert len(proxy.contacts("door")) == 1
+        assert door.ctl("register").returncode == 0, "again, though nothing changes"
 
 
 def test_the_door_tries_the_backup_registrar_when_the_first_is_dead(

@@ -293,6 +293,18 @@ def test_refresh_comes_before_expiry_with_jitter() -> None:
     assert len(set(times)) > 1
 
 
+def test_who_asks_for_a_registration_hears_how_it_ends_also_if_nothing_changes() -> None:
+    w = ok(started())
+    states(w)
+    w.do(w.agent.register(w.now))
+    assert states(w) == []
+    ok(w, "200")
+    [told] = w.told(RegistrationChanged)
+    assert (told.state, told.expires) == (RegistrationState.REGISTERED, 200)
+    ok(w.until_sent(190))
+    assert states(w) == [], "a refresh is no news"
+
+
 def test_wrong_password_ends_after_one_retry_and_says_so() -> None:
     """interop 7: no loop of challenges."""
     w = started()

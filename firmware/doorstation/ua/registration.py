@@ -75,6 +75,8 @@ class Registration:
         self._flow_is_to = 0
         self._stopping = False
         self._again = False
+        self._asked = False
+        """Somebody wants to hear how it ends, also if nothing changes by it."""
         self._moved_to: SipUri | None = None
         """Where a 3xx sent us; the registrar of the settings is asked again once that fails."""
         self._moves = 0
@@ -117,6 +119,7 @@ class Registration:
         self._stopping = False
         if self.state is RegistrationState.OFF:
             self._set(RegistrationState.REGISTERING, "start")
+        self._asked = True
         self._register(now)
 
     def stop(self, now: float) -> None:
@@ -413,7 +416,8 @@ class Registration:
         self._raises = 0
 
     def _set(self, state: RegistrationState, why: str, contacts: int = 0) -> None:
-        changed = state is not self.state
+        changed = state is not self.state or self._asked
+        self._asked = False
         self.state = state
         if changed or state in (RegistrationState.RETRYING, RegistrationState.REFUSED):
             granted = self.granted if state is RegistrationState.REGISTERED else 0.0
