@@ -440,6 +440,20 @@ def test_keep_alive_through_a_router_with_a_new_port_for_each_request_is_no_loop
     assert len(registers) < 10
 
 
+def test_keep_alive_from_before_a_network_change_says_nothing_of_what_is_bound_since() -> None:
+    w = ok(started(replace(ACCOUNT, keep_alive=30)))
+    old = w.until_sent(34).request("OPTIONS").call_id
+    w.change_network()
+    ok(w)
+    states(w)
+    for _ in range(8):
+        w.wait(5)
+        for message in w.sent():
+            if message.call_id != old:
+                w.answer(message, 200)
+    assert states(w) == []
+
+
 def test_any_answer_to_the_keep_alive_proves_the_registrar() -> None:
     w = ok(started(replace(ACCOUNT, keep_alive=30)))
     for _ in range(5):

@@ -137,6 +137,11 @@ class Registration:
         self.learned = None
         self.flow = None
         self._failures = 0
+        if self._probe is not None:
+            # From before: that nobody answers it says nothing of what is bound now.
+            self._probe.forget()
+            self._probe = None
+        self._next_probe = None
         self._restart(now)
 
     def flow_lost(self, flow: Flow, now: float) -> None:
