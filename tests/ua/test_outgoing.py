@@ -678,6 +678,19 @@ def test_reinvite_without_sdp_gets_a_fresh_full_offer() -> None:
     assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4242)
 
 
+def test_reinvite_without_sdp_whose_ack_has_none_either_leaves_all_as_agreed() -> None:
+    w, invite = reinvited(b"")
+    w.sent()
+    w.told(MediaChanged)
+    w.receive(bye_from_peer(w, invite, "ACK"))
+    assert w.sent() == []
+    assert w.told(MediaChanged) == []
+    again = SDP.replace(b"4000", b"4242").replace(b" 1 1 IN", b" 1 2 IN")
+    w.receive(bye_from_peer(w, invite, "INVITE", cseq=2, body=again))
+    assert w.response().status == 200
+    assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4242)
+
+
 def test_direct_media_reinvite_moves_the_sound_and_is_no_second_call() -> None:
     """interop 17: Asterisk; 486 would kill the call."""
     w, _ = reinvited(SDP.replace(b"c=IN IP4 192.0.2.1", b"c=IN IP4 192.0.2.50"))

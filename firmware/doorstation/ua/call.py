@@ -284,7 +284,10 @@ class Call:
             return
         if self._answer_in_ack:
             self._answer_in_ack = False
-            if not self._answer_taken(request, self._direction, now):
+            if self._offers.session is not None and not is_sdp(request):
+                # Who only wanted to refresh the session may leave the answer out: all is as agreed.
+                self._offers.discard_offer()
+            elif not self._answer_taken(request, self._direction, now):
                 return
         if self._untold:
             self._bring_about(now)
