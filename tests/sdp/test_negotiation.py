@@ -538,6 +538,45 @@ def test_refused_offer_leaves_the_call_as_it_was() -> None:
     assert len(parse_sdp(party.offer()).media) == 1
 
 
+def test_stream_that_is_switched_off_within_a_call_is_answered_so_and_may_come_again() -> None:
+    """RFC 3264 §8.2, §6: port 0."""
+    party = side()
+    off = sdp("m=audio 0 RTP/AVP 8", version=2)
+    with pytest.raises(NothingInCommon, match="port 0"):
+        party.answer(off)
+    party.answer(sdp("m=audio 5000 RTP/AVP 8"))
+    assert media_of(party.answer(off)).port == 0
+    session = agreed(party)
+    assert (session.direction, session.held, session.remote[1]) == ("inactive", True, 5000)
+    assert media_of(party.answer(sdp("m=audio 5002 RTP/AVP 8", version=3))).port == 10000
+    session = agreed(party)
+    assert (session.direction, session.held, session.remote[1]) == ("sendrecv", False, 5002)
+
+
+def test_offer_of_ours_brings_a_stream_again_that_was_switched_off_unless_it_stays_off() -> None:
+    party = side()
+    party.answer(sdp("m=audio 5000 RTP/AVP 8", "m=video 0 RTP/AVP 34"))
+    party.answer(sdp("m=video 0 RTP/AVP 34", "m=audio 0 RTP/AVP 8", version=2))
+    for answer in ("m=audio 0 RTP/AVP 8", "m=audio 5002 RTP/AVP 8"):
+        offered = parse_sdp(party.offer()).media
+        assert [(m.kind, m.port) for m in offered] == [("video", 0), ("audio", 10000)]
+        party.answer_received(sdp("m=video 0 RTP/AVP 34", answer, version=3))
+        session = agreed(party)
+        assert session.direction == ("inactive" if " 0 " in answer else "sendrecv")
+    party.offer()
+    with pytest.raises(NothingInCommon, match="port 0"):
+        party.answer_received(sdp("m=video 0 RTP/AVP 34", "m=audio 0 RTP/AVP 8", version=4))
+
+
+def test_switch_from_sound_to_fax_is_refused_and_the_call_goes_on() -> None:
+    party = side()
+    party.answer(sdp("m=audio 5000 RTP/AVP 8"))
+    before = party.session
+    with pytest.raises(NothingInCommon, match="port 0"):
+        party.answer(capture("t38_switch"))
+    assert party.session == before
+
+
 # --- packet times and RTCP ----------------------------------------------------------------------
 
 

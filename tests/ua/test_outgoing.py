@@ -699,6 +699,19 @@ def test_direct_media_reinvite_moves_the_sound_and_is_no_second_call() -> None:
     assert len(w.agent.calls) == 1
 
 
+def test_reinvite_that_switches_the_sound_off_makes_the_call_silent_until_it_is_on_again() -> None:
+    w, invite = reinvited(SDP.replace(b"audio 4000", b"audio 0"))
+    answer = w.response()
+    assert answer.status == 200
+    assert b"m=audio 0 RTP/AVP 8 101" in answer.body
+    w.receive(bye_from_peer(w, invite, "ACK"))
+    assert w.agent.calls[only_call(w)].state == "held"
+    assert not w.told(MediaChanged)[-1].session.may_send
+    w.receive(bye_from_peer(w, invite, "INVITE", cseq=2, body=SDP))
+    assert b"m=audio 16384" in w.response().body
+    assert w.agent.calls[only_call(w)].state == "connected"
+
+
 def test_reinvite_with_nothing_in_common_gets_488_and_the_call_goes_on() -> None:
     w, _ = reinvited(SDP.replace(b"RTP/AVP 8 101", b"RTP/AVP 18").replace(b"rtpmap:101", b"x:1"))
     assert w.response().status == 488

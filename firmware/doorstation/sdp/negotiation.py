@@ -247,6 +247,8 @@ class OfferAnswer:
             raise ProtocolError("an offer of this side is not answered yet", 491)
         local = self.local
         description = parse_sdp(offer)
+        if self.session is not None and _switched_off(description):
+            return self._answer_without_stream(self.session, description)
         stream = self._find_stream(description, range(len(description.media)))
         they_send, they_receive = stream.flows
         wish_send, wish_receive = _FLOWS[direction]
@@ -292,17 +294,37 @@ class OfferAnswer:
         )
         return body
 
+    def _answer_without_stream(
+        self, session: AudioSession, description: SessionDescription
+    ) -> bytes:
+        """Within a call the far end may take the stream away (RFC 3264 §8.2), and bring it back."""
+        slots = tuple(_Slot(m.kind, m.proto, m.formats) for m in description.media)
+        body = self._write([slot.refused() for slot in slots])
+        self._slots = slots
+        audio = [index for index, slot in enumerate(slots) if slot.kind.lower() == "audio"]
+        self._audio = self._audio if self._audio in audio else audio[0]
+        self._offer = None
+        self.session = replace(session, direction="inactive", held=True)
+        return body
+
     def answer_received(self, answer: bytes) -> None:
         """Take the answer to our offer; a second one to the same offer (a 183, then the 200 of
         another branch) replaces the first.
 
-        Raises MalformedPacket, NothingInCommon (also for a refused stream, port 0), or
-        ProtocolError if we offered nothing. After a raise nothing has changed.
+        Raises MalformedPacket, NothingInCommon (also for a refused stream, port 0, unless the far
+        end holds us anyway), or ProtocolError if we offered nothing. After a raise nothing has
+        changed.
         """
         offer = self._offer
         if offer is None:
             raise ProtocolError("an answer without an offer")
         description = parse_sdp(answer)
+        before = self.session if self._awaiting_answer else None
+        if before is not None and before.held and _switched_off(description):
+            self._awaiting_answer = False
+            self._slots, self._audio = offer.slots, offer.audio
+            self.session = replace(before, direction="inactive")
+            return
         lines = range(len(description.media))
         if offer.audio in lines and description.media[offer.audio].kind.lower() == "audio":
             lines = range(offer.audio, offer.audio + 1)
@@ -673,6 +695,12 @@ def _direction(description: SessionDescription, media: Media) -> str:
         if attribute.name.lower() in _FLOWS:
             return attribute.name.lower()
     return "sendrecv"
+
+
+def _switched_off(description: SessionDescription) -> bool:
+    """Whether there is audio, but no stream is on: who wants another one, T.38, is refused."""
+    media = description.media
+    return any(m.kind.lower() == "audio" for m in media) and not any(m.port for m in media)
 
 
 def _is_name(host: str) -> bool:
