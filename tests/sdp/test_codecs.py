@@ -1,7 +1,7 @@
 """Codecs of an m-line: static numbers, maps and parameters, as phones write them."""
 
 import pytest
-from doorstation.sdp.codecs import PCMA, PCMU, STATIC, Codec, read_codecs, write_codecs
+from doorstation.sdp.codecs import G722, PCMA, PCMU, STATIC, Codec, read_codecs, write_codecs
 from doorstation.sdp.description import Attribute, Media
 
 
@@ -32,6 +32,12 @@ def test_codec_is_the_same_whatever_its_case_and_number() -> None:
 @pytest.mark.parametrize("rtpmap", ["8 PCMA", "8", "8 PCMA/eight", "8 /8000", "8 PCMA/8000/0", ""])
 def test_unreadable_rtpmap_leaves_a_static_number_its_meaning(rtpmap: str) -> None:
     assert read_codecs(media("8", f"rtpmap:{rtpmap}")) == (PCMA,)
+
+
+@pytest.mark.parametrize("number", ["9", "96"])
+def test_g722_named_by_its_sampling_rate_is_g722(number: str) -> None:
+    (codec,) = read_codecs(media(number, f"rtpmap:{number} G722/16000"))
+    assert codec.key == G722.key
 
 
 def test_numbers_that_are_no_payload_type_are_skipped() -> None:

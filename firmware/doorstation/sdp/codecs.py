@@ -138,6 +138,8 @@ def _parse_rtpmap(text: str) -> Codec | None:
     channels = _number(channels_text or "1")
     if not name or not clock or not channels:
         return None
+    if name.upper() == G722.name and clock == 16000:
+        clock = G722.clock  # some phones write the sampling rate and send by RFC 3551
     return Codec(name, clock, channels)
 
 
