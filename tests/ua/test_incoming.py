@@ -606,6 +606,46 @@ def test_unknown_content_gets_415_with_accept(method: str, kind: str) -> None:
     assert "Accept" in answer.headers
 
 
+SEVERAL = "multipart/mixed;boundary=parts"
+LOCATION = b"--parts\r\nContent-Type: application/pidf+xml\r\n\r\n<presence/>\r\n"
+
+
+def several(body: bytes) -> bytes:
+    return LOCATION + b"--parts\r\nContent-Type: application/sdp\r\n\r\n" + body + b"\r\n--parts--"
+
+
+def test_session_description_among_other_parts_is_the_offer() -> None:
+    """RFC 5621 §3.1: emergency and trunk lines send a location or ISUP beside it."""
+    w = wire()
+    w.receive(request("INVITE", body=several(SDP), content_type=SEVERAL))
+    [call] = w.told(CallArrived)
+    w.do(w.agent.answer(call.call, PORT, w.now))
+    assert b"m=audio 16384 RTP/AVP 8 101" in w.response().body
+    w.receive(ack(w, call.call))
+    assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4000)
+    w, name = connected()
+    moved = several(SDP.replace(b"4000", b"4242"))
+    tag = w.agent.calls[name].dialog.local_tag  # type: ignore[union-attr]
+    again = request("INVITE", to_tag=tag, cseq=2, body=moved, content_type=SEVERAL)
+    w.receive(again)
+    assert w.response().content_type == "application/sdp"
+    assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4242)
+
+
+def test_session_description_among_other_parts_of_the_ack_is_the_answer() -> None:
+    w, call = arrived(body=b"")
+    w.do(w.agent.answer(call, PORT, w.now))
+    tag = w.response().to.tag or ""
+    w.receive(request("ACK", to_tag=tag, body=several(SDP), content_type=SEVERAL))
+    assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4000)
+
+
+def test_parts_without_a_session_description_get_415() -> None:
+    w = wire()
+    w.receive(request("INVITE", body=LOCATION + b"--parts--", content_type=SEVERAL))
+    assert w.response().status == 415
+
+
 def test_unknown_content_with_handling_optional_is_passed_over() -> None:
     w = wire()
     optional = ("Content-Disposition", "session;handling=optional")

@@ -263,6 +263,15 @@ def test_200_without_sdp_keeps_the_answer_of_its_own_183() -> None:
     assert len(w.told(GroupAnswered)) == 1
 
 
+def test_answer_among_other_parts_of_the_200_is_found() -> None:
+    w, [invite] = calling()
+    answer = respond(invite, 200, body=b"--x\nContent-Type: application/sdp\n\n" + SDP + b"\n--x--")
+    answer.headers.set("Content-Type", 'multipart/mixed; boundary="x"')
+    w.receive(answer)
+    assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4000)
+    assert len(w.told(GroupAnswered)) == 1
+
+
 def test_200_without_any_answer_is_acknowledged_and_ended() -> None:
     w, [invite] = calling()
     w.answer(invite, 200)

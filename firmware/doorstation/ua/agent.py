@@ -28,7 +28,7 @@ from doorstation.sip.headers import NameAddr
 from doorstation.sip.message import Request, Response, make_response
 from doorstation.sip.transport import DnsQuery, DnsResult, Flow, Target, Wire
 from doorstation.sip.uri import SipUri, parse_uri
-from doorstation.ua.call import Call, Line, base_headers, refusal, send_ack
+from doorstation.ua.call import Call, Line, base_headers, refusal, sdp_alone, send_ack
 from doorstation.ua.config import Account, AgentConfig, Peer
 from doorstation.ua.events import (
     CallArrived,
@@ -389,14 +389,15 @@ class UserAgent:
                 except ProtocolError as fault:
                     answer = refusal(request, fault, self._line)
                     self._refuse(server, request, flow, answer, fault.reason)
-            case ResponseReceived(number, request, response, flow):
+            case ResponseReceived(number, request, received, flow):
+                response = sdp_alone(received)
                 if not self._requester.response_received(number, request, response, flow, now):
                     self._unawaited(request, response, flow, now)
             case RequestFailed():
                 self._requester.request_failed(output.request_id, output.status, output.why, now)
             case AckReceived(request, _):
                 for call in self._in_dialog(request):
-                    call.ack_received(request, now)
+                    call.ack_received(sdp_alone(request), now)
             case CancelReceived(server, _):
                 if server in self._servers:
                     self._servers[server].cancelled(now)
@@ -436,7 +437,8 @@ class UserAgent:
         if _is_check_sync(request):
             self._guarded(server, request, flow, now)
             return
-        unfit = inspect(request, self.config.contents)
+        plain = sdp_alone(request)
+        unfit = inspect(plain, self.config.contents)
         if unfit is not None:
             self._refuse(server, request, flow, unfit, "inspection")
             return
@@ -444,7 +446,7 @@ class UserAgent:
             calls = self._in_dialog(request)
             # A text within a call is judged as any other; a 481 would have the far end hang up.
             if calls and request.method != "MESSAGE":
-                calls[0].request_received(server, request, flow, now)
+                calls[0].request_received(server, plain, flow, now)
                 return
             if not calls and request.method != "BYE" and self._too_early(request):
                 # Its 200 was lost or overtaken: a 481 would make the phone give the call up.
@@ -498,7 +500,8 @@ class UserAgent:
         decision = self._decide(request, flow, now)
         match decision.verdict:
             case Verdict.ALLOW if request.method == "INVITE":
-                self._call_in(server, request, flow, decision, now)
+                # Not before: proof of a password may count the whole body (RFC 7616 §3.4.3).
+                self._call_in(server, sdp_alone(request), flow, decision, now)
             case Verdict.ALLOW if request.method == "NOTIFY":
                 self._respond(server, make_response(request, 200), now)
                 self._tell(SyncAsked(flow.remote[0], decision.rule))

@@ -8,7 +8,7 @@ offer/answer state and one session timer, and puts what happens into the agent's
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ from doorstation.sip.dialog import Dialog
 from doorstation.sip.endpoint import Endpoint, Output
 from doorstation.sip.headers import Headers, NameAddr, format_name_addr
 from doorstation.sip.message import Message, Request, Response, make_response
+from doorstation.sip.multipart import part_of
 from doorstation.sip.transport import Flow, Transport
 from doorstation.sip.uri import SipUri
 from doorstation.ua.config import AgentConfig, SrtpPolicy
@@ -43,6 +44,8 @@ PATIENCE: Final = 64 * T1
 """How long a 2xx is repeated for its ACK, and a CANCEL waits for its 487."""
 
 SDP: Final = "application/sdp"
+
+M = TypeVar("M", Request, Response)
 
 
 class Line(msgspec.Struct):
@@ -93,6 +96,19 @@ def is_sdp(message: Message) -> bool:
 def set_sdp(message: Message, body: bytes) -> None:
     message.headers.set("Content-Type", SDP)
     message.body = body
+
+
+def sdp_alone(message: M) -> M:
+    """The message with its session description as the body, where that is one part of several.
+
+    What else there is, a location or the words of the telephone network, is not for us.
+    """
+    part = part_of(message, SDP, "session") if message.body else None
+    if part is None:
+        return message
+    alone = message.copy()
+    set_sdp(alone, part)
+    return alone
 
 
 class Call:
