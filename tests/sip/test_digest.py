@@ -284,6 +284,50 @@ def test_nonce_is_used_again_with_a_rising_count() -> None:
         assert credentials.param("response") == expected(credentials)
 
 
+def accepted(*headers: tuple[str, str]) -> Response:
+    response = make_response(register(), 200)
+    for name, value in headers:
+        response.headers.add(name, value)
+    return response
+
+
+def test_next_nonce_that_a_server_names_is_used_next() -> None:
+    """RFC 7616 §3.5."""
+    ours = client()
+    request = ours.answer(register(), challenged('Digest realm="r", nonce="1", qop="auth"'))
+    assert request is not None
+    info = ("Authentication-Info", 'nextnonce="2", qop=auth, nc=00000001, rspauth="x"')
+    for _ in range(2):  # a 200 may come again
+        ours.accepted(request, accepted(info))
+        credentials = sent(ours.preauthorize(register()))
+        assert credentials.param("nonce") == "2"
+        assert credentials.param("response") == expected(credentials)
+    assert credentials.param("nc") == "00000002"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name", "value", "server"),
+    [
+        ("MD5", "Authentication-Info", 'nextnonce=""', ""),
+        ("MD5", "Authentication-Info", 'nextnonce="', ""),
+        ("MD5", "Authentication-Info", "qop=auth", ""),
+        ("MD5", "Proxy-Authentication-Info", 'nextnonce="2"', ""),
+        ("MD5", "Authentication-Info", 'nextnonce="2"', "192.0.2.9"),
+        ("MD5-sess", "Authentication-Info", 'nextnonce="2"', ""),
+    ],
+)
+def test_next_nonce_counts_only_where_it_is_meant(
+    algorithm: str, name: str, value: str, server: str
+) -> None:
+    ours = client()
+    line = f'Digest realm="r", nonce="1", qop="auth", algorithm={algorithm}'
+    request = ours.answer(register(), challenged(line))
+    assert request is not None
+    ours.accepted(request, accepted((name, value)), server)
+    credentials = sent(ours.preauthorize(register()))
+    assert (credentials.param("nonce"), credentials.param("nc")) == ("1", "00000002")
+
+
 def test_request_with_credentials_is_not_authorized_twice() -> None:
     ours = client()
     request = ours.answer(register(), challenged('Digest realm="r", nonce="1", qop="auth"'))

@@ -95,6 +95,15 @@ def test_nonce_is_used_again_with_rising_nc() -> None:
     assert "nc=00000002" in (refresh.headers.get("Authorization") or "")
 
 
+def test_nonce_that_the_registrar_names_for_the_next_request_is_used_for_it() -> None:
+    w = started()
+    w.answer(w.request("REGISTER"), 401, CHALLENGE)
+    w.answer(w.request("REGISTER"), 200, ("Authentication-Info", 'nextnonce="def"'))
+    credentials = w.until_sent(290).request("REGISTER").headers.get("Authorization") or ""
+    assert 'nonce="def"' in credentials
+    assert "nc=00000001" in credentials
+
+
 def test_stale_nonce_is_answered_quietly() -> None:
     """4."""
     w = started()

@@ -195,6 +195,29 @@ class DigestClient:
         spaces = [space for space in self._spaces.values() if space.server == server]
         return self._with_credentials(request, spaces) if spaces else request
 
+    def accepted(self, request: Request, response: Response, server: str = "") -> None:
+        """Learn the nonce that `server` wants to see next (RFC 7616 §3.5).
+
+        Servers whose nonces are good for one request would else challenge every other one.
+        """
+        for name, proxy in (("Authentication-Info", False), ("Proxy-Authentication-Info", True)):
+            line = response.headers.get(name)
+            if line is None:
+                continue
+            try:
+                nonce = parse_challenge(f"Digest {line}").param("nextnonce")
+            except MalformedMessage:
+                continue
+            proved = {k: v for k, v in _carried(request.headers).items() if k[0] is proxy}
+            if not nonce or len(proved) != 1:  # it does not say for which realm
+                continue
+            [(key, carried)] = proved.items()
+            space = self._spaces.get(key)
+            if space is None or space.server != server or carried.param("nonce") != space.nonce:
+                continue
+            if not space.algorithm.upper().endswith("-SESS"):  # their key holds the first nonce
+                space.nonce, space.count = nonce, 0
+
     def _take(
         self,
         key: tuple[bool, str],

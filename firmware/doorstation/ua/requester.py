@@ -167,6 +167,8 @@ class Requester:
                 retry.headers.set("CSeq", f"{pending.next_cseq()} {retry.method}")
                 self._send_again(pending, retry, flow, now)
                 return True
+        elif response.status >= 200 and self._digest is not None:
+            self._digest.accepted(request, response, flow.remote[0])
         pending.asker.response_received(request, response, flow, now)
         return True
 
