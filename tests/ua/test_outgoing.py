@@ -458,9 +458,13 @@ def test_update_changes_early_media_that_a_reliable_response_settled() -> None:
     w.sent()
     w.receive(bye_from_peer(w, invite, "UPDATE", body=SDP.replace(b"4000", b"4010")))
     assert w.response().status == 200
-    assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4010)
+    updated = w.told(MediaChanged)[-1]
+    assert (updated.session.remote, updated.early) == ((REMOTE, 4010), True)
+    assert w.agent.calls[only_call(w)].state == "ringing", "nobody answered"
     w.answer(invite, 200)
-    assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4010)
+    answered = w.told(MediaChanged)[-1]
+    assert (answered.session.remote, answered.early) == ((REMOTE, 4010), False)
+    assert w.agent.calls[only_call(w)].state == "connected"
 
 
 def test_update_with_an_offer_before_ours_is_settled_gets_491() -> None:

@@ -298,10 +298,37 @@ def test_caller_may_update_after_the_prack_and_before_the_answer() -> None:
     w.sent()
     w.receive(request("UPDATE", to_tag=tag, cseq=3, body=SDP.replace(b"4000", b"4010")))
     assert w.response().status == 200
-    assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4010)
+    updated = w.told(MediaChanged)[-1]
+    assert (updated.session.remote, updated.early) == ((REMOTE, 4010), True)
+    assert w.agent.calls[call].state == "ringing"
     w.do(w.agent.answer(call, 16384, w.now))
     assert w.response().body == b""
     w.receive(request("ACK", to_tag=tag))
+    assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4010)
+
+
+def test_prack_may_bring_another_offer() -> None:
+    """RFC 3262 §5."""
+    w, call = called(("Supported", "100rel"))
+    w.do(w.agent.progress(call, 16384, w.now))
+    early = w.response()
+    rack = ("RAck", f"{early.headers.get('RSeq')} 1 INVITE")
+    moved = SDP.replace(b"4000", b"4010")
+    w.receive(request("PRACK", rack, to_tag=early.to.tag or "", cseq=2, body=moved))
+    assert b"m=audio 16384" in w.response().body
+    updated = w.told(MediaChanged)[-1]
+    assert (updated.session.remote, updated.early) == ((REMOTE, 4010), True)
+
+
+def test_phone_that_updated_its_early_media_while_another_was_heard_is_heard_when_it_answers() -> (
+    None
+):
+    w, invite = calling()
+    reliable = (("Require", "100rel"), ("RSeq", "1"))
+    w.answer(invite, 183, *reliable, body=SDP, tag="a")
+    w.answer(invite, 183, *reliable, body=SDP.replace(b"4000", b"4444"), tag="b")
+    w.receive(theirs(invite, "UPDATE", tag="a", body=SDP.replace(b"4000", b"4010")))
+    w.answer(invite, 200, tag="a")
     assert w.told(MediaChanged)[-1].session.remote == (REMOTE, 4010)
 
 

@@ -630,8 +630,11 @@ class Call:
     def _media_agreed(self, direction: str) -> None:
         """Tell the house what is agreed now, and who holds whom; `direction` is what we said."""
         session = self._offers.session
-        self._line.report(MediaChanged(self.id, session))
+        early = self.phase is Phase.SETTING_UP  # by UPDATE or PRACK: it goes on ringing
+        self._line.report(MediaChanged(self.id, session, early))
         self._agreed_direction = direction
+        if early:
+            return
         held_by_peer = session is not None and session.held
         held = held_by_peer or direction == "sendonly"
         before = self.state

@@ -232,6 +232,8 @@ class IncomingCall(Call):
         if waiting.response.body:
             self._answer_acked = True
         self._respond(server, response, now)
+        if response.body:
+            self._media_agreed(self._direction)
         answer, self._port_wanted = self._port_wanted, None
         early, self._early_wanted = self._early_wanted, None
         if answer is not None:

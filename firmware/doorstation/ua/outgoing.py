@@ -207,6 +207,8 @@ class OutgoingCall(Call):
         if self.phase is Phase.SETTING_UP and self._unanswered is None:
             self._unanswered = deepcopy(self._offers)
         super()._update_received(server, request, flow, now)
+        if self.phase is Phase.SETTING_UP and is_sdp(request) and self.dialog is not None:
+            self._session_of = self.dialog.remote_tag
 
     def _offering(self) -> bool:
         """That of the INVITE, until a reliable response settled it (RFC 3311 §5.1)."""
