@@ -172,6 +172,10 @@ class Sound:
 
     def gave_up(self, call: str) -> bool:
         """A call has no sound any more before it was answered; whether it was the one heard."""
+        if call != self.talking:
+            # Of the end of a phone that only rang nothing else is told here.
+            self.codecs.pop(call, None)
+            self.encryption.pop(call, None)
         if call != self.early:
             return False
         # Another phone that rings may be heard instead.

@@ -153,6 +153,23 @@ def test_cancelled_early_media_gives_its_ports_back(tmp_path: Path) -> None:
     tell(story, tmp_path, kitchen())
 
 
+def test_early_media_of_a_phone_that_nobody_answers_leaves_nothing(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        house.press("call")
+        await asyncio.sleep(0.5)
+        phone = house.phones["kitchen"]
+        [ringing] = phone.agent.calls
+        phone.progress(ringing)
+        await asyncio.sleep(0.5)
+        sound = house.station._sound
+        assert len(sound.codecs) == 1
+        await asyncio.sleep(15)
+        assert (sound.codecs, sound.encryption, sound.session) == ({}, {}, None)
+
+    silent = PhonePlan("kitchen", "192.0.2.21", wild=False, answers=False)
+    tell(story, tmp_path, silent)
+
+
 def test_key_pressed_while_it_rang_swallows_none_of_the_call(tmp_path: Path) -> None:
     """The kitchen types into its early media, the study answers and types the same by INFO."""
 

@@ -1342,6 +1342,8 @@ class House:
             return f"calls of the door: {list(agent.calls.values())}"
         if station._sound.session or station._sound.talking or station._sound.early:
             return "the door keeps a media session"
+        if station._sound.codecs or station._sound.encryption:
+            return "the door keeps what a call's sound was"
         for phone in self.phones.values():
             if not phone.quiet:
                 return f"{phone.plan.name}: {phone.agent.calls} {phone.sessions}"
