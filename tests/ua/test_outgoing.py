@@ -644,6 +644,21 @@ def test_a_refused_hold_leaves_the_call_as_it_was() -> None:
     assert [m.method for m in w.sent()] == ["ACK", "BYE"]
 
 
+def test_200_to_a_reinvite_without_sdp_leaves_the_call_as_it_was() -> None:
+    w, _ = talking()
+    call = only_call(w)
+    w.told(MediaChanged)
+    w.do(w.agent.hold(call, w.now))
+    w.answer(w.request("INVITE"), 200)
+    assert [m.method for m in w.sent()] == ["ACK"]
+    [result] = w.told(CommandResult)
+    assert (result.ok, result.why) == (False, "the answer carries no SDP")
+    assert w.told(MediaChanged) == []
+    w.do(w.agent.hold(call, w.now))
+    w.answer(w.request("INVITE"), 200, body=SDP.replace(b"sendrecv", b"recvonly"))
+    assert w.told(CommandResult)[0].ok
+
+
 def test_their_reinvite_during_ours_gets_491() -> None:
     w, _ = held_by_us()
     [call] = w.agent.calls.values()

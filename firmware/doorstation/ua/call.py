@@ -525,6 +525,11 @@ class Call:
             self._direction = self._agreed_direction
 
     def _change_answered(self, response: Response, now: float) -> None:
+        if not is_sdp(response):
+            # Some take any re-INVITE for a refresh of the session: all is as it was agreed.
+            self._offers.discard_offer()
+            self._give_up_wish("the answer carries no SDP")
+            return
         taken = self._answer_taken(response, self._offered_direction, now)
         if taken and self._direction == self._agreed_direction:
             self._wish_ended(True, "")
