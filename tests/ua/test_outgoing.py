@@ -624,6 +624,13 @@ def test_hold_offers_sendonly_and_raises_the_version() -> None:
     assert w.told(MediaChanged)[-1].session.direction == "sendrecv"
 
 
+def test_reinvite_asks_for_no_reliable_response_that_nobody_would_acknowledge() -> None:
+    w, invite = talking()
+    assert invite.supported == ["100rel", "timer"]
+    w.do(w.agent.hold(only_call(w), w.now))
+    assert w.request("INVITE").supported == ["timer"]
+
+
 def test_glare_491_is_tried_again_after_its_wait() -> None:
     """RFC 3261 §14.1: the caller waits 2.1 to 4 s."""
     w, reinvite = held_by_us()

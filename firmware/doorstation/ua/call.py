@@ -413,6 +413,8 @@ class Call:
     def _build_reinvite(self, flow: Flow) -> Request:
         request = self._in_dialog("INVITE", flow)
         self._add_abilities(request)
+        # Not 100rel: nothing here acknowledges a provisional response to it.
+        request.headers.set("Supported", "timer")
         self._local_from(flow)
         self._offers.discard_offer()
         set_sdp(request, self._offers.offer(self._direction))
