@@ -314,6 +314,7 @@ class Commands:
             target = self._reach.settings.target_uri(uri)
             name, outputs = self._reach.agent.message(target, text, now)
             names.append(name)
+            self._expect(f"message:{name}")  # the outputs may say already that there is no way
             return list(outputs)
 
         self._reach.shell.tell(send)
@@ -321,11 +322,9 @@ class Commands:
 
     async def _outcome(self, key: str, act: Callable[[], None], limit: float) -> None:
         """Do something, and wait for how it ends. Raises DoorstationError with why not."""
-        waiting = self._waiting.get(key)
-        if waiting is None:
-            waiting = self._waiting[key] = self._loop.create_future()
-        act()
+        waiting = self._expect(key)
         try:
+            act()
             why = await asyncio.wait_for(asyncio.shield(waiting), limit)
         except TimeoutError:
             raise DoorstationError(f"no result within {limit:.0f} s") from None
@@ -333,6 +332,11 @@ class Commands:
             self._waiting.pop(key, None)
         if why:
             raise DoorstationError(why)
+
+    def _expect(self, key: str) -> asyncio.Future[str]:
+        if key not in self._waiting:
+            self._waiting[key] = self._loop.create_future()
+        return self._waiting[key]
 
     def _resolve(self, key: str, why: str) -> None:
         waiting = self._waiting.get(key)

@@ -133,6 +133,7 @@ def test_the_exit_status_says_whether_it_worked(town: Lab, tmp_path: Path) -> No
             (("call", "**9"), "account"),
             (("register",), "account"),
             (("reject", "200"), "400 to 699"),
+            (("message", "sip:a@192.0.2.1;transport=sctp", "hello"), "transport=sctp is not"),
             (("contact", "window", "open"), "door"),
         ):
             done = door.ctl(*words)
