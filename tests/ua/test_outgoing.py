@@ -642,6 +642,23 @@ def test_glare_491_is_tried_again_after_its_wait() -> None:
     assert b"a=sendonly" in w.request("INVITE").body
 
 
+@pytest.mark.parametrize("status", [491, 500])
+def test_a_change_that_always_meets_glare_is_refused_and_no_loop(status: int) -> None:
+    w, _ = talking()
+    call = only_call(w)
+    for _ in range(2):
+        w.do(w.agent.hold(call, w.now))
+        tries = 0
+        while not (results := w.told(CommandResult)):
+            w.answer(w.until_sent(5).request("INVITE"), status)
+            w.sent()
+            tries += 1
+        assert (tries, results[0].ok) == (6, False)
+    w.wait(60)
+    assert w.sent() == []
+    assert call in w.agent.calls
+
+
 def test_a_refused_hold_leaves_the_call_as_it_was() -> None:
     w, reinvite = held_by_us()
     w.answer(reinvite, 488)

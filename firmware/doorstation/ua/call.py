@@ -43,6 +43,9 @@ T2: Final = 4.0
 PATIENCE: Final = 64 * T1
 """How long a 2xx is repeated for its ACK, and a CANCEL waits for its 487."""
 
+MOST_GLARES: Final = 5
+"""491 or 500 to one change in a row: each may be an offer that crossed ours, more are a refusal."""
+
 SDP: Final = "application/sdp"
 
 M = TypeVar("M", Request, Response)
@@ -150,6 +153,7 @@ class Call:
         self._change: Ticket | None = None
         self._change_with_sdp = False
         self._change_at: float | None = None
+        self._glares = 0
         self._digits: deque[dtmf.InfoDigit] = deque()
         """By INFO; the first one is under way."""
         self._bye: Ticket | None = None
@@ -382,6 +386,7 @@ class Call:
             self._wish_ended(False, "superseded")
         self._direction = direction
         self._wish_waits = True
+        self._glares = 0
         self._bring_about(now)
 
     def _wish_ended(self, ok: bool, why: str) -> None:
@@ -394,6 +399,7 @@ class Call:
         if self._flow is not None and moved(self._flow):
             self._untold = True
         if self._untold:
+            self._glares = 0
             self._bring_about(now)
 
     def _bring_about(self, now: float) -> None:
@@ -497,17 +503,19 @@ class Call:
             self._target_refreshed(response)
             self.timer.answer_received(response, now)
             if self._change_with_sdp:
+                self._glares = 0
                 self._change_answered(response, now)
             return
         if self._change_with_sdp:
             self._offers.discard_offer()
         if status == 422 and response is not None and self.timer.interval_too_small(response):
             self._refresh(now)
-        elif status in (491, 500):
+        elif status in (491, 500) and self._glares < MOST_GLARES:
             # Glare: RFC 3261 §14.1 sets the two sides' waits apart.
             fraction = self._line.ids.fraction()
             wait = 2.1 + 1.9 * fraction if self.direction == "out" else 2.0 * fraction
             if self._change_with_sdp:
+                self._glares += 1
                 self._untold = True
                 self._change_at = now + round(wait, 2)
             self.timer.retry_refresh(now)
