@@ -476,6 +476,21 @@ def test_422_to_a_refresh_asks_again_with_the_longer_interval(least: str) -> Non
     assert len(w.agent.calls) == 1
 
 
+def test_422_to_a_hold_holds_with_the_longer_interval() -> None:
+    w, invite = calling()
+    timer = ("Session-Expires", "1800;refresher=uac")
+    w.answer(invite, 200, ("Allow", "INVITE, ACK, UPDATE, BYE"), timer, body=SDP)
+    w.sent()
+    [call] = w.agent.calls
+    w.do(w.agent.hold(call, w.now))
+    w.answer(w.request("INVITE"), 422, ("Min-SE", "2000"))
+    hold = next(m for m in w.sent() if m.method == "INVITE")
+    assert hold.headers.get("Session-Expires") == "2000"
+    assert b"a=sendonly" in hold.body
+    w.answer(hold, 200, body=SDP.replace(b"sendrecv", b"recvonly"))
+    assert w.told(CommandResult)[0].ok
+
+
 def test_call_connected_is_told_before_the_far_end_may_end_it() -> None:
     w, call = called()
     w.do(w.agent.answer(call, 16384, w.now))

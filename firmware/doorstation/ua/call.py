@@ -509,7 +509,11 @@ class Call:
         if self._change_with_sdp:
             self._offers.discard_offer()
         if status == 422 and response is not None and self.timer.interval_too_small(response):
-            self._refresh(now)
+            if self._change_with_sdp:
+                self._untold = True
+                self._bring_about(now)
+            else:
+                self._refresh(now)
         elif status in (491, 500) and self._glares < MOST_GLARES:
             # Glare: RFC 3261 §14.1 sets the two sides' waits apart.
             fraction = self._line.ids.fraction()
