@@ -393,7 +393,7 @@ def test_address_change_loses_every_flow() -> None:
     assert finals(client) == [503, 503, 200]
 
 
-# Above the UDP limit, RFC 3261 18.1.1, interop 12
+# Above the UDP limit, RFC 3261 18.1.1
 
 
 def test_large_request_moves_from_udp_to_tcp_when_the_peer_has_it() -> None:

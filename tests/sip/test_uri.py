@@ -31,7 +31,7 @@ def sip(text: str) -> SipUri:
         "sip:alice@192.0.2.4",
         "sip:atlanta.com;method=REGISTER?to=alice%40atlanta.com",
         "sip:alice;day=tuesday@atlanta.com",
-        # interop.md 8: what phones register must come back octet by octet
+        # what phones register must come back octet by octet
         "sip:620@192.168.178.20:5060;ob",
         "sip:620@192.168.178.20:5060;line=a1b2c3",
         "sip:620@192.168.178.20:49152;rinstance=0f1e2d3c4b5a6978;transport=TLS",

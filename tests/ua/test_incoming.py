@@ -269,7 +269,6 @@ def test_nothing_in_common_gets_488_before_it_rings() -> None:
 
 
 def test_webrtc_offer_gets_488_at_once_and_says_why() -> None:
-    """interop 22."""
     w = wire()
     w.receive(request("INVITE", body=SDP.replace(b"RTP/AVP", b"UDP/TLS/RTP/SAVPF")))
     assert w.response().status == 488
@@ -554,7 +553,7 @@ def test_text_of_a_stranger_is_refused() -> None:
 @pytest.mark.parametrize("user", ["door", "anybody", ""])
 @pytest.mark.parametrize("source", [REMOTE, "203.0.113.5"])
 def test_options_is_answered_200_whatever_the_user_part(user: str, source: str) -> None:
-    """interop 11: Asterisk's qualify."""
+    """Asterisk's qualify."""
     w = wire()
     uri = f"sip:{user}@{LOCAL}" if user else f"sip:{LOCAL}"
     w.receive(request("OPTIONS", uri=uri), udp(source))

@@ -23,7 +23,6 @@ def started(account: Account = ACCOUNT) -> Wire:
 
 
 def test_no_answer_is_told_apart_from_a_refusal() -> None:
-    """interop 2."""
     silent = started()
     silent.wait(33)
     told = silent.told(RegistrationChanged)[-1]
@@ -35,7 +34,7 @@ def test_no_answer_is_told_apart_from_a_refusal() -> None:
 
 
 def test_however_often_it_is_tried_there_is_one_binding() -> None:
-    """interop 7: a FRITZ!Box reported four; one Call-ID, one Contact, a rising CSeq."""
+    """A FRITZ!Box reported four; one Call-ID, one Contact, a rising CSeq."""
     w = started()
     w.wait(1000)
     registers = [m for m in w.sent() if m.method == "REGISTER"]
@@ -46,7 +45,7 @@ def test_however_often_it_is_tried_there_is_one_binding() -> None:
 
 
 def test_nothing_is_subscribed_to_or_published() -> None:
-    """interop 9: a FRITZ!Box refuses SUBSCRIBE; presence is no condition for calling."""
+    """A FRITZ!Box refuses SUBSCRIBE; presence is no condition for calling."""
     w = started()
     w.answer(w.request("REGISTER"), 200)
     methods = set()
@@ -59,7 +58,7 @@ def test_nothing_is_subscribed_to_or_published() -> None:
 
 
 def test_routes_of_a_call_in_are_used_in_their_order() -> None:
-    """interop 13: reversed on the called side is the classic."""
+    """Reversed on the called side is the classic."""
     w = Wire(AgentConfig(peers=(PEER,)))
     routes = f"<sip:p1@{REMOTE};lr>, <sip:p2@{REMOTE};lr>"
     w.receive(request("INVITE", ("Record-Route", routes), body=SDP))
@@ -86,7 +85,7 @@ def test_routes_of_a_call_in_are_used_in_their_order() -> None:
     ],
 )
 def test_no_spelling_of_auto_answer_lets_a_caller_listen(header: tuple[str, str]) -> None:
-    """interop 24: the house decides who is answered at once, never the caller."""
+    """The house decides who is answered at once, never the caller."""
     w = Wire(AgentConfig(peers=(PEER,)))
     w.receive(request("INVITE", header, body=SDP))
     assert len(w.told(CallArrived)) == 1
@@ -95,7 +94,7 @@ def test_no_spelling_of_auto_answer_lets_a_caller_listen(header: tuple[str, str]
 
 
 def test_contact_host_of_the_settings_and_allow_in_every_options() -> None:
-    """interop 25: Teams, through an SBC."""
+    """Teams, through an SBC."""
     config = AgentConfig(account=ACCOUNT, contact_host="door.example.com")
     w = Wire(config)
     w.do(w.agent.start(w.now))
@@ -112,7 +111,6 @@ def test_contact_host_of_the_settings_and_allow_in_every_options() -> None:
 
 
 def test_a_name_server_that_is_silent_stops_nothing_else() -> None:
-    """interop 26."""
     w = Wire(AgentConfig(peers=(PEER,)))
     outputs = w.agent.place("g", ("sip:phone@nowhere.test",), 16384, w.now)
     assert outputs
@@ -127,7 +125,7 @@ def test_a_name_server_that_is_silent_stops_nothing_else() -> None:
 
 @pytest.mark.parametrize("refresher", ["uac", "uas"])
 def test_a_refresh_keeps_the_refresher_that_was_agreed(refresher: str) -> None:
-    """interop 23: FreeSWITCH is silent, and old Asterisk confused, when it changes sides."""
+    """FreeSWITCH is silent, and old Asterisk confused, when it changes sides."""
     w = Wire(AgentConfig(peers=(PEER,)))
     w.do(w.agent.place("g", (f"sip:phone@{REMOTE}",), 16384, w.now))
     invite = w.request("INVITE")

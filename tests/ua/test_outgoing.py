@@ -48,7 +48,7 @@ def only_call(w: Wire) -> str:
 
 
 def test_offer_is_short_and_names_the_address_of_the_flow() -> None:
-    """interop 12: under one datagram, nothing fragmented."""
+    """Under one datagram, nothing fragmented."""
     _, [invite] = calling()
     assert f"c=IN IP4 {LOCAL}".encode() in invite.body
     assert b"m=audio 16384 RTP/AVP 8 0 101" in invite.body
@@ -247,7 +247,7 @@ def test_early_media_is_told_before_anybody_answers() -> None:
 
 
 def test_another_branch_may_answer_with_other_sdp_than_the_first_183() -> None:
-    """interop 20: ring groups."""
+    """Ring groups."""
     w, [invite] = calling()
     w.answer(invite, 183, body=SDP, tag="first")
     w.answer(invite, 200, body=SDP.replace(b"4000", b"4444"), tag="second")
@@ -255,7 +255,6 @@ def test_another_branch_may_answer_with_other_sdp_than_the_first_183() -> None:
 
 
 def test_200_without_sdp_keeps_the_answer_of_its_own_183() -> None:
-    """interop 20."""
     w, [invite] = calling()
     w.answer(invite, 183, body=SDP)
     w.answer(invite, 200)
@@ -476,7 +475,7 @@ def test_update_with_an_offer_before_ours_is_settled_gets_491() -> None:
 
 
 def test_bye_uses_the_route_set_of_the_200_in_reverse() -> None:
-    """interop 13: two Record-Routes."""
+    """Two Record-Routes."""
     w, [invite] = calling()
     routes = [("Record-Route", "<sip:p2@192.0.2.1;lr>"), ("Record-Route", "<sip:p1@192.0.2.1;lr>")]
     w.answer(invite, 200, *routes, body=SDP)
@@ -506,7 +505,6 @@ def test_who_is_called_by_sips_is_told_a_sips_contact() -> None:
 
 
 def test_contact_of_the_200_is_called_whole() -> None:
-    """interop 8."""
     w, [invite] = calling()
     w.answer(invite, 200, ("Contact", "<sip:p@192.0.2.1:5066;line=ab12;ob>"), body=SDP)
     assert str(w.request("ACK").uri) == "sip:p@192.0.2.1:5066;line=ab12;ob"
@@ -592,7 +590,6 @@ def test_text_inside_a_call_is_judged_as_any_other_and_ends_no_call() -> None:
 
 
 def test_options_inside_a_dialog_is_answered() -> None:
-    """interop 11."""
     w, invite = talking()
     w.receive(bye_from_peer(w, invite, "OPTIONS"))
     response = w.response()
@@ -706,7 +703,7 @@ def reinvited(body: bytes) -> tuple[Wire, Request]:
 
 
 def test_hold_by_the_far_end_is_answered_recvonly() -> None:
-    """interop 17: also as the last line without a newline."""
+    """Also as the last line without a newline."""
     body = SDP.replace(b"a=sendrecv\r\n", b"a=sendonly").replace(b" 1 1 IN", b" 1 2 IN")
     w, _ = reinvited(body)
     answer = w.response()
@@ -721,7 +718,7 @@ def test_old_hold_with_0_0_0_0_is_a_hold() -> None:
 
 
 def test_reinvite_without_sdp_gets_a_fresh_full_offer() -> None:
-    """interop 17: FreeSWITCH."""
+    """FreeSWITCH."""
     w, invite = reinvited(b"")
     answer = w.response()
     assert b"a=sendrecv" in answer.body
@@ -744,7 +741,7 @@ def test_reinvite_without_sdp_whose_ack_has_none_either_leaves_all_as_agreed() -
 
 
 def test_direct_media_reinvite_moves_the_sound_and_is_no_second_call() -> None:
-    """interop 17: Asterisk; 486 would kill the call."""
+    """Asterisk; 486 would kill the call."""
     w, _ = reinvited(SDP.replace(b"c=IN IP4 192.0.2.1", b"c=IN IP4 192.0.2.50"))
     assert w.response().status == 200
     assert w.told(MediaChanged)[-1].session.remote == ("192.0.2.50", 4000)
@@ -863,7 +860,7 @@ def test_a_far_end_that_stops_refreshing_gets_bye_before_the_end() -> None:
 
 
 def test_refresh_from_the_far_end_restarts_the_timer_even_against_the_agreed_role() -> None:
-    """interop 23: old Asterisk refreshes too."""
+    """Old Asterisk refreshes too."""
     w, invite = talking(**{"Session-Expires": "90;refresher=uac", "Allow": "UPDATE"})
     w.wait(40)
     timer = ("Session-Expires", "90;refresher=uas")
@@ -884,7 +881,6 @@ def test_refresh_from_the_far_end_restarts_the_timer_even_against_the_agreed_rol
 
 
 def test_session_expires_nobody_asked_for_is_kept() -> None:
-    """interop 23."""
     w = wire(AgentConfig(session_expires=0))
     w.do(w.agent.place("g", (PHONE,), 16384, w.now))
     invite = w.request("INVITE")
@@ -896,7 +892,6 @@ def test_session_expires_nobody_asked_for_is_kept() -> None:
 
 
 def test_refresh_survives_408_and_491() -> None:
-    """interop 23."""
     w, _ = talking(**{"Session-Expires": "1800;refresher=uac", "Allow": "UPDATE"})
     w.until_sent(901)
     w.answer(w.request("UPDATE"), 491)
@@ -940,7 +935,6 @@ def test_fast_info_digits_are_not_lost() -> None:
 
 
 def test_our_digit_by_info_survives_a_405() -> None:
-    """interop 15."""
     w, _ = talking()
     w.do(w.agent.send_info_digit(only_call(w), "5", w.now))
     info = w.request("INFO")

@@ -358,7 +358,6 @@ def test_prack_that_is_challenged_is_sent_again_with_credentials() -> None:
 
 
 def test_early_media_follows_the_phone_heard_last_and_the_call_the_one_that_answers() -> None:
-    """interop 20."""
     w, invite = calling()
     ports = {"a": b"4001", "b": b"4002", "c": b"4003"}
     for tag in ("a", "b"):

@@ -250,7 +250,7 @@ def large(w: Wire, target: str) -> list[tuple[Flow, Request]]:
 
 
 def test_large_invite_goes_by_tcp_where_the_peer_has_it() -> None:
-    """interop 12, RFC 3261 §18.1.1."""
+    """RFC 3261 §18.1.1."""
     w = Wire(AgentConfig())
     [(used, invite)] = large(w, f"sip:phone@{REMOTE}")
     assert used.transport is Transport.TCP
@@ -258,7 +258,6 @@ def test_large_invite_goes_by_tcp_where_the_peer_has_it() -> None:
 
 
 def test_large_invite_falls_back_to_udp_where_tcp_is_refused() -> None:
-    """interop 12."""
     w = Wire(AgentConfig())
     w.refused.add(Transport.TCP)
     [(used, _)] = large(w, f"sip:phone@{REMOTE}")

@@ -236,7 +236,7 @@ def test_a_router_with_a_new_port_for_each_request_is_no_loop() -> None:
 
 
 def test_an_own_binding_left_out_of_the_200_falls_back_to_expires() -> None:
-    """interop 6: chan_sip leaves Contact out."""
+    """chan_sip leaves Contact out."""
     w = started()
     w.answer(w.request("REGISTER"), 200, ("Expires", "100"))
     [_, changed] = w.told(RegistrationChanged)
@@ -254,7 +254,6 @@ def test_a_binding_rewritten_on_the_way_still_says_how_long_it_lasts() -> None:
 
 
 def test_neither_contact_nor_expires_falls_back_to_what_was_asked() -> None:
-    """interop 6."""
     w = started()
     w.answer(w.request("REGISTER"), 200)
     assert w.told(RegistrationChanged)[-1].expires == 300
@@ -315,7 +314,7 @@ def test_who_asks_for_a_registration_hears_how_it_ends_also_if_nothing_changes()
 
 
 def test_wrong_password_ends_after_one_retry_and_says_so() -> None:
-    """interop 7: no loop of challenges."""
+    """No loop of challenges."""
     w = started()
     rounds = 0
     while sent := w.sent():
@@ -329,14 +328,13 @@ def test_wrong_password_ends_after_one_retry_and_says_so() -> None:
 
 
 def test_realm_need_not_be_the_domain() -> None:
-    """interop 3."""
     w = started()
     w.answer(w.request("REGISTER"), 401, ("WWW-Authenticate", 'Digest realm="asterisk", nonce="x"'))
     assert 'realm="asterisk"' in (w.request("REGISTER").headers.get("Authorization") or "")
 
 
 def test_the_strongest_of_several_challenges_is_answered() -> None:
-    """interop 4: SHA-256 first, then MD5, each in a header of its own."""
+    """SHA-256 first, then MD5, each in a header of its own."""
     w = started()
     w.answer(
         w.request("REGISTER"),
@@ -526,7 +524,7 @@ def test_password_is_in_no_event_and_no_repr() -> None:
 
 
 def test_ipv6_registrar_with_brackets_in_received() -> None:
-    """interop 10: `received=[fd00::5]` in Via."""
+    """`received=[fd00::5]` in Via."""
     w = started(replace(ACCOUNT, registrar=SipUri(host="fd00::1")))
     [(flow, request)] = w.sent_with_flows()
     via = (request.headers.get("Via") or "").replace(";rport", ";rport=5060;received=[fd00::5]")
