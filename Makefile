@@ -3,13 +3,14 @@
 # make test     every test, real peers included (needs some Debian packages: says which, and asks)
 # make check    format, lint, types, imports
 # make bench    figures beside other phones', into docs/benchmarks.md
+# make pages    docs/settings.md and its schema, when an option has changed
 
 TESTS ?= tests
 bin := .venv/bin
 # As many as processors, each in a network of its own: stations hear of every cable in theirs.
 workers = "$$(nproc)*popen//python=tests/support/own-network.sh $(bin)/python"
 
-.PHONY: help try setup test check bench
+.PHONY: help try setup test check bench pages
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -34,3 +35,9 @@ check: setup
 bench:
 	@deploy/setup.sh test
 	@$(bin)/python -m bench $(ARGS)
+
+pages: setup
+	$(bin)/python -c 'from doorstation.settings.page import describe; print(end=describe())' \
+		>docs/settings.md
+	$(bin)/python -c 'import json; from doorstation.settings.schema import schema; \
+		print(json.dumps(schema(), indent=1, ensure_ascii=False))' >docs/settings.schema.json

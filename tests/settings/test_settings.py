@@ -457,9 +457,7 @@ def test_port_range_is_split() -> None:
 
 def test_documentation_is_up_to_date() -> None:
     page = Path(__file__).parents[2] / "docs" / "settings.md"
-    assert page.read_text() == settings_page.describe(), (
-        "write doorstation.settings.page.describe() to docs/settings.md"
-    )
+    assert page.read_text() == settings_page.describe(), "run make pages"
 
 
 def test_documentation_names_every_option_with_help() -> None:

@@ -43,7 +43,7 @@ codes = ["4711"]
 
 A `ring` entry is a number (digits, `*`, `#`, `+`: that user at the account's domain), the name of
 a [peers] entry, or a SIP URI. A name in a heading is yours to choose: small letters, digits, `_`
-and `-`. This page is made from the settings tree by `doorstation.settings.page.describe()`.
+and `-`. This page is made from the settings tree by `make pages`.
 """
 
 
