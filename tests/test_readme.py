@@ -2,13 +2,15 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
 from doorstation import cli
 from doorstation.settings.reader import problems
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^    .*?doorstation ((?:check|ctl|run|doctor)\b.*)$", README, re.MULTILINE)
 CONFIGURATIONS = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 
@@ -30,3 +32,12 @@ def test_command_is_one_that_there_is(command: str) -> None:
 
 def test_there_are_commands() -> None:
     assert len(COMMANDS) == 6
+
+
+def test_what_is_installed_can_fetch_configuration_files() -> None:
+    found = re.search(r"pip install '\.\[(.*)\]'", README)
+    assert found is not None
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert any("aiohttp" in package for extra in found[1].split(",") for package in extras[extra])

@@ -69,7 +69,7 @@ async def _get(rules: Fetch, get: Get, credentials: Credentials, addresses: list
 
         from doorstation.net.link_names import LinkResolver
     except ImportError:
-        return Failed("aiohttp is not installed")
+        return Failed('aiohttp is not installed: pip install "doorstation[web]"')
 
     def connected(info: Any) -> socket.socket:
         addresses.append(info[4][0])
