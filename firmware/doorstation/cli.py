@@ -20,6 +20,7 @@ DEFAULT_CONFIG = Path("/etc/doorstation/doorstation.toml")
 DEFAULT_SOCKET = "/run/doorstation/control.sock"
 REPLY_WITHIN = 45.0
 """Seconds a command may take: longer than a request that nobody answers (32 s)."""
+_SOCKET = f"of the station, {DEFAULT_SOCKET} unless given"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,24 +62,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    config = f"{DEFAULT_CONFIG} unless given"
     run = commands.add_parser("run", help="run the door station")
-    run.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
+    run.add_argument("--config", type=Path, metavar="FILE", default=DEFAULT_CONFIG, help=config)
     run.set_defaults(run=_run)
+
+    check = commands.add_parser("check", help="report every problem of a configuration")
+    check.add_argument("file", type=Path, metavar="FILE")
+    check.set_defaults(run=_check)
 
     doctor = commands.add_parser("doctor", help="find out what is wrong, part by part")
     parts = doctor.add_subparsers(required=True, metavar="PART")
     network = parts.add_parser("network", help="what the network offers, and what of it counts")
-    network.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
+    network.add_argument("--config", type=Path, metavar="FILE", default=DEFAULT_CONFIG, help=config)
     network.add_argument("--json", action="store_true", help="one JSON object a line")
     network.set_defaults(run=_doctor_network)
 
-    check = commands.add_parser("check", help="report every problem of a configuration")
-    check.add_argument("file", type=Path)
-    check.set_defaults(run=_check)
-
     audio = parts.add_parser("audio", help="play a sweep; measure loudspeaker, microphone, echo")
     audio.add_argument(
-        "--config", type=Path, help=f"{DEFAULT_CONFIG}, but for the fake board none unless given"
+        "--config", type=Path, metavar="FILE", help=f"{config}; with the fake board, none"
     )
     audio.add_argument("--board", choices=("real", "fake"), default="real")
     audio.add_argument(
@@ -89,8 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     audio.set_defaults(run=_doctor_audio)
 
     trial = commands.add_parser("try", help="a door and an indoor phone on this machine, no parts")
-    trial.add_argument("--port", type=_port, default=8090, help="of the page; 0: any free one")
-    trial.add_argument("--runtime", type=Path, help="folder for door.sock and phone.sock")
+    trial.add_argument(
+        "--port", type=_port, default=8090, help="of the page, 8090 unless given; 0: any free one"
+    )
+    trial.add_argument(
+        "--runtime", type=Path, metavar="DIR", help="folder for door.sock and phone.sock"
+    )
     trial.add_argument("--no-browser", action="store_true", help="only print the address")
     trial.set_defaults(run=_try)
 
@@ -98,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_command(commands.add_parser("command", help="order a door by SIP MESSAGE"))
 
     ctl = commands.add_parser("ctl", help="talk to the running station")
-    ctl.add_argument("--socket", default=DEFAULT_SOCKET, help="of the station")
+    ctl.add_argument("--socket", metavar="PATH", default=DEFAULT_SOCKET, help=_SOCKET)
     _add_ctl_commands(ctl.add_subparsers(required=True, metavar="COMMAND"))
     config_cli.add_commands(commands, DEFAULT_SOCKET)
     return parser
@@ -119,13 +125,15 @@ def _add_ctl_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     status = command("status", "registration, calls, board state, versions")
     status.add_argument("--json", action="store_true", help="one JSON object")
     press = command("press", "press a button")
-    press.add_argument("name")
+    press.add_argument("name", metavar="NAME", help="the button's in the settings")
     call = command("call", "call a number, a peer or a SIP URI")
-    call.add_argument("uri")
+    call.add_argument("uri", metavar="URI", help="or a number, or a peer's name")
     command("progress", "let the caller hear the door before it answers (183)")
     command("answer", "answer the call that rings")
     reject = command("reject", "refuse the call that rings")
-    reject.add_argument("code", nargs="?", type=int, default=603)
+    reject.add_argument(
+        "code", metavar="CODE", nargs="?", type=int, default=603, help="603 unless given"
+    )
     command("hangup", "end the call")
     command("hold", "put the far end on hold")
     command("resume", "take the far end off hold")
@@ -135,23 +143,25 @@ def _add_ctl_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     record = command("record", "record a call for diagnosis: this one, or the next")
     record.add_argument("action", choices=("start", "stop"))
     dtmf = command("dtmf", "send digits to the far end")
-    dtmf.add_argument("digits")
+    dtmf.add_argument("digits", metavar="DIGITS")
     message = command("message", "send a text by SIP MESSAGE")
-    message.add_argument("uri")
-    message.add_argument("text")
+    message.add_argument("uri", metavar="URI", help="or a number, or a peer's name")
+    message.add_argument("text", metavar="TEXT")
     command("register", "register now")
     command("unregister", "take the registration back")
     contact = command("contact", "fake board: open or close a door contact")
-    contact.add_argument("name")
+    contact.add_argument("name", metavar="NAME")
     contact.add_argument("state", choices=("open", "closed"))
     reader = command("reader", "fake board: present a card or type a line of keys")
-    reader.add_argument("name")
-    reader.add_argument("value")
+    reader.add_argument("name", metavar="NAME")
+    reader.add_argument("value", metavar="VALUE")
     events = commands.add_parser("events", help="what happens, one line each")
     events.add_argument("--follow", action="store_true", help="go on until stopped")
     events.add_argument("--json", action="store_true", help="one JSON object a line")
     events.add_argument(
-        "--kinds", default="record", help="record, sip, state, levels; separated by commas"
+        "--kinds",
+        default="record",
+        help="with --follow: record, sip, state, levels; separated by commas; record unless given",
     )
     events.set_defaults(run=_events)
 
@@ -159,16 +169,24 @@ def _add_ctl_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 def _add_keys(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     new = commands.add_parser("new", help="make a key; prints its public half and its kid")
-    new.add_argument("file", type=Path)
+    new.add_argument("file", type=Path, metavar="FILE", help="where it is written, for you alone")
     new.set_defaults(run=_new_key)
     add = commands.add_parser("add", help="on the door: let a key give orders")
-    add.add_argument("name")
-    add.add_argument("--public", required=True, help="what `keys new` printed")
+    add.add_argument("name", metavar="NAME", help="yours to choose")
+    add.add_argument("--public", metavar="KEY", required=True, help="what `keys new` printed")
     add.add_argument("--role", required=True, choices=("viewer", "admin", "owner", "opener"))
-    add.add_argument("--opens", action="append", default=[], metavar="RELAY")
-    add.add_argument("--scope", action="append", default=[], metavar="KEY")
+    add.add_argument(
+        "--opens", action="append", default=[], metavar="RELAY", help="that an opener may open"
+    )
+    add.add_argument(
+        "--scope",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="that an admin is kept to, or its section",
+    )
     revoke = commands.add_parser("revoke", help="on the door: no order of this key any more")
-    revoke.add_argument("name")
+    revoke.add_argument("name", metavar="NAME")
     shown = commands.add_parser("list", help="on the door: who may order it, and its own identity")
     request = commands.add_parser(
         "request", help="on the door: print what your authority signs as its certificate (PEM)"
@@ -177,19 +195,31 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
         (add, "key_add"), (revoke, "key_revoke"), (shown, "keys"),
         (request, "certificate_request"),
     ):  # fmt: skip
-        one.add_argument("--socket", default=DEFAULT_SOCKET, help="of the station")
+        one.add_argument("--socket", metavar="PATH", default=DEFAULT_SOCKET, help=_SOCKET)
         one.set_defaults(run=_keys, command=command, config=None)
 
 
 def _add_command(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--key", type=Path, required=True, help="file that `keys new` made")
-    parser.add_argument("--to", required=True, help="SIP URI of the door")
-    parser.add_argument("--door", required=True, help="its UUID, which `keys list` shows there")
-    parser.add_argument("--user", required=True, help="commander's name, proved to the door")
-    parser.add_argument("--password-file", type=Path, required=True)
-    parser.add_argument("--account", default="", help="SIP URI to register first, at a server")
-    parser.add_argument("--account-password-file", type=Path)
-    parser.add_argument("--within", type=float, help="seconds for a change to be confirmed")
+    parser.add_argument(
+        "--key", type=Path, metavar="FILE", required=True, help="that `keys new` made"
+    )
+    parser.add_argument("--to", metavar="URI", required=True, help="SIP URI of the door")
+    parser.add_argument(
+        "--door", metavar="UUID", required=True, help="which `keys list` shows there"
+    )
+    parser.add_argument(
+        "--user", metavar="NAME", required=True, help="commander's name, proved to the door"
+    )
+    parser.add_argument(
+        "--password-file", type=Path, metavar="FILE", required=True, help="his password"
+    )
+    parser.add_argument(
+        "--account", metavar="URI", default="", help="to register first, at a server"
+    )
+    parser.add_argument("--account-password-file", type=Path, metavar="FILE", help="its password")
+    parser.add_argument(
+        "--within", type=float, metavar="SECONDS", help="for a change to be confirmed"
+    )
     ops = (
         "set", "check", "get", "confirm", "rollback", "history", "status", "fetch", "open",
         "reboot",

@@ -23,9 +23,12 @@ def add_commands(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", socket: str
 ) -> None:
     """The commands `config` and `log`, with what runs them."""
+    where = f"of the station, {socket} unless given"
     config = commands.add_parser("config", help="look at the settings and change them")
-    config.add_argument("--socket", default=socket, help="of the station")
-    config.add_argument("--config", type=Path, help="without a station: this file and its state")
+    config.add_argument("--socket", metavar="PATH", default=socket, help=where)
+    config.add_argument(
+        "--config", type=Path, metavar="FILE", help="without a station: this file and its state"
+    )
     parts = config.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, help_text: str) -> argparse.ArgumentParser:
@@ -46,15 +49,19 @@ def add_commands(
     history = command("history", "the last changes: who, when, how, what, and what became of them")
     history.add_argument("--json", action="store_true", help="one JSON list")
     export = command("export", "all settings as one file")
-    export.add_argument("file", nargs="?", type=Path, help="made for you alone; none: printed")
+    export.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="made for you alone; none: printed"
+    )
     export.add_argument("--with-secrets", action="store_true", help="passwords and codes too")
     imported = command("import", "settings of a file, as one change")
-    imported.add_argument("file", type=Path)
+    imported.add_argument("file", type=Path, metavar="FILE")
     command("reset", "forget every change, key and counter; the audit log stays")
 
     log = commands.add_parser("log", help="the audit log")
-    log.add_argument("--socket", default=socket, help="of the station")
-    log.add_argument("--config", type=Path, help="without a station: the state of this file")
+    log.add_argument("--socket", metavar="PATH", default=socket, help=where)
+    log.add_argument(
+        "--config", type=Path, metavar="FILE", help="without a station: the state of this file"
+    )
     verify = log.add_subparsers(required=True, metavar="COMMAND").add_parser(
         "verify", help="whether a line was changed or removed"
     )
