@@ -43,7 +43,9 @@ class Contact(Device, Protocol):
     @property
     def closed(self) -> bool: ...
 
-    def watch(self, callback: Callable[[bool, float], None]) -> None: ...
+    def watch(self, callback: Callable[[bool, float], None]) -> None:
+        """Report every debounced change as (closed, at) from now on; one watcher."""
+        ...
 
 
 class Relay(Device, Protocol):
@@ -58,7 +60,7 @@ class Relay(Device, Protocol):
         ...
 
     def watch(self, callback: Callable[[bool, float], None]) -> None:
-        """Report every change, a release by the hold limit too; one watcher."""
+        """Report every change as (on, at), a release by the hold limit too; one watcher."""
         ...
 
     def energise(self) -> None: ...

@@ -53,6 +53,8 @@ class ReportBlock(msgspec.Struct, frozen=True):
 
 
 class SenderReport(msgspec.Struct, frozen=True):
+    """`ntp`: 64 bits, 2^-32 s since 1900; `timestamp`: the same instant in RTP ticks."""
+
     ssrc: int
     ntp: int
     timestamp: int

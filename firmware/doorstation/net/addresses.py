@@ -30,6 +30,7 @@ def without_zone(host: str) -> str:
 
 
 def packed_address(host: str) -> bytes | None:
+    """Its 4 or 16 bytes; None: no address, but a name."""
     try:
         return socket.inet_pton(family_of(host), without_zone(host))
     except OSError:
@@ -47,6 +48,7 @@ def stranger_of(host: str) -> str:
 
 
 def is_ours(host: str) -> bool:
+    """Whether this machine has the address now."""
     if host.startswith("fe80:"):
         return True  # binding would need the interface; link-local addresses go with the link
     try:

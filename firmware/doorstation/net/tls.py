@@ -25,6 +25,7 @@ NO_FILES: Final = TlsFiles()
 
 
 def client_context(files: TlsFiles) -> "ssl.SSLContext":
+    """For connections that we make. Raises TransportError that names the file."""
     import ssl
 
     _small_buffers()
@@ -45,6 +46,7 @@ def client_context(files: TlsFiles) -> "ssl.SSLContext":
 
 
 def server_context(files: TlsFiles) -> "ssl.SSLContext":
+    """For connections that come in. Raises TransportError that names the file."""
     import ssl
 
     _small_buffers()
