@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import math
+import random
 import sys
 import wave
 from array import array
@@ -183,6 +184,29 @@ def test_rest_and_its_end_make_no_click_on_a_card_that_captures_a_direct_voltage
     out = array("h", run(made, microphone, far))
     loudest = max(abs(after - before) for before, after in pairwise(out[RATE // 2 :]))
     assert loudest < 60
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_filter_that_tones_lead_astray_makes_nothing_louder(seed: int) -> None:
+    chance = random.Random(seed)
+
+    def tone(frequency: float, peak: int, frames: int) -> bytes:
+        turn, start = 2 * math.pi * frequency / RATE, chance.random() * 2 * math.pi
+        return array(
+            "h", (round(peak * math.sin(start + turn * i)) for i in range(frames))
+        ).tobytes()
+
+    # What concealment makes of a far end's tone: other phases and levels, in no order.
+    far = b"".join(
+        tone(1700, chance.choice([8800, 16000, 25000]), chance.randrange(4 * RATE // 50))
+        for _ in range(150)
+    )[: 2 * RATE * 3]
+    microphone = tone(1000, 9000, len(far) // 2)
+    made = make(Options(noise_suppression=False), RATE)
+    made.call_began(0.06)
+    out = frames(run(made, microphone, far))
+    loudest = max(audioop.rms(frame, 2) for frame in out[5:])
+    assert 20 * math.log10(loudest / audioop.rms(microphone, 2)) < 3.5
 
 
 def drifting(pcm: bytes, ppm: float) -> bytes:

@@ -79,6 +79,10 @@ _ERLE_FRAMES: Final = 250
 """Echo is judged over five seconds of the far end's talk, once it was found at all: what a street
 drowns is none; the best five count: nobody knows when the visitor talked too."""
 
+_LOUDER: Final = 1.4
+"""Times the microphone's RMS that a filter may leave; one that leaves more adds, and takes nothing
+away, until it leaves less than that."""
+
 _LOOK_TICKS: Final = 50
 """Ticks in which the far end talked between two looks at the impulse response."""
 
@@ -255,9 +259,13 @@ class Filter:
         self._response = (ctypes.c_int32 * number.value)()
         self._input = array("h", bytes(2 * frames * speakers))
         self._output = ctypes.create_string_buffer(2 * frames)
+        self._astray = False
 
     def process(self, microphone: bytes, reference: bytes) -> bytes:
-        """Both exactly 20 ms: the library reads so much, whatever it is given."""
+        """Both exactly 20 ms: the library reads so much, whatever it is given.
+
+        A steady tone in the reference can lead the filter astray: then the microphone as it is.
+        """
         size = 2 * self._frames
         if len(microphone) != size or len(reference) != size:
             raise ValueError(
@@ -266,7 +274,14 @@ class Filter:
         if self._bends:
             reference = self._with_bends(reference)
         self._speex.speex_echo_cancellation(self.state, microphone, reference, self._output)
-        return self._output.raw
+        left = self._output.raw
+        heard, rms = audioop.rms(microphone, 2), audioop.rms(left, 2)
+        was_astray = self._astray
+        self._astray = rms > heard * (1.0 if was_astray else _LOUDER) + _UNHEARD
+        if self._astray:
+            as_loud = audioop.mul(left, 2, heard / rms)
+            return microphone if was_astray else crossfade(as_loud, microphone)
+        return crossfade(microphone, left) if was_astray else left
 
     def _with_bends(self, reference: bytes) -> bytes:
         rms = audioop.rms(reference, 2)
