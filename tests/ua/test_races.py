@@ -224,6 +224,64 @@ def test_200_to_a_reinvite_is_acknowledged_where_it_says_that_the_far_end_is() -
     assert flow.remote == (REMOTE, 5070)
 
 
+@pytest.mark.parametrize("status", [100, 180])
+@pytest.mark.parametrize("answers_cancel", [True, False])
+def test_reinvite_without_a_final_answer_is_given_up_and_the_call_goes_on_as_it_was(
+    status: int, answers_cancel: bool
+) -> None:
+    w, invite, call = connected()
+    w.do(w.agent.hold(call, w.now))
+    hold = w.request("INVITE")
+    w.answer(hold, status)
+    w.told(MediaChanged)
+    w.until_sent(70)
+    cancel = w.request("CANCEL")
+    assert cancel.top_via.branch == hold.top_via.branch
+    if answers_cancel:
+        w.answer(cancel, 200)
+        w.answer(hold, 487)
+        assert methods(w) == ["ACK"]
+    else:
+        w.wait(33)
+        w.sent()
+    assert w.told(CommandResult) == [CommandResult(call, "hold", False, "no final answer")]
+    assert w.told(MediaChanged) == []
+    w.do(w.agent.resume(call, w.now))
+    assert w.told(CommandResult) == [CommandResult(call, "resume", True, "already so")]
+    w.receive(theirs(invite, "INVITE", body=SDP))
+    assert w.response().status == 200
+
+
+def test_answer_that_crosses_the_cancel_of_a_reinvite_is_taken() -> None:
+    """RFC 6141 §3.3: with its 200 the far end has changed the session."""
+    w, _, call = connected()
+    w.do(w.agent.hold(call, w.now))
+    hold = w.request("INVITE")
+    w.answer(hold, 100)
+    w.until_sent(70)
+    w.answer(hold, 200, body=SDP.replace(b"sendrecv", b"recvonly"))
+    assert "ACK" in methods(w)
+    assert w.told(CommandResult) == [CommandResult(call, "hold", True, "")]
+
+
+def test_refresh_without_a_final_answer_is_tried_again_before_the_session_expires() -> None:
+    w, invite = calling()
+    w.answer(invite, 200, ("Session-Expires", "1800;refresher=uac"), body=SDP)
+    w.sent()
+    w.until_sent(900)
+    refresh = w.request("INVITE")
+    w.answer(refresh, 100)
+    w.until_sent(70)
+    w.answer(w.request("CANCEL"), 200)
+    w.answer(refresh, 487)
+    w.sent()
+    w.until_sent(300)
+    again = w.request("INVITE")
+    w.answer(again, 200, ("Session-Expires", "1800;refresher=uac"), body=SDP)
+    w.wait(800)
+    assert len(w.agent.calls) == 1
+
+
 def test_both_sides_hanging_up_at_once_both_get_200() -> None:
     w, invite, call = connected()
     w.do(w.agent.hang_up(call, w.now))

@@ -43,6 +43,11 @@ T2: Final = 4.0
 PATIENCE: Final = 64 * T1
 """How long a 2xx is repeated for its ACK, and a CANCEL waits for its 487."""
 
+LONGEST_CHANGE: Final = 2 * PATIENCE
+"""After it a re-INVITE without final answer is cancelled: the client of an INVITE that was answered
+100 has no timer (RFC 3261 §17.1.1), and meanwhile nobody can hold, resume or refresh. Long enough
+for a second server, where the first is silent."""
+
 MOST_GLARES: Final = 5
 """491 or 500 to one change in a row: each may be an offer that crossed ours, more are a refusal."""
 
@@ -152,6 +157,8 @@ class Call:
         """The far end has not heard of our session as it is: our address may be another."""
         self._change: Ticket | None = None
         self._change_with_sdp = False
+        self._change_until: float | None = None
+        """When the re-INVITE under way is given up."""
         self._change_at: float | None = None
         self._glares = 0
         self._digits: deque[dtmf.InfoDigit] = deque()
@@ -162,7 +169,9 @@ class Call:
 
     @property
     def deadline(self) -> float | None:
-        times = [self._change_at, self.timer.deadline if self.phase is Phase.CONFIRMED else None]
+        times = [self._change_at, self._change_until]
+        if self.phase is Phase.CONFIRMED:
+            times.append(self.timer.deadline)
         if self._repeat is not None:
             times.append(min(self._repeat.at, self._repeat.give_up))
         return min((t for t in times if t is not None), default=None)
@@ -197,6 +206,11 @@ class Call:
         if self._change_at is not None and now >= self._change_at:
             self._change_at = None
             self._bring_about(now)
+        if self._change_until is not None and now >= self._change_until:
+            self._change_until = None
+            if self._change is not None:
+                # A 200 that crosses the CANCEL counts: the session is what both sides have of it.
+                self._change.cancel(now)
         if self.phase is Phase.CONFIRMED:
             if self.timer.expired(now):
                 self.hang_up(now, why="the session expired: nothing heard of the far end")
@@ -413,7 +427,11 @@ class Call:
         if self._direction == self._agreed_direction and not self._untold:
             self._wish_ended(True, "already so")
             return
+        self._reinvite(now)
+
+    def _reinvite(self, now: float) -> None:
         self._change_with_sdp = True
+        self._change_until = now + LONGEST_CHANGE
         self._change = self._ask(self._build_reinvite, "INVITE", now)
 
     def _build_reinvite(self, flow: Flow) -> Request:
@@ -437,8 +455,7 @@ class Call:
             self._change_with_sdp = False
             self._change = self._ask(self._build_update, "UPDATE", now)
         else:
-            self._change_with_sdp = True
-            self._change = self._ask(self._build_reinvite, "INVITE", now)
+            self._reinvite(now)
 
     def _build_update(self, flow: Flow) -> Request:
         request = self._in_dialog("UPDATE", flow)
@@ -487,7 +504,7 @@ class Call:
             return
         if method in ("INVITE", "UPDATE") and self._change is not None:
             self._change.forget()
-            self._change = None
+            self._change = self._change_until = None
             if self.phase is Phase.CONFIRMED:
                 self._change_finished(status, why, response, now)
         if status == 481 and self.phase is Phase.CONFIRMED:
@@ -523,9 +540,9 @@ class Call:
                 self._untold = True
                 self._change_at = now + round(wait, 2)
             self.timer.retry_refresh(now)
-        elif status in (408, 503):
+        elif status in (408, 487, 503):
             self.timer.retry_refresh(now)
-            self._give_up_wish(why)
+            self._give_up_wish("no final answer" if status == 487 else why)
         else:
             if not self._change_with_sdp and self.dialog is not None:
                 # Refused in spite of its Allow: the next refresh is a re-INVITE.
@@ -670,7 +687,7 @@ class Call:
         self.state = CallState.ENDED
         if self.phase is Phase.CONFIRMED:
             self.phase = Phase.ENDING
-        self._change_at = None
+        self._change_at = self._change_until = None
         if self._change is not None:
             # A re-INVITE that got a 100 and nothing more would otherwise wait for ever.
             self._change.cancel(now)
