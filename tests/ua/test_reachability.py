@@ -120,6 +120,40 @@ def test_call_that_is_cancelled_goes_to_no_further_server() -> None:
     assert w.agent.calls == {}
 
 
+@pytest.mark.parametrize("status", [403, 404, 480])
+def test_call_that_is_refused_as_if_nobody_were_known_has_the_door_register_again(
+    status: int,
+) -> None:
+    """A PBX that was restarted has lost every phone; by itself that showed at the next refresh."""
+    w, flow = registered()
+    w.wait(70)
+    first, second = place(w, "**1", "**2")
+    w.answer(first[1], status, flow=flow)
+    w.answer(second[1], status, flow=flow)
+    assert [m.method for m in w.sent()] == ["ACK", "REGISTER", "ACK"]
+
+
+def test_calls_to_a_phone_that_is_switched_off_cost_no_more_than_a_registration_a_minute() -> None:
+    w, flow = registered()
+    registrations = 0
+    for _ in range(30):
+        [(_, invite)] = place(w)
+        w.answer(invite, 480, flow=flow)
+        for register in [m for m in w.sent() if m.method == "REGISTER"]:
+            w.answer(register, 200, flow=flow)
+            registrations += 1
+        w.wait(5)
+    assert registrations == 2
+
+
+def test_call_refused_by_another_server_says_nothing_of_the_registration() -> None:
+    w, _ = registered()
+    w.wait(70)
+    [(flow, invite)] = place(w, "sip:phone@192.0.2.77")
+    w.answer(invite, 404, flow=flow)
+    assert [m.method for m in w.sent()] == ["ACK"]
+
+
 def test_call_while_registered_at_the_back_up_goes_through_it() -> None:
     account = replace(
         ACCOUNT, registrar=SipUri(host=REMOTE), backup_registrars=(SipUri(host=SECOND),)

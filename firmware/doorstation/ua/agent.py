@@ -7,6 +7,7 @@ Whoever owns it gives every input with the time and carries out what is returned
 from collections import deque
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
+from typing import Final
 
 from doorstation.errors import ProtocolError
 from doorstation.ids import Ids
@@ -53,6 +54,9 @@ Out = Wire | Event
 
 MAX_PLACED = 64
 """Call-IDs of calls placed lately, whose late answers are still acknowledged and ended."""
+
+AS_NOBODY: Final = (403, 404, 480)
+"""What a call gets of a PBX that was restarted, and has lost us or whom we call."""
 
 # Rules of refusals, beside those of `policy`.
 STALE = "nonce-outdated"
@@ -391,6 +395,9 @@ class UserAgent:
                     self._refuse(server, request, flow, answer, fault.reason)
             case ResponseReceived(number, request, received, flow):
                 response = sdp_alone(received)
+                unknown = request.method == "INVITE" and response.status in AS_NOBODY
+                if unknown and self.registration is not None:
+                    self.registration.doubted(flow, now)
                 if not self._requester.response_received(number, request, response, flow, now):
                     self._unawaited(request, response, flow, now)
             case RequestFailed():

@@ -33,6 +33,8 @@ MOST_RAISES: Final = 3
 MOST_MOVES: Final = 2
 """Registrations in a row for a changed address: some routers choose a port for each request."""
 LONGEST_INTERVAL: Final = 86400
+DOUBT_AFTER: Final = 60.0
+"""Seconds from a registration on in which no mere sign that it is lost has us register again."""
 MAX_ROUTES: Final = 8
 """Servers of a Service-Route; bounds what each call then has to name."""
 
@@ -71,6 +73,7 @@ class Registration:
         self._probe: Ticket | None = None
         self._next: float | None = None
         self._next_probe: float | None = None
+        self._registered_at = 0.0
         self._bound: SipUri | None = None
         self._flow_is_to = 0
         self._stopping = False
@@ -143,6 +146,14 @@ class Registration:
             self._probe = None
         self._next_probe = None
         self._restart(now)
+
+    def doubted(self, flow: Flow, now: float) -> None:
+        """A server at the end of `flow` answers as one that was restarted and knows nobody."""
+        known = self.flow if self.state is RegistrationState.REGISTERED else None
+        if known is None or flow.remote != known.remote:
+            return
+        if now >= self._registered_at + DOUBT_AFTER:
+            self._register(now)
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """The connection that the registrar reaches us on is gone (RFC 5626 §4.4)."""
@@ -331,6 +342,7 @@ class Registration:
     ) -> None:
         self.flow = flow
         self._flow_is_to = self._at
+        self._registered_at = now
         self._failures = 0
         before, bound = self._bound, _bound_by(request)
         self._bound = bound
