@@ -397,6 +397,23 @@ def test_where_a_redirection_fails_the_next_contact_is_tried() -> None:
         assert len(w.told(GroupFailed)) == 1 - len(tried)
 
 
+def test_redirection_to_what_is_no_sip_uri_is_passed_over_and_says_so() -> None:
+    w, [invite] = calling()
+    contacts = f"<tel:+4930123>;q=0.9, <mailto:a@b.test>, <sip:b@{REMOTE}>;q=0.1"
+    w.answer(invite, 302, ("Contact", contacts))
+    moved = next(m for m in w.sent() if m.method == "INVITE")
+    assert str(moved.uri) == f"sip:b@{REMOTE}"
+    w.answer(moved, 486)
+    [outcome] = w.told(GroupFailed)[0].outcomes
+    assert (outcome.kind, outcome.status) == (OutcomeKind.BUSY, 486)
+    assert outcome.why == "Busy Here; redirected to tel:, which is not spoken here"
+    w, [invite] = calling()
+    w.answer(invite, 302, ("Contact", "<tel:+4930123>"))
+    [outcome] = w.told(GroupFailed)[0].outcomes
+    assert outcome.status == 302
+    assert "tel:" in outcome.why
+
+
 def test_305_leads_to_the_same_phone_by_way_of_a_proxy() -> None:
     """RFC 3261 §21.3.4."""
     w, [invite] = calling()

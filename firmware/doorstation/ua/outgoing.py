@@ -87,6 +87,8 @@ class OutgoingCall(Call):
     direction = "out"
     _refused = 0
     """How often an offer of encryption was answered by 488."""
+    _unspoken = ""
+    """The scheme of a Contact in a 3xx that is no SIP URI."""
 
     def __init__(
         self,
@@ -279,7 +281,7 @@ class OutgoingCall(Call):
             if self.phase is Phase.SETTING_UP and self._redirected(now):
                 return
             kind = OutcomeKind.UNREACHABLE
-            self._end(kind, status, why, now=now, by_peer=False)
+            self._end(kind, status, self._and_not_followed(why), now=now, by_peer=False)
             self._over()
         else:
             super().request_failed(method, status, why, now)
@@ -437,8 +439,14 @@ class OutgoingCall(Call):
         if status in (401, 407):
             why = f"{status}: {self._line.requester.fault}"
         kind = _KINDS.get(status, OutcomeKind.FAILED)
-        self._end(kind, status, why, now=now, by_peer=True)
+        why = self._and_not_followed(why)
+        self._end(kind, status, why, now=now, by_peer=not self._unspoken)
         self._over()
+
+    def _and_not_followed(self, why: str) -> str:
+        if not self._unspoken:
+            return why
+        return f"{why}; redirected to {self._unspoken}:, which is not spoken here"
 
     def _encryption(self, transport: Transport | None) -> Encryption:
         wish = super()._encryption(transport)
@@ -461,7 +469,9 @@ class OutgoingCall(Call):
 
     def _note_redirects(self, response: Response) -> None:
         for contact in sorted(response.contacts, key=_preference, reverse=True):
-            if isinstance(contact.uri, SipUri) and str(contact.uri) not in self._tried:
+            if not isinstance(contact.uri, SipUri):
+                self._unspoken = contact.uri.scheme[:16]
+            elif str(contact.uri) not in self._tried:
                 self._redirects.append((response.status, contact.uri))
 
     def _redirected(self, now: float) -> bool:
