@@ -73,11 +73,15 @@ def test_a_call_from_the_door_is_encrypted_and_heard_at_both_ends(
             both_hear(door, phone, visitor, resident)
             phone.send_digits(f"{CODE}#")
             door.wait_event("release")
+            unauthentic = door.calls()[0]["statistics"]["unauthentic"]
+            assert unauthentic <= 1, "baresip's first report, before it has read our keys"
             phone.hangup()
             door.wait_idle()
             ended = door.wait_event("call_statistics")
             assert ended["encryption"] == CM
-            assert ended["unauthentic"] <= 1, "baresip's first report, before it has read our keys"
+            # The second is its RTCP BYE, where that is read before the SIP BYE: baresip gives its
+            # encryption up first, and then sends it plain.
+            assert ended["unauthentic"] <= 2
             door.wait_log("keys of encrypted sound travel readable in SIP over UDP")
             no_key_is_shown(door, phone)
 
