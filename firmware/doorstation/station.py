@@ -726,6 +726,8 @@ class Station:
             found = self._agent.calls.get(call)
             if found is not None:
                 self._sound.agreed(call, session, early=early, inband=found.inband_digits)
+                if not early:
+                    self._door_input(door.CallConfirmed(call))
         elif self._sound.gave_up(call):
             self._door_input(door.EarlyMedia(self._door.call, heard=False))
 

@@ -8,6 +8,7 @@ from doorstation.door.events import (
     AcceptCall,
     AnswerRequested,
     CallArrived,
+    CallConfirmed,
     CallEnded,
     CallRequested,
     CancelCall,
@@ -325,6 +326,29 @@ def test_other_button_while_talking_is_refused_with_a_tone() -> None:
     house.talk()
     assert house.tell(Pressed("upstairs")) == [Play("refused")]
     assert house.last("press")["rule"] == "one_call"
+
+
+def test_call_in_that_nobody_confirms_gives_way_to_a_press() -> None:
+    """One forged datagram has the door answer: no visitor stands there in vain for it."""
+    house = House()
+    house.tell(CallArrived("in", "kitchen", "peer-address"))
+    house.now += 1
+    asked = house.tell(Pressed("call"))
+    assert asked[:2] == [HangUp("in"), PlaceCall("step-1", (GROUP,), 30.0)]
+    assert house.last("call_ended")["rule"] == "unconfirmed"
+    assert house.rules("press") == ["starts_call"]
+    assert house.tell(CallArrived("again", "kitchen", "peer-address")) == [RejectCall("again", 486)]
+
+
+def test_call_in_keeps_the_door_once_confirmed_and_in_its_first_second() -> None:
+    house = House()
+    house.tell(CallArrived("in", "kitchen", "peer-address"))
+    house.now += 0.9
+    assert house.tell(Pressed("call")) == [Play("refused")]
+    house.tell(CallConfirmed("another"))
+    house.tell(CallConfirmed("in"))
+    house.now += 30
+    assert house.tell(Pressed("call")) == [Play("refused")]
 
 
 def test_unknown_button_is_recorded_only() -> None:

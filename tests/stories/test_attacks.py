@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from doorstation import parts
-from doorstation.door.controller import Door
+from doorstation.door.controller import CONFIRM_SECONDS, Door
 from doorstation.errors import TransportError
 from doorstation.net import control_client
 from doorstation.settings.reader import parse
@@ -257,6 +257,29 @@ def test_digits_injected_by_another_host_open_nothing(network: Lab, tmp_path: Pa
         friend.type(CODE)
         door.wait_event("release", relay="door", rule="code")
         assert door.pulses() == 1
+
+
+def test_a_call_that_nobody_acknowledges_keeps_no_visitor_from_ringing(
+    network: Lab, tmp_path: Path
+) -> None:
+    """Who forges a known phone's address has the door answer, but never sees its answer."""
+    with house(network, tmp_path, **{"buttons.call.steps": [{"ring": ["friend"]}]}) as (
+        door,
+        friend,
+    ):
+        friend.calls += 1
+        friend.send("INVITE", friend.sdp())
+        friend.answer(200)
+        time.sleep(CONFIRM_SECONDS + 0.1)
+        door.press()
+        door.wait_event("call_ended", rule="unconfirmed")
+        door.wait_event("call_out")
+        door.wait_event("call_failed")
+        friend.call()
+        time.sleep(CONFIRM_SECONDS + 0.1)
+        door.press()
+        door.wait_event("press", rule="one_call")
+        friend.hang_up()
 
 
 def test_lock_out_outlives_the_call(network: Lab, tmp_path: Path) -> None:

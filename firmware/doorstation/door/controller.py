@@ -16,6 +16,7 @@ from doorstation.door.events import (
     AcceptCall,
     AnswerRequested,
     CallArrived,
+    CallConfirmed,
     CallEnded,
     CallRequested,
     CancelCall,
@@ -65,6 +66,7 @@ from doorstation.settings.tree import Settings
 
 SKIPPED_SECONDS: Final = 1.5  # a step that nothing could reach shows a fault this long
 FAULT_SECONDS: Final = 5.0  # a call that nothing could reach, this long
+CONFIRM_SECONDS: Final = 1.0  # after it, who has not acknowledged our answer gives way to a visitor
 
 
 class Phase(enum.StrEnum):
@@ -79,6 +81,8 @@ class Trigger(enum.Enum):
     PRESS = enum.auto()
     PRESS_AGAIN = enum.auto()
     """The button whose call is on."""
+    PRESS_UNCONFIRMED = enum.auto()
+    """While a call in is on whose far end has not acknowledged our answer."""
     REQUEST = enum.auto()
     TARGET_RINGS = enum.auto()
     EARLY_MEDIA = enum.auto()
@@ -101,6 +105,7 @@ class Trigger(enum.Enum):
 class Action(enum.Enum):
     START_PLAN = enum.auto()
     REPLACE_PLAN = enum.auto()
+    REPLACE_CALL = enum.auto()
     IGNORE_PRESS = enum.auto()
     REFUSE_PRESS = enum.auto()
     REFUSE_REQUEST = enum.auto()
@@ -140,6 +145,7 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Trigger], tuple[Phase, Action]]] = {
     (Phase.CALLING, Trigger.PLAN_OVER): (Phase.IDLE, Action.GIVE_UP),
     (Phase.CALLING, Trigger.HANG_UP): (Phase.IDLE, Action.CANCEL),
     (Phase.RINGING, Trigger.PRESS): (Phase.TALKING, Action.ACCEPT_BY_PRESS),
+    (Phase.RINGING, Trigger.PRESS_UNCONFIRMED): (Phase.TALKING, Action.ACCEPT_BY_PRESS),
     (Phase.RINGING, Trigger.REQUEST): (Phase.RINGING, Action.REFUSE_REQUEST),
     (Phase.RINGING, Trigger.ANSWER): (Phase.TALKING, Action.ACCEPT),
     (Phase.RINGING, Trigger.REJECT): (Phase.IDLE, Action.REJECT),
@@ -148,6 +154,8 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Trigger], tuple[Phase, Action]]] = {
     (Phase.RINGING, Trigger.CALL_ENDED): (Phase.IDLE, Action.CALLER_GONE),
     (Phase.TALKING, Trigger.PRESS_AGAIN): (Phase.TALKING, Action.IGNORE_PRESS),
     (Phase.TALKING, Trigger.PRESS): (Phase.TALKING, Action.REFUSE_PRESS),
+    # A forged datagram is enough for such a call: it must not keep visitors from ringing.
+    (Phase.TALKING, Trigger.PRESS_UNCONFIRMED): (Phase.CALLING, Action.REPLACE_CALL),
     (Phase.TALKING, Trigger.REQUEST): (Phase.TALKING, Action.REFUSE_REQUEST),
     (Phase.TALKING, Trigger.CALL_ENDS_SOON): (Phase.TALKING, Action.WARN),
     (Phase.TALKING, Trigger.CALL_TOO_LONG): (Phase.IDLE, Action.HANG_UP),
@@ -215,6 +223,7 @@ class _Talk(msgspec.Struct):
     call: str
     far_end: FarEnd
     since: float
+    confirmed: bool = False
     button: str = ""
     hang_up_after_open: float | None = None
     entry: CodeEntry | None = None
@@ -381,6 +390,9 @@ class Door:
                     self._dispatch(Trigger.STEP_FAILED, now)
             case CallArrived():
                 self._handle_call_in(event, now)
+            case CallConfirmed():
+                if self._talk is not None and event.call == self._talk.call:
+                    self._talk.confirmed = True
             case CallEnded():
                 if self._talk is not None and event.call == self._talk.call:
                     cause = _Cause(rule=event.why or "far_end")
@@ -449,9 +461,12 @@ class Door:
             self._record("press", button=button, rule=rule)
             return
         mine = self._attempt.plan.name if self._attempt is not None else ""
-        if self._talk is not None:
-            mine = self._talk.button
+        talk = self._talk
+        if talk is not None:
+            mine = talk.button
         trigger = Trigger.PRESS_AGAIN if mine == button else Trigger.PRESS
+        if talk is not None and not talk.confirmed and now >= talk.since + CONFIRM_SECONDS:
+            trigger = Trigger.PRESS_UNCONFIRMED
         self._dispatch(trigger, now, _Cause(plan=plan, button=button))
 
     def _handle_call_request(self, event: CallRequested, now: float) -> None:
@@ -497,6 +512,7 @@ class Door:
                 target.inband_digits,
             ),
             since=now,
+            confirmed=True,
             button=attempt.plan.name,
             hang_up_after_open=attempt.plan.hang_up_after_open,
         )
@@ -696,6 +712,10 @@ class Door:
                 if self._attempt is not None:
                     self._outputs.append(CancelCall(self._attempt.group))
                 self._start_plan(cause, "replaces_call", now)
+            case Action.REPLACE_CALL:
+                self._outputs.append(HangUp(self.call))
+                self._end("unconfirmed", now)
+                self._start_plan(cause, "starts_call", now)
             case Action.IGNORE_PRESS:
                 rule = "already_calling" if before is Phase.CALLING else "already_talking"
                 self._record("press", button=cause.button, rule=rule)

@@ -107,6 +107,12 @@ class CallArrived(msgspec.Struct, frozen=True):
     uri: str = ""
 
 
+class CallConfirmed(msgspec.Struct, frozen=True):
+    """Its far end has acknowledged the answer, so it is who it says: its sound may begin."""
+
+    call: str
+
+
 class CallEnded(msgspec.Struct, frozen=True):
     call: str
     why: str = ""
@@ -189,6 +195,7 @@ Input = (
     | StepAnswered
     | StepFailed
     | CallArrived
+    | CallConfirmed
     | CallEnded
     | DigitReceived
     | RegistrationChanged
