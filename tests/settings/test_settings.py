@@ -219,6 +219,7 @@ def test_every_problem_is_reported_together() -> None:
         ("[peers.x]\nuri='sip:#1@c'", "peers.x.uri: '#' cannot stand in a SIP URI; write %23"),
         ("[peers.x]\nuri='sip:a@c?Route=x'", "peers.x.uri: a URI here has no ?headers"),
         ("[peers.x]\nuri='sip:a@c:99999'", "peers.x.uri: '99999' is not a port"),
+        ("[peers.x]\nuri='sip:a@[fe80::1%25eth0]'", "peers.x.uri: '[fe80::1%25eth0]' cannot stand"),
         ("[peers.x]\nuri='sip:a@1.2.3.400'", "peers.x.uri: '1.2.3.400' is not a host"),
         ("[peers.x]\nuri='sip:a@[::1'", "peers.x.uri: '[::1' is not an address"),
         ("[peers.x]\nuri='sip:a@-b.de'", "peers.x.uri: '-b.de' is not a host"),

@@ -6,6 +6,7 @@ from doorstation.sip.uri import (
     MAX_URI,
     OtherUri,
     SipUri,
+    format_host,
     format_uri,
     parse_host,
     parse_uri,
@@ -76,6 +77,12 @@ def test_dial_string_keeps_stars_and_escapes_the_hash() -> None:
 
 def test_hash_left_unescaped_by_a_phone_is_read() -> None:
     assert sip("sip:*31#0171@fritz.box").user_text == "*31#0171"
+
+
+def test_interface_of_a_link_local_address_is_never_written() -> None:
+    """RFC 4007 §11.2."""
+    assert str(SipUri.of("a", "fe80::1%eth0", 5070)) == "sip:a@[fe80::1]:5070"
+    assert format_host("fe80::1%3", 5060) == "[fe80::1]:5060"
 
 
 def test_ipv6_host_goes_without_brackets_inside_and_with_them_outside() -> None:

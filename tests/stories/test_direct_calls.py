@@ -2,6 +2,7 @@
 
 import re
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from doorstation.net.control_client import Refused
 
 from tests.stories.conftest import USERS
 from tests.stories.sound import both_hear
-from tests.support.lab import Lab
+from tests.support.lab import Lab, eventually
 from tests.support.peers import Kamailio, baresip, sipp
 from tests.support.station import CODE, account, station
 from tests.support.tls import Authority
@@ -61,6 +62,62 @@ def test_a_known_phone_calls_is_answered_at_once_and_opens(
             door.command("hangup")
             phone.wait_event("CALL_CLOSED")
             door.wait_idle()
+
+
+def test_a_phone_at_a_link_local_address_is_heard_and_hung_up_on(
+    network: Lab, tmp_path: Path
+) -> None:
+    """No way leads there but by its link, which no message ever names (RFC 4007 §11.2)."""
+    link = network.interface
+    show = ("ip", "-6", "addr", "show", "dev", link, "-tentative")
+
+    def known() -> list[str]:
+        shown = subprocess.run(show, capture_output=True, text=True, check=True).stdout
+        return re.findall(r"inet6 (fe80:\S+)/64", shown)
+
+    [address] = eventually(known, "a link-local address")
+    scope = socket.if_nametoindex(link)
+    told: list[str] = []
+    with (
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sip,
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as rtp,
+    ):
+        for each, port in ((sip, 5070), (rtp, 6000)):
+            each.settimeout(5)
+            each.bind((address, port, 0, scope))
+
+        def send(method: str, to_tag: str, body: str) -> None:
+            lines = (
+                f"{method} sip:door@[{address}] SIP/2.0",
+                f"Via: SIP/2.0/UDP [{address}]:5070;branch=z9hG4bK{method};rport",
+                "Max-Forwards: 70",
+                f"From: <sip:indoor@[{address}]>;tag=1",
+                f"To: <sip:door@[{address}]>{to_tag}",
+                "Call-ID: 1",
+                f"CSeq: 1 {method}",
+                f"Contact: <sip:indoor@[{address}]:5070>",
+                "Content-Type: application/sdp",
+                f"Content-Length: {len(body)}",
+            )
+            text = "\r\n".join((*lines, "", body))
+            sip.sendto(text.encode(), (address, 5060, 0, scope))
+
+        def hears(start: str) -> str:
+            while not (told and told[-1].startswith(start)):
+                told.append(sip.recv(65535).decode())
+            return told[-1]
+
+        settings = {"peers.indoor.uri": f"sip:indoor@[{address}]", "peers.indoor.auto_answer": True}
+        with station(network, tmp_path / "door", settings, address=f"{address}%{link}") as door:
+            where = f"IN IP6 {address}"
+            sdp = f"v=0\r\no=- 1 1 {where}\r\ns=-\r\nc={where}\r\nt=0 0\r\n"
+            send("INVITE", "", sdp + "m=audio 6000 RTP/AVP 8\r\n")
+            tag = re.findall(r"^To:.*(;tag=[^;\s]+)", hears("SIP/2.0 200"), re.M)[0]
+            send("ACK", tag, "")
+            assert len(rtp.recv(2048)) == 172
+            door.command("hangup")
+            hears("BYE")
+    assert not [text for text in told if "%" in text]
 
 
 def test_a_call_comes_by_tls_to_the_door_s_own_certificate(network: Lab, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from doorstation.sip.message import Request, Response
+from doorstation.sip.message import Request, Response, format_message
 from doorstation.sip.transport import AddressRecord, DnsAnswer, Flow, SrvRecord, Target, Transport
 from doorstation.sip.uri import SipUri
 from doorstation.ua.config import Account, AgentConfig, Peer
@@ -263,6 +263,25 @@ def test_who_names_itself_by_a_name_without_an_address_is_answered_where_it_is(
     w.do(w.agent.hang_up(call, w.now))
     sent = [(used, message.method) for used, message in w.sent_with_flows()]
     assert sent == [(flow, "PRACK"), (flow, "ACK"), (flow, "BYE")]
+
+
+def test_a_link_local_phone_is_reached_by_the_link_that_it_called_by() -> None:
+    """RFC 4007: its Contact and its SDP cannot name the link, and ours must not."""
+    w = Wire(AgentConfig(peers=(Peer("indoor", SipUri(host="fe80::2")),)))
+    flow = Flow(1, Transport.UDP, ("fe80::10", 5060), ("fe80::2%3", 5060))
+    w.local = "fe80::10"
+    contact = ("Contact", "<sip:indoor@[fe80::2]:5070>")
+    sdp = SDP.replace(b"IP4 192.0.2.1", b"IP6 fe80::2")
+    w.receive(request("INVITE", contact, body=sdp), flow)
+    [arrived] = w.told(CallArrived)
+    w.do(w.agent.answer(arrived.call, 16384, w.now))
+    answer = w.response()
+    w.receive(request("ACK", to_tag=answer.to.tag or ""), flow)
+    assert w.told(MediaChanged)[-1].session.remote == ("fe80::2%3", 4000)
+    w.do(w.agent.hang_up(arrived.call, w.now))
+    [(used, bye)] = w.sent_with_flows()
+    assert (used.remote, bye.method) == (("fe80::2%3", 5070), "BYE")
+    assert b"%" not in format_message(answer) + format_message(bye)
 
 
 def test_a_strangers_tls_connection_is_never_taken_for_a_named_server() -> None:

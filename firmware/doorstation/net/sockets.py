@@ -372,14 +372,15 @@ class SipSockets:
             self._later_flow_failed(target, f"no UDP socket for {target.host}")
             return
         try:
-            flow = self._udp_flow(udp, (target.host, target.port))
-        except TransportError as fault:
-            self._later_flow_failed(target, str(fault))
+            # By the number of its interface, as what comes from there has it.
+            flow = self._udp_flow(udp, remote_of(sockaddr(target.host, target.port)))
+        except (OSError, TransportError) as fault:
+            self._later_flow_failed(target, in_words(fault))
             return
         self._later(lambda sink: sink.flow_opened(target, flow))
 
     def _udp_flow(self, udp: "_UdpSocket", remote: tuple[str, int]) -> Flow:
-        local = self.local_address(remote[0]) if udp.host in _ANY else udp.host
+        local = self.local_address(remote[0]) if udp.host in _ANY else without_zone(udp.host)
         return Flow(udp.id, Transport.UDP, (local, udp.port), remote)
 
     def _send_datagram(self, udp: "_UdpSocket", flow: Flow, data: bytes) -> None:

@@ -523,6 +523,9 @@ class OfferAnswer:
                 f"{_printable(connection.host)} is no address that can be reached "
                 f"from {self.local.address}"
             )
+        if address.startswith("fe80:"):  # theirs on the link that their signalling comes by
+            _, percent, link = self.local.signalled_by.partition("%")
+            address += percent + link
         if not address and (media.has("ice-ufrag") or description.has("ice-ufrag")):
             return "the audio stream needs ICE, which is not spoken here"
 

@@ -143,6 +143,8 @@ def sip_uri_fault(text: str) -> str:
             return f"';{param}' cannot stand in a SIP URI; ;name or ;name=value, at most 16 of them"
     if host.count(":") > 1 and not host.startswith("["):
         return f"{host!r} is not a host; an IPv6 address stands in [brackets]"
+    if "%" in host:
+        return f"{host!r} cannot stand in a SIP URI; a name for it in /etc/hosts can"
     return host_port_fault(host)
 
 

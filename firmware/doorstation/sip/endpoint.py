@@ -18,6 +18,7 @@ from heapq import heapify, heappop, heappush
 from typing import Final, TypeAlias, assert_never
 
 import msgspec
+from msgspec.structs import replace
 
 from doorstation.ids import Ids
 from doorstation.sip.headers import Via, format_via
@@ -664,7 +665,9 @@ class Endpoint:
             return self._launch(outgoing, last, now)
         # What `first` led to has had its turn.
         failed = outgoing.target if not outgoing.located else None
-        outgoing.targets = [target for target in located.targets if target != failed]
+        known = outgoing.first or outgoing.last
+        targets = [_on_link_of(known, target) for target in located.targets]
+        outgoing.targets = [target for target in targets if target != failed]
         outgoing.located = True
         return self._next_target(outgoing, now)
 
@@ -1086,6 +1089,17 @@ class Endpoint:
     def _close(self, stream: _Stream, why: str, now: float) -> list[Output]:
         close: list[Output] = [CloseFlow(stream.flow, why)]
         return close + self.flow_closed(stream.flow, why, now)
+
+
+def _on_link_of(known: Flow | None, target: Target) -> Target:
+    """A link-local target with the interface that its owner is known by.
+
+    It stands in no Contact (RFC 4007 §11.2), and without it no way leads there.
+    """
+    zone = known.remote[0].partition("%")[2] if known is not None else ""
+    if not zone or "%" in target.host or not target.host.startswith("fe80:"):
+        return target
+    return replace(target, host=f"{target.host}%{zone}")
 
 
 def _retry_after(response: Response) -> float:

@@ -52,7 +52,7 @@ class Flow(msgspec.Struct, frozen=True):
     Streams: `id` names the connection. UDP: `id` names the *socket*, and `id` and `remote` the
     way; the shell keeps no table of UDP flows and sends to whatever `remote` says. Ids are never
     used again. `local` is the address really used and the port really listened on, what Via and
-    Contact should say; IPv6 addresses have no brackets.
+    Contact should say; IPv6 addresses have no brackets, and a link-local `remote` its interface.
     """
 
     id: int

@@ -242,8 +242,13 @@ def parse_host(text: str) -> str:
 
 def format_host(host: str, port: int | None = None) -> str:
     """`host`, `host:port`, `[IPv6]:port`."""
-    text = f"[{host}]" if ":" in host else host
+    text = _bracketed(host) if ":" in host else host
     return text if port is None else f"{text}:{port}"
+
+
+def _bracketed(address: str) -> str:
+    """An IPv6 address without its interface, which is nobody else's matter (RFC 4007 §11.2)."""
+    return f"[{address.partition('%')[0]}]"
 
 
 def format_uri(uri: Uri) -> str:
@@ -251,7 +256,7 @@ def format_uri(uri: Uri) -> str:
     if isinstance(uri, OtherUri):
         text = f"{uri.scheme}:{uri.rest}"
     else:
-        host = f"[{uri.host}]" if ":" in uri.host else uri.host
+        host = _bracketed(uri.host) if ":" in uri.host else uri.host
         if uri.password is not None:
             host = f"{uri.user}:{uri.password}@{host}"
         elif uri.user:

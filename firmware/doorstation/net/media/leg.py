@@ -6,6 +6,7 @@ from typing import Final, Protocol
 from doorstation.media.dtls import is_dtls
 from doorstation.media.engine import Address, CallAudio, CardSeen, Datagram
 from doorstation.media.recording import Packet, Tick
+from doorstation.net.addresses import remote_of, sockaddr
 from doorstation.net.media.card import PERIOD, Card
 from doorstation.net.media.ports import ANCILLARY, Sockets, age_of
 
@@ -88,11 +89,13 @@ class Leg:
         """Send what the microphone heard."""
         audio = self.audio
         for packet in audio.microphone(period):
+            if audio.to is None:
+                break
             try:
-                self.send_to(packet, audio.to)
+                self.send_to(packet, sockaddr(*audio.to))
             except OSError:
                 self.send_errors += 1  # unreachable for now: the next packet tries again
-            if self.sink is not None and audio.to is not None:
+            if self.sink is not None:
                 self.trace(packet, to=audio.to)
 
     def listen(self, now: float) -> bytes | None:
@@ -110,7 +113,7 @@ class Leg:
                 break
             age = age_of(ancillary)
             if len(source) != 2:
-                source = source[:2]
+                source = remote_of(source)
             if self.sink is not None:
                 self.trace(data, source=source, age=age)
             audio.datagram(data, source, now, age)
@@ -128,9 +131,10 @@ class Leg:
                 break
             # It may have waited for a few ticks, which is no part of the round trip.
             arrived = now - min(max(0.0, age_of(ancillary)), _OLDEST)
+            source = remote_of(source)
             if self.sink is not None:
-                self.trace(data, source=source[:2], age=now - arrived, rtcp=True)
-            self.audio.rtcp_datagram(data, source[:2], arrived)
+                self.trace(data, source=source, age=now - arrived, rtcp=True)
+            self.audio.rtcp_datagram(data, source, arrived)
         self.send(self.audio.upkeep(now, captured))
 
     def send(self, datagrams: Iterable[Datagram]) -> None:
@@ -139,7 +143,7 @@ class Leg:
             if self.sink is not None:
                 self.trace(data, to=to, rtcp=rtcp)
             try:
-                (self.sockets.rtcp if rtcp else self.sockets.rtp).sendto(data, to)
+                (self.sockets.rtcp if rtcp else self.sockets.rtp).sendto(data, sockaddr(*to))
             except OSError:
                 self.send_errors += 1
 
@@ -180,4 +184,4 @@ class Leg:
             except OSError:
                 break
             if is_dtls(data):
-                self.audio.datagram(data, source[:2], now)
+                self.audio.datagram(data, remote_of(source), now)
