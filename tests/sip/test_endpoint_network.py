@@ -11,7 +11,6 @@ from doorstation.sip.endpoint import (
     CancelReceived,
     Endpoint,
     FlowLost,
-    PongReceived,
     RequestFailed,
     RequestReceived,
     ResponseReceived,
@@ -363,18 +362,6 @@ def test_response_finds_back_after_its_connection_was_lost() -> None:
     # The caller has given up with its connection, so the 200 is a stray one to end with BYE.
     assert finals(client) == [503]
     assert len(client.saw(StrayResponse)) == 1
-
-
-def test_ping_and_pong_over_a_stream() -> None:
-    network = Network(conditions=Conditions(split=1.0))
-    client = door(network)
-    Server(network).start(ONE)
-    ask(client, SipUri(host=ONE, params=(("transport", "tcp"),)))
-    network.run(1)
-    [flow] = client.node._by_target.values()
-    client.do(client.node.ping(flow))
-    network.run(1)
-    assert client.saw(PongReceived) == [PongReceived(flow)]
 
 
 def test_address_change_loses_every_flow() -> None:

@@ -2,7 +2,6 @@
 
 import struct
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -301,7 +300,6 @@ class DigitMerger:
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Digit, set[str]]] = deque(maxlen=32)
-        self.swallowed = 0
 
     def heard(self, digit: Digit, held: float = 0.0) -> Digit | None:
         """The digit if it is new, None if the other source has reported it.
@@ -319,11 +317,6 @@ class DigitMerger:
                 and abs(pressed - earlier.at) <= self.WINDOW
             ):
                 sources.add(digit.source)
-                self.swallowed += 1
                 return None
         waiting.append((Digit(digit.value, digit.source, pressed), {digit.source}))
         return digit
-
-    def heard_all(self, digits: Iterable[tuple[Digit, float]]) -> list[Digit]:
-        """`heard` for each of several."""
-        return [digit for one, held in digits if (digit := self.heard(one, held)) is not None]

@@ -92,7 +92,6 @@ DNS_SECONDS: Final = 10.0  # the shell gives up before; this holds should it not
 RETRY_AFTER_SECONDS: Final = 32  # by then the transactions that filled the table are gone
 MAX_RETRY_AFTER: Final = 3600.0  # a server may not have itself left alone for longer
 
-PING: Final = b"\r\n\r\n"
 PONG: Final = b"\r\n"
 _COOKIE: Final = "z9hg4bk"  # in lower case
 
@@ -157,12 +156,6 @@ class FlowLost(msgspec.Struct, frozen=True):
     reason: str
 
 
-class PongReceived(msgspec.Struct, frozen=True):
-    """The answer to `ping` (RFC 5626 §4.4.1)."""
-
-    flow: Flow
-
-
 Output: TypeAlias = (
     Wire
     | RequestReceived
@@ -172,7 +165,6 @@ Output: TypeAlias = (
     | StrayResponse
     | RequestFailed
     | FlowLost
-    | PongReceived
 )
 Build: TypeAlias = Callable[[Flow], Request]
 _ServerKey: TypeAlias = tuple[str | int | None, ...]
@@ -433,8 +425,6 @@ class Endpoint:
                     if not answered:
                         outputs.append(Send(flow, PONG))
                     answered = True
-                elif stream.target is not None and item.pong:
-                    outputs.append(PongReceived(flow))
             else:
                 outputs += self._item_received(item, flow, now)
         if broken:
@@ -613,12 +603,6 @@ class Endpoint:
             tagged = f"{response.headers.get('To')};tag={self._stateless_tag}"
             response.headers.set("To", tagged)
         return self._send_once(server.transaction.flow, response)
-
-    def ping(self, flow: Flow) -> list[Output]:
-        """Keep a flow open (RFC 5626 §4.4.1); on a stream we opened `PongReceived` answers."""
-        if flow.transport.reliable and flow.id not in self._streams:
-            return []
-        return [Send(flow, PING)]
 
     # Requests going out
 
@@ -875,8 +859,7 @@ class Endpoint:
 
     def _datagram_received(self, flow: Flow, data: bytes, now: float) -> list[Output]:
         if not data.strip(b"\r\n\0"):
-            # NAT keep-alives of a peer; a pong only says something to who pinged.
-            return [PongReceived(flow)] if data == PONG else []
+            return []  # NAT keep-alives of a peer
         try:
             message = parse_message(data)
         except MalformedMessage as fault:

@@ -202,11 +202,6 @@ class _Typed:
         return [value.lower() for value in self._tokens("require")]
 
     @property
-    def proxy_require(self) -> list[str]:
-        """Option tags in lower case."""
-        return [value.lower() for value in self._tokens("proxy-require")]
-
-    @property
     def supported(self) -> list[str]:
         """Option tags in lower case."""
         return [value.lower() for value in self._tokens("supported")]

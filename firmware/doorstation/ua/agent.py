@@ -19,7 +19,6 @@ from doorstation.sip.endpoint import (
     Endpoint,
     FlowLost,
     Output,
-    PongReceived,
     RequestFailed,
     RequestReceived,
     ResponseReceived,
@@ -413,8 +412,6 @@ class UserAgent:
                     self.registration.flow_lost(flow, now)
             case StrayResponse():
                 self._stray(output.response, now)
-            case PongReceived():
-                pass
             case _:
                 self._out.append(output)
 
