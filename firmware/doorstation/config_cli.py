@@ -140,7 +140,7 @@ def _change(options: argparse.Namespace) -> int:
     options.command = "config check" if options.dry_run else "config set"
     answer = _ask(options, args)
     if options.dry_run:
-        _print_differences(answer)
+        print_differences(answer)
         return 0
     return follow(options, answer)
 
@@ -161,7 +161,7 @@ def _value(text: str) -> tuple[str, object]:
 
 def follow(options: argparse.Namespace, answer: Mapping[str, Any]) -> int:
     """Tell what changes, and wait for how it ends."""
-    _print_differences(answer["differences"])
+    print_differences(answer["differences"])
     options.command = "config result"
     missing_since = None
     while True:
@@ -201,7 +201,8 @@ def _print_rows(rows: Sequence[Mapping[str, Any]], *, origin: bool) -> None:
         print(printable(f"{line}  # {row['origin']}" if origin else line))
 
 
-def _print_differences(differences: Sequence[Mapping[str, Any]]) -> None:
+def print_differences(differences: Sequence[Mapping[str, Any]]) -> None:
+    """One line for each change of `key` from `old` to `new`; None: not set."""
     if not differences:
         print("nothing changes")
     for each in differences:

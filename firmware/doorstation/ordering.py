@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
+from doorstation.config_cli import print_differences
 from doorstation.errors import DoorstationError
 from doorstation.net.order_client import KeyFile, OrderClient, account_of, order_client
+from doorstation.printable import printable
 from doorstation.sip.uri import SipUri, parse_uri
 
 TRIED_WITHIN: Final = 150.0
@@ -45,14 +47,11 @@ async def _run(way: Way, op: str, words: Sequence[str], within: float | None) ->
             case "set":
                 return await _set(client, _change(words), within)
             case "check":
-                _print_differences(await client.order("check", **_change(words)))
+                return _shown(await client.order("check", **_change(words)))
             case "get":
-                for key, value, origin in (await client.order("get", keys=words))["rows"]:
-                    print(f"{key} = {json.dumps(value, ensure_ascii=False)}  ({origin})")
+                return _shown(await client.order("get", keys=words))
             case "history":
-                for past in (await client.order("history"))["changes"]:
-                    keys = ", ".join(past["keys"])
-                    print(f"{past['number']}  {past['at']}  {past['by']}  {past['result']}  {keys}")
+                return _shown(await client.order("history"))
             case "confirm" | "rollback":
                 return _outcome(await client.order(op, of=_number(words[0])))
             case "fetch":
@@ -61,23 +60,41 @@ async def _run(way: Way, op: str, words: Sequence[str], within: float | None) ->
                 return _outcome(await client.order("open", relay=words[0]))
             case _:
                 return _outcome(await client.order(op))
+
+
+def _shown(result: Mapping[str, Any]) -> int:
+    """Print what was looked at; whether the door could tell it."""
+    match result:
+        case {"state": "done", "differences": differences}:
+            print_differences(differences)
+        case {"state": "done", "rows": rows}:
+            for key, value, origin in rows:
+                line = f"{key} = {json.dumps(value, ensure_ascii=False)}  ({origin})"
+                print(printable(line))
+        case {"state": "done", "changes": changes}:
+            for past in changes:
+                keys = ", ".join(past["keys"])
+                line = f"{past['number']}  {past['at']}  {past['by']}  {past['result']}  {keys}"
+                print(printable(line))
+        case _:
+            return _outcome(result)
     return 0
 
 
 async def _set(client: OrderClient, change: Mapping[str, Any], within: float | None) -> int:
     """What it would change, then the change, then the word that it shall stay."""
     looked = await client.order("check", **change)
-    if not looked["differences"]:
-        print("nothing to change")
-        return 0
-    _print_differences(looked)
+    status = _shown(looked)
+    if status or not looked["differences"]:
+        return status
     return await _confirmed(client, await _applied(client, "set", within, **change))
 
 
 async def _fetch(client: OrderClient, url: str, sha256: str, within: float | None) -> int:
     """What the file changes is known when the door has it."""
     result = await _applied(client, "fetch", within, url=url, sha256=sha256)
-    _print_differences(result)
+    if "differences" in result:
+        print_differences(result["differences"])
     return await _confirmed(client, result)
 
 
@@ -123,12 +140,6 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _print_differences(result: Mapping[str, Any]) -> None:
-    for each in result.get("differences", ()):
-        old, new = (json.dumps(each[name], ensure_ascii=False) for name in ("old", "new"))
-        print(f"{each['key']}: {old} -> {new}")
 
 
 def _outcome(result: Mapping[str, Any]) -> int:

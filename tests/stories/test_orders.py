@@ -93,7 +93,10 @@ def test_a_change_that_ends_the_station_and_builds_another_is_confirmed_too(
     office: Office, door: Station
 ) -> None:
     done = office.orders(door, "set", "sip.user=gate")
-    assert (done.returncode, done.stdout) == (0, 'sip.user: null -> "gate"\nconfirmed number=1\n')
+    assert (done.returncode, done.stdout) == (
+        0,
+        'sip.user: not set -> "gate"\nconfirmed number=1\n',
+    )
 
 
 def test_a_certificate_that_the_owners_authority_signed_comes_by_order_if_it_is_this_doors(
