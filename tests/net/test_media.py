@@ -1,6 +1,7 @@
 """The media thread over real loopback sockets, its card driven period by period by the test."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -724,6 +725,31 @@ async def test_a_card_that_stays_away_is_tried_ever_more_rarely(door: Door, phon
     await door.step(50 * 30)
     # 0.5, 1, 2, 4, 4, ... seconds apart.
     assert 7 <= door.port.refused <= 10
+
+
+async def test_a_card_that_opens_and_gives_no_sound_is_told_once_and_tried_ever_more_rarely(
+    door: Door, phone: Phone
+) -> None:
+    door.call(phone)
+    await door.step()
+    door.port.dumb = True
+    began = door.clock.now
+    sent = [phone.receive().timestamp]
+    phone.rtp.settimeout(0.0)
+    while door.clock.now < began + 20:
+        await door.step()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sent.append(phone.receive().timestamp)
+    # A second each, and 0.5, 1, 2, 4, 4, ... seconds between.
+    assert 4 <= door.port.opened - 1 <= 6
+    assert door.events == [CardLost("no sound for 1000 ms")]
+    assert door.media.card == "lost"
+    assert (sent[-1] - sent[0]) / 8000 == pytest.approx(door.clock.now - began, abs=0.05)
+    door.port.dumb = False
+    await door.step(300)
+    assert door.events[1:] == [CardBack()]
+    assert door.media.card == "running"
 
 
 async def test_a_card_missing_at_the_start_is_reported(door: Door, phone: Phone) -> None:

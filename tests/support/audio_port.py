@@ -28,7 +28,8 @@ class SteppedPort:
 
     `step(n)` captures n periods and returns when the thread waits for the next one. What the
     thread wrote is in `written`; what it reads comes from `microphone`, then silence. A card with
-    a `fault` fails to open, read and write; the thread's `sleep` is then stepped in its place.
+    a `fault` fails to open, read and write; the thread's `sleep` is then stepped in its place. One
+    that is `dumb` opens and plays, and is waited for in vain for a second.
     """
 
     def __init__(self, clock: StepClock, rate: int = 8000) -> None:
@@ -40,6 +41,7 @@ class SteppedPort:
         self.refused = 0
         self.is_open = threading.Event()
         self.fault = ""
+        self.dumb = False
         self.microphone: deque[bytes] = deque()
         self.written: deque[bytes] = deque(maxlen=100_000)
         self._clock = clock
@@ -55,7 +57,9 @@ class SteppedPort:
         self.is_open.set()
 
     def read(self) -> bytes:
-        self._wait(PERIOD)
+        self._wait(1.0 if self.dumb else PERIOD)
+        if self.dumb:
+            raise BoardError("no sound for 1000 ms")
         if self.fault:
             raise BoardError(self.fault)
         return self.microphone.popleft() if self.microphone else bytes(2 * self.period)

@@ -15,7 +15,7 @@ _CATCH_UP: Final = 10
 
 
 _RETRY: Final = (0.5, 1.0, 2.0, 4.0)
-"""Seconds between attempts to open a lost card; the last one stays."""
+"""Seconds between attempts to open a lost card; the last one stays, until it gives sound again."""
 
 
 PERIOD: Final = 0.02
@@ -91,6 +91,10 @@ class Card:
             except BoardError as error:
                 self._lose(str(error))
             else:
+                if self._attempt:
+                    self._attempt = 0
+                    self.state = "running"
+                    self._report(CardBack())
                 now = self._clock()
                 if port.overruns != self._overruns:
                     self._overruns = port.overruns
@@ -128,7 +132,6 @@ class Card:
         self._stale = True
 
     def _open(self) -> None:
-        was_lost = self.state == "lost"
         try:
             if self._port is None or self._stale:
                 self._stale = False
@@ -137,35 +140,28 @@ class Card:
             if self._port.rate != 8000:
                 resample.require()
         except (BoardError, DoorstationError) as error:
-            if self._port is not None:
-                with contextlib.suppress(BoardError):
-                    self._port.close()
-            self._retry_at = self._clock() + _RETRY[min(self._attempt, len(_RETRY) - 1)]
-            self._attempt += 1
-            if not was_lost:
-                self.state = "lost"
-                self._report(CardLost(str(error)))
+            self._lose(str(error))
             return
         self._running = self._port
         self.rate = self._port.rate
         self._overruns = self._port.overruns
         self.read_at = self._clock()
-        self._attempt = 0
-        self.state = "running"
+        if not self._attempt:
+            self.state = "running"
         self._opened(self.rate)
-        if was_lost:
-            self._report(CardBack())
 
     def _lose(self, reason: str) -> None:
-        assert self._port is not None
-        with contextlib.suppress(BoardError):
-            self._port.close()
-        self._running = None
-        self.state = "lost"
-        self._deadline = self._clock()
-        self._retry_at = self._deadline + _RETRY[0]
-        self._attempt = 1
-        self._report(CardLost(reason))
+        if self._port is not None:
+            with contextlib.suppress(BoardError):
+                self._port.close()
+        if self._running is not None:
+            self._running = None
+            self._deadline = self.read_at  # what was waited for in vain is missed, too
+        self._retry_at = self._clock() + _RETRY[min(self._attempt, len(_RETRY) - 1)]
+        self._attempt += 1
+        if self.state != "lost":
+            self.state = "lost"
+            self._report(CardLost(reason))
 
     def _wait(self) -> bytes:
         if self._clock() >= self._retry_at:
