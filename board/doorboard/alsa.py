@@ -279,7 +279,9 @@ class AlsaAudioPort(Closing):
             self._poll = select.poll()
             for descriptor, mask in self._capture.polldescriptors():
                 self._poll.register(descriptor, mask)
-            self._poll.poll(SILENCE_MS)
+            # A sound server that was asleep takes longer than a card that runs may be silent.
+            if not self._poll.poll(2 * SILENCE_MS) and self._capture.avail() <= 0:
+                raise self._gone(self.device, f"no sound for {2 * SILENCE_MS} ms")
             self._drop_captured()
             self._playback.write(bytes(2 * self._queue.target))
         except alsaaudio.ALSAAudioError as error:

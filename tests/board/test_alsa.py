@@ -1,14 +1,18 @@
 """The ALSA driver on the real alsa-lib; the card is a sound server's (tests/support)."""
 
 import os
+import select
+import socket
 import threading
 import wave
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import alsaaudio
 import pytest
+from doorboard import alsa
 from doorboard.alsa import AlsaAudioPort, mixer_device, sound_cards
 from doorboard.fake import VISITOR
 from doorboard.interfaces import AudioPort, BoardError
@@ -254,3 +258,36 @@ def test_a_card_that_runs_at_48_khz_only_is_used_at_48_khz(
     port.open()
     assert (port.rate, port.period) == (48000, 960)
     port.close()
+
+
+class Dumb(Insisting):
+    """alsaaudio's PCM of a card whose clock stands still."""
+
+    def __init__(self, *arguments: Any, **asked: Any) -> None:
+        super().__init__(*arguments, **asked)
+        self.end, self.other = socket.socketpair()
+
+    def read(self) -> tuple[int, bytes]:
+        return 0, b""
+
+    def write(self, data: bytes) -> int:
+        return len(data) // 2
+
+    def avail(self) -> int:
+        return 0
+
+    def polldescriptors(self) -> list[tuple[int, int]]:
+        return [(self.end.fileno(), select.POLLIN)]
+
+    def close(self) -> None:
+        self.end.close()
+        self.other.close()
+
+
+def test_a_card_that_gives_no_sound_is_none_and_is_told_at_the_opening(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(alsaaudio, "PCM", Dumb)
+    monkeypatch.setattr(alsa, "SILENCE_MS", 10)
+    with pytest.raises(BoardError, match="sound card hw:Codec is gone: no sound for 20 ms"):
+        AlsaAudioPort("hw:Codec", rate=48000).open()
