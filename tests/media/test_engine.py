@@ -805,8 +805,9 @@ def test_reports_are_a_sign_of_life_during_silence_suppression() -> None:
     assert call.occurred() == []
 
 
-def test_on_hold_nobody_waits_for_packets() -> None:
-    call = Call(agreed(PHONE, direction="sendonly"))
+@pytest.mark.parametrize("direction", ["sendonly", "recvonly", "inactive"])
+def test_on_hold_nobody_waits_for_packets(direction: str) -> None:
+    call = Call(agreed(PHONE, direction=direction))
     call.ticks(50 * 60)
     assert call.occurred() == []
     call.audio.configure(agreed(PHONE), call.now)

@@ -133,7 +133,10 @@ class MediaStarted(msgspec.Struct, frozen=True):
 
 
 class MediaSilent(msgspec.Struct, frozen=True):
-    """Neither RTP nor RTCP for `seconds`, though the far end may send: the call is likely dead."""
+    """Neither RTP nor RTCP for `seconds` of a talk: the call is likely dead.
+
+    Not where the far end holds us: it may send music, and most send nothing.
+    """
 
     seconds: float
 
@@ -526,6 +529,7 @@ class CallAudio:
             self._marker = True
         if receiving and not self._receiving:
             self._buffer.restart()
+        if sending and receiving and not (self._sending and self._receiving):
             self._heard = now
         self._sending = sending
         self._receiving = receiving
@@ -775,7 +779,7 @@ class CallAudio:
             if self._played is not None:
                 self.loudspeaker_level.passed(self._played)
                 self._talk.take(audioop.rms(self._played, 2))
-            if now - self._heard > self._silent_after and not self._silent:
+            if self._sending and not self._silent and now - self._heard > self._silent_after:
                 self._silent = True
                 self.occurred.append(MediaSilent(now - self._heard))
         if self._protection is not None:
