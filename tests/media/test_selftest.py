@@ -9,6 +9,7 @@ import pytest
 from doorstation.media import echo, selftest
 from doorstation.media.pcm import audioop
 from doorstation.media.selftest import Report, SelfTest, judged
+from doorstation.settings.reader import parse
 
 from tests.media.rooms import delayed
 
@@ -138,6 +139,30 @@ def test_each_fault_has_its_verdict_and_advice_beside_the_gain_in_force(
     found = msgspec.structs.replace(GOOD, **changed)
     report = judged(found, gain_db=-2.0, microphone_volume=60, next_mode="cascade")
     assert (report.verdict, report.advice) == (verdict, advice)
+
+
+@pytest.mark.parametrize("gain", [-40.0, -37.0, -20.0, 24.0])
+@pytest.mark.parametrize(
+    "changed", [{"coupling_db": 40.0}, {"coupling_db": 9.0}, {"clipped": True}, {"erle_db": 3.0}]
+)
+def test_no_gain_is_advised_that_the_settings_refuse_and_what_is_missing_is_said(
+    changed: dict[str, float], gain: float
+) -> None:
+    found = msgspec.structs.replace(GOOD, **changed)
+    report = judged(found, gain_db=gain, microphone_volume=None, next_mode=None)
+    advised = report.advice.get("audio.speaker_gain", gain)
+    parse(f'[board]\nkind = "fake"\n[audio]\nspeaker_gain = {advised}\n')
+    needed = 6.0 if "coupling_db" not in changed else changed["coupling_db"] + 12.0
+    assert advised == max(-40.0, gain - needed)
+    assert ("amplifier" in report.explanation) == (gain - needed < -40.0)
+
+
+def test_a_card_that_howls_at_the_least_gain_is_to_be_turned_down_itself() -> None:
+    test = perform(lambda pcm: audioop.mul(delayed(pcm, 0.02), 2, 4.0))
+    test._gain_db = -40.0
+    report = test.report()
+    assert (report.verdict, report.advice) == ("would howl", {})
+    assert "audio.speaker_volume" in report.explanation
 
 
 def test_the_transform_is_its_own_inverse() -> None:

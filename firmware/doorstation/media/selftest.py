@@ -61,6 +61,9 @@ MOST_DELAY: Final = 0.3
 HEARD_DB: Final = 12.0
 """By how much a sweep must stand out of the noise to count as heard."""
 
+LEAST_GAIN_DB: Final = -40.0
+"""The settings take no less."""
+
 _USUAL_VOLUME: Final = 80
 """Percent of a card's mixer at which most microphones and loudspeakers work."""
 
@@ -202,14 +205,14 @@ class SelfTest:
         if self._refused:
             coupling = self._coupling_db(_SILENCE)
             assert coupling is not None
-            return Report(
+            report = Report(
                 "would howl",
                 f"a quiet sweep came back {coupling:.0f} dB louder than it was sent: at this "
                 "volume the door would howl, so nothing louder was played",
                 noise_dbfs,
                 coupling_db=round(coupling, 1),
-                advice={"audio.speaker_gain": self._gain_db + _less(coupling)},
             )
+            return _turned_down(report, self._gain_db, _less(coupling))
         first = _SILENCE + _SWEEP_TICKS
         coupling = self._coupling_db(first)
         if coupling is None:
@@ -331,6 +334,7 @@ def judged(
     coupling = report.coupling_db or 0.0
     verdict, explanation = "good", "loudspeaker, microphone and canceller get along"
     advice: dict[str, float | str] = {}
+    change_db = 0.0
     if report.delay_ms is not None and report.delay_ms < 0:
         verdict = "reference late"
         explanation = (
@@ -340,7 +344,7 @@ def judged(
     elif coupling > HOWLS_DB:
         verdict = "would howl"
         explanation = f"the echo is {coupling:.0f} dB louder than what is played"
-        advice["audio.speaker_gain"] = gain_db + _less(coupling)
+        change_db = _less(coupling)
     elif report.clipped or coupling > MOST_COUPLING_DB or _distorts(report):
         verdict = "too loud"
         reasons = [
@@ -353,7 +357,7 @@ def judged(
             else "",
         ]
         explanation = "; ".join(reason for reason in reasons if reason)
-        advice["audio.speaker_gain"] = gain_db + min(_less(coupling), -6.0)
+        change_db = min(_less(coupling), -6.0)
     elif report.noise_dbfs > MOST_NOISE_DBFS:
         return _too_noisy(report, microphone_volume)
     elif report.erle_db is not None and report.erle_db < LEAST_ERLE_DB:
@@ -361,8 +365,24 @@ def judged(
         explanation = f"the canceller takes only {report.erle_db:.0f} dB of the echo away"
         if next_mode is not None:
             advice["audio.echo"] = next_mode
-        advice["audio.speaker_gain"] = gain_db - 6.0
-    return msgspec.structs.replace(report, verdict=verdict, explanation=explanation, advice=advice)
+        change_db = -6.0
+    report = msgspec.structs.replace(
+        report, verdict=verdict, explanation=explanation, advice=advice
+    )
+    return _turned_down(report, gain_db, change_db)
+
+
+def _turned_down(report: Report, gain_db: float, change_db: float) -> Report:
+    """With the gain to set; where that cannot be, with the least one and the rest in words."""
+    wanted, explanation = gain_db + change_db, report.explanation
+    if wanted < LEAST_GAIN_DB:
+        explanation += (
+            f"; it has to be {-change_db:.0f} dB quieter, more than audio.speaker_gain can: "
+            "turn the card's own volume (audio.speaker_volume) or its amplifier down"
+        )
+        wanted = LEAST_GAIN_DB
+    advice = report.advice if wanted == gain_db else report.advice | {"audio.speaker_gain": wanted}
+    return msgspec.structs.replace(report, explanation=explanation, advice=advice)
 
 
 def _too_noisy(report: Report, microphone_volume: int | None) -> Report:
