@@ -131,6 +131,18 @@ def test_the_delay_is_found_early_late_or_in_time(delay: float) -> None:
     assert found[0] == pytest.approx(delay, abs=0.0015)
 
 
+@pytest.mark.parametrize("late", [0.1, 0.29])
+def test_a_reference_that_is_later_than_any_card_makes_it_is_found_after_a_while(
+    late: float,
+) -> None:
+    far = voice(20.0, seed=3)
+    microphone = noise(delayed(heard(far, 0.0), -late), 30)
+    finder = DelayFinder(RATE)
+    pairs = zip(frames(microphone), frames(far), strict=True)
+    found = [told for one, other in pairs if (told := finder.take(one, other)) is not None]
+    assert found[0] == pytest.approx(-late, abs=0.0015)
+
+
 def test_without_an_echo_no_delay_is_made_up() -> None:
     finder = DelayFinder(RATE)
     pairs = zip(frames(voice(4.0, seed=5)), frames(voice(4.0, seed=6, pitch=170)), strict=True)
