@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections import deque
 from pathlib import Path
+from typing import cast
 
 import pytest
 from doorboard.fake_room import FakeRoom
@@ -36,7 +37,19 @@ async def test_a_reference_that_comes_after_its_echo_is_a_fault_in_the_log_and_i
         await phone.until("ringing")
         await phone.ask("answer")
         await door.until("talking")
-        await asyncio.sleep(4)
+
+        async def looked() -> bool:
+            [call] = cast(list[dict[str, object]], door.station.commands.status()["calls"])
+            if call["verdict"] in (None, "too short to tell"):
+                return False
+            if late:
+                return bool(await door.events("sound_fault"))
+            path = door.station._media._worker.path
+            return path is not None and path.canceller.figures().delay_ms is not None
+
+        async with asyncio.timeout(30):
+            while not await looked():
+                await asyncio.sleep(0.02)
         await phone.ask("hangup")
         await door.until("idle")
         async with asyncio.timeout(5):

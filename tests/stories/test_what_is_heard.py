@@ -121,8 +121,7 @@ async def test_without_registration_a_press_is_heard_and_seen_as_a_fault(tmp_pat
     account = f'[account]\nuser = "door"\ndomain = "house.test"\nregistrar = "{registrar}"\n'
     button = '[buttons.call]\nsteps = [{ ring = ["**9"] }]\n'
     async with two_stations(tmp_path, account + button) as (door, _):
-        while door.light != "fault":
-            await door.listen(0.02)
+        await door.until_light("fault")
         door.press()
         heard = await door.listen(1.2)
         for frequency in ERROR:
@@ -134,11 +133,9 @@ async def test_without_registration_a_press_is_heard_and_seen_as_a_fault(tmp_pat
 async def test_a_reader_that_is_pulled_out_is_seen_until_it_is_back(tmp_path: Path) -> None:
     async with two_stations(tmp_path, RELAY + READER) as (door, _):
         door.reader.unplug()
-        await door.events("reader")
-        assert door.light == "fault"
+        await door.until_light("fault")
         door.reader.plug()
-        while door.light == "fault":
-            await door.listen(0.02)
+        await door.until_light("idle")
         assert [each["state"] for each in await door.events("reader")] == ["unplugged", "back"]
 
 

@@ -94,6 +94,12 @@ class Side:
             while self.station.commands.status()["door"] != phase:
                 await asyncio.sleep(PERIOD / 2)
 
+    async def until_light(self, pattern: str, seconds: float = 5.0) -> None:
+        """Wait until the LED shows it."""
+        async with asyncio.timeout(seconds):
+            while self.light != pattern:
+                await asyncio.sleep(PERIOD / 2)
+
     async def listen(self, seconds: float) -> bytes:
         """What the loudspeaker plays from now on; silence where the card was closed."""
         begin = self.card.written
