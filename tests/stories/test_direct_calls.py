@@ -64,8 +64,9 @@ def test_a_known_phone_calls_is_answered_at_once_and_opens(
             door.wait_idle()
 
 
+@pytest.mark.parametrize("everywhere", [False, True])
 def test_a_phone_at_a_link_local_address_is_heard_and_hung_up_on(
-    network: Lab, tmp_path: Path
+    network: Lab, tmp_path: Path, everywhere: bool
 ) -> None:
     """No way leads there but by its link, which no message ever names (RFC 4007 §11.2)."""
     link = network.interface
@@ -108,7 +109,8 @@ def test_a_phone_at_a_link_local_address_is_heard_and_hung_up_on(
             return told[-1]
 
         settings = {"peers.indoor.uri": f"sip:indoor@[{address}]", "peers.indoor.auto_answer": True}
-        with station(network, tmp_path / "door", settings, address=f"{address}%{link}") as door:
+        own = "::" if everywhere else f"{address}%{link}"
+        with station(network, tmp_path / "door", settings, address=own) as door:
             where = f"IN IP6 {address}"
             sdp = f"v=0\r\no=- 1 1 {where}\r\ns=-\r\nc={where}\r\nt=0 0\r\n"
             send("INVITE", "", sdp + "m=audio 6000 RTP/AVP 8\r\n")
