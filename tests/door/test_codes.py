@@ -162,6 +162,13 @@ def test_row_is_forgotten_after_the_lock_outs_time() -> None:
     assert not any(lock.wrong("a", now) for now in (0.0, 59.0, 119.5, 200.0))
 
 
+def test_guessing_slowly_is_a_row_all_the_same() -> None:
+    lock = LockOut(3, 100, 60.0)
+    assert [lock.wrong("a", now) for now in (0.0, 59.0, 118.0)] == [False, False, True]
+    in_all = LockOut(100, 3, 60.0)
+    assert [in_all.wrong(f"{now}", now) for now in (0.0, 59.0, 118.0)] == [False, False, True]
+
+
 def test_wrong_codes_of_many_far_ends_lock_everybody_out() -> None:
     lock = LockOut(3, 5, 60.0)
     for number in range(5):

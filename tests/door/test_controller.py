@@ -830,6 +830,30 @@ def test_three_wrong_codes_lock_the_caller_out_for_a_time() -> None:
     assert house.count(PulseRelay) == 1
 
 
+def test_lock_out_answers_the_right_code_as_late_as_a_wrong_one() -> None:
+    house = House()
+    house.talk()
+    house.press("000000" * 3)
+    for code in ("4711", "4712", "123456"):
+        assert house.press(code) == []
+        assert house.wait(3.0) == [Play("refused", far_end=True)]
+    assert house.rules("code")[3:] == ["locked_out"] * 3
+
+
+@pytest.mark.parametrize("peer", ["", "kitchen"])
+def test_a_caller_has_one_row_of_wrong_codes_whatever_it_calls_itself(peer: str) -> None:
+    house = House(
+        HOUSE.replace("[buttons.call]", "auto_answer = true\nmay_open = true\n[buttons.call]")
+    )
+    for number in range(4):
+        call = f"c{number}"
+        house.tell(CallArrived(call, peer, "rule", f"sip:caller-{number}@fritz.box"))
+        house.press("000000" if number < 3 else "4711#", call=call)
+        house.tell(CallEnded(call))
+    assert house.rules("code") == ["wrong_code"] * 3 + ["locked_out"]
+    assert house.count(PulseRelay) == 0
+
+
 def test_lock_out_outlasts_the_call() -> None:
     house = House()
     house.talk()
@@ -837,6 +861,21 @@ def test_lock_out_outlasts_the_call() -> None:
     house.tell(CallEnded("c1"))
     house.talk(call="c2")
     house.press("4711#", call="c2")
+    assert house.count(PulseRelay) == 0
+
+
+def test_lock_outs_outlast_a_change_of_the_settings() -> None:
+    house = House()
+    house.talk()
+    house.press("000000" * 3)
+    house.tell(CallEnded("c1"))
+    for _ in range(3):
+        house.tell(CardRead("keys", "0000"))
+    house.door.take(parse(HOUSE.replace("max_call = 120", "max_call = 60")))
+    house.talk(call="c2")
+    house.press("4711#", call="c2")
+    house.tell(CardRead("keys", "7788"))
+    assert house.rules("code")[-1] == house.rules("card")[-1] == "locked_out"
     assert house.count(PulseRelay) == 0
 
 
