@@ -5,7 +5,7 @@ import asyncio
 from doorboard.fake import FakeRelay
 from doorboard.interfaces import BoardError
 from doorstation.door.events import RelayFailed, RelayPulled
-from doorstation.relays import Relays
+from doorstation.relays import CONFIRM_WITHIN, Relays
 
 from tests.support.virtual_time import run
 
@@ -69,6 +69,81 @@ def test_a_relay_that_cannot_pull_is_told_at_once() -> None:
         house = House(door)
         house.relays.pulse("door", 3)
         assert house.told == [RelayFailed("door", "relay door is closed")]
+        assert not house.relays.pulsing
+
+    run(story())
+
+
+class Unsure(FakeRelay):
+    """One whose driver says later, or never, whether it pulled."""
+
+    releases = 0
+
+    def energise(self) -> None:
+        """Perhaps it pulls."""
+
+    def release(self) -> None:
+        self.releases += 1
+
+
+def test_a_relay_that_does_not_say_that_it_is_on_is_told_as_failed_and_released() -> None:
+    async def story() -> None:
+        door = Unsure("door")
+        house = House(door)
+        house.relays.pulse("door", 3)
+        await asyncio.sleep(CONFIRM_WITHIN - 0.1)
+        assert house.told == []
+        await asyncio.sleep(0.2)
+        assert house.told == [RelayFailed("door", "not on 1 s after it was told to")]
+        assert door.releases == 1
+        assert not house.relays.pulsing
+
+    run(story())
+
+
+def test_a_relay_that_says_so_in_time_has_pulled_once_for_each_pulse() -> None:
+    async def story() -> None:
+        house = House(Unsure("door"))
+        house.relays.pulse("door", 3)
+        house.relays.pulse("door", 3)
+        house.relays.reported("door", True, 0.0)
+        await asyncio.sleep(2 * CONFIRM_WITHIN)
+        assert house.told == [RelayPulled("door")] * 2
+        assert house.relays.pulsing
+
+    run(story())
+
+
+def test_after_the_release_of_all_nothing_more_is_told_or_done() -> None:
+    async def story() -> None:
+        door = Unsure("door")
+        house = House(door)
+        house.relays.pulse("door", 3)
+        house.relays.release_all()
+        await asyncio.sleep(5)
+        assert (house.told, door.releases) == ([], 1)
+
+    run(story())
+
+
+class Worn(FakeRelay):
+    """One whose driver fails when the relay is on already."""
+
+    def energise(self) -> None:
+        if self.on:
+            raise BoardError("no acknowledgement")
+        super().energise()
+
+
+def test_a_relay_that_fails_in_a_pulse_is_released_at_once() -> None:
+    async def story() -> None:
+        door = Worn("door")
+        house = House(door)
+        house.relays.pulse("door", 3)
+        assert door.on
+        house.relays.pulse("door", 3)
+        assert house.told == [RelayPulled("door"), RelayFailed("door", "no acknowledgement")]
+        assert not door.on
         assert not house.relays.pulsing
 
     run(story())
