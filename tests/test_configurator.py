@@ -17,8 +17,8 @@ from doorstation.store.audit import ASKED, AuditLog
 from doorstation.store.identity import NAME
 from doorstation.store.state import StateStore
 
-from tests.provision.test_identity import issue, pem
 from tests.support.disk import Disk, Inline
+from tests.support.owner import issue, pem
 from tests.support.virtual_time import run
 
 LOCAL: dict[str, Any] = {

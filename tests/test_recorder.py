@@ -4,7 +4,7 @@ import asyncio
 import io
 import tarfile
 import wave
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,16 +14,11 @@ from doorstation.media.recording import Packet, Tick
 from doorstation.recorder import Recorder
 from doorstation.settings.tree import Recording
 
+from tests.support.waiting import until
+
 PERIOD = bytes(640)
 TICK = Tick(16000, 16000, PERIOD, PERIOD, PERIOD, PERIOD)
 PACKET = Packet(1.0, ("192.0.2.1", 4000), ("192.0.2.9", 16384), bytes(172))
-
-
-async def eventually(true: Callable[[], bool]) -> None:
-    """The writer is a real thread: wait for it, and not a moment longer."""
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.002)
 
 
 class Bench:
@@ -48,7 +43,7 @@ class Bench:
         return sorted(self.folder.glob("*"))
 
     async def file(self) -> Path:
-        await eventually(lambda: [one.suffix for one in self.files()] == [".tar"])
+        await until(lambda: [one.suffix for one in self.files()] == [".tar"])
         return self.files()[0]
 
 
@@ -64,7 +59,7 @@ async def test_a_call_is_recorded_on_request_and_until_it_ends(tmp_path: Path) -
     assert bench.attached == [True]
     bench.recorder.call_ended("call-1")
     assert bench.attached == [True, False]
-    await eventually(lambda: bench.recorder.status() is None)
+    await until(lambda: bench.recorder.status() is None)
     file = await bench.file()
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
@@ -85,12 +80,12 @@ async def test_nothing_of_one_call_is_in_the_recording_of_the_next(tmp_path: Pat
     bench.sound(30)
     bench.recorder.call_ended("call-1")
     bench.sound(2)  # the media thread hears of the end a little later
-    await eventually(lambda: bench.recorder.status() is None)
+    await until(lambda: bench.recorder.status() is None)
     (await bench.file()).unlink()
     bench.recorder.ask("call-2")
     bench.sound(10)
     bench.recorder.call_ended("call-2")
-    await eventually(lambda: bench.recorder.status() is None)
+    await until(lambda: bench.recorder.status() is None)
     with tarfile.open(await bench.file()) as tar:
         assert tar.getmember("packets.pcap").size == 24 + 10 * (16 + 28 + 172)
         assert tar.getmember("sound.wav").size == 44 + 10 * 320 * 4 * 2
@@ -151,14 +146,14 @@ async def test_it_is_deleted_by_a_timer(tmp_path: Path) -> None:
     bench.recorder.close()
     again = Bench(tmp_path, keep=60.0)
     again.wall = bench.wall
-    await eventually(lambda: not again.files())
+    await until(lambda: not again.files())
     again.recorder.close()
 
 
 async def test_parts_of_before_are_removed_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "sound.part").write_bytes(b"torn")
     bench = Bench(tmp_path)
-    await eventually(lambda: not bench.files())
+    await until(lambda: not bench.files())
     bench.recorder.close()
 
 

@@ -20,6 +20,8 @@ from doorstation.sip.transport import (
     Transport,
 )
 
+from tests.support.waiting import until
+
 FLOW = Flow(1, Transport.UDP, ("127.0.0.1", 5060), ("127.0.0.2", 5060))
 TARGET = Target(Transport.TCP, "127.0.0.2", 5060)
 QUERY = DnsQuery("A", "example.com")
@@ -93,12 +95,6 @@ def shell_of(
     agent: ScriptedAgent, recorder: Recorder, deliver: Callable[[object], None] | None = None
 ) -> AgentShell:
     return AgentShell(agent, recorder, recorder, deliver or recorder.done.append)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def test_outputs_are_carried_out_in_order_and_events_go_up() -> None:

@@ -15,6 +15,8 @@ from doorstation.net import control
 from doorstation.net.control import ControlClient, ControlServer
 from doorstation.net.control_client import Refused, call, follow
 
+from tests.support.waiting import until
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
@@ -227,8 +229,7 @@ async def test_a_subscriber_gets_the_kinds_it_asked_for(path: str) -> None:
         server.publish("record", {"text": "before anybody listened"})
         events = client.events(["record", "audio:speaker"])
         first = asyncio.ensure_future(anext(events))
-        while not server.wanted("record"):
-            await asyncio.sleep(0.001)
+        await until(lambda: server.wanted("record"))
         assert not server.wanted("sip")
         server.publish("sip", {"text": "not asked for"})
         server.publish("record", {"text": "pressed", "at": 1.5})
@@ -243,9 +244,7 @@ async def test_nothing_is_wanted_after_the_subscriber_left(path: str) -> None:
         async with ControlClient(path) as client:
             await client.request("events", {"kinds": ["levels"]})
             assert server.wanted("levels")
-        async with asyncio.timeout(10):
-            while server.wanted("levels"):
-                await asyncio.sleep(0.001)
+        await until(lambda: not server.wanted("levels"))
 
 
 @pytest.mark.parametrize("kinds", [None, "record", [1], ["recrod"]])
@@ -344,8 +343,7 @@ async def test_the_plain_client_asks_and_follows(path: str) -> None:
             await asyncio.to_thread(next, follow(path, ["nonsense"]))
         followed = follow(path, ["record"])
         first = asyncio.create_task(asyncio.to_thread(next, followed))
-        while not server.wanted("record"):
-            await asyncio.sleep(0.001)
+        await until(lambda: server.wanted("record"))
         server.publish("record", {"text": "opened"})
         assert await first == {"kind": "record", "text": "opened"}
         rest = asyncio.create_task(asyncio.to_thread(list, followed))

@@ -21,6 +21,7 @@ from doorstation.sip.transport import (
 )
 
 from tests.support.dnsmasq import NameServer, name_server
+from tests.support.waiting import until
 
 RECORDS = (
     "host-record=sip1.example.test,192.0.2.1,2001:db8::1,77",
@@ -154,11 +155,8 @@ async def test_questions_after_a_network_change_are_asked_afresh() -> None:
         for _ in range(2):
             await resolver.resolve(DnsQuery("A", "only4.example.test"))
             resolver.network_changed()
-        asked = server.questions()
-        async with asyncio.timeout(10):
-            while asked.count("query[A] only4.example.test") < 2:
-                await asyncio.sleep(0.001)
-                asked = server.questions()
+        question = "query[A] only4.example.test"
+        await until(lambda: server.questions().count(question) == 2)
 
 
 async def test_a_network_change_ends_questions_under_way() -> None:
@@ -275,9 +273,7 @@ async def test_a_c_library_that_hangs_costs_a_bounded_number_of_threads(
     assert threading.active_count() - before <= 4
     assert all(isinstance(each, DnsFailure) and each.temporary for each in answers)
     free.set()
-    async with asyncio.timeout(10):
-        while threading.active_count() > before:
-            await asyncio.sleep(0.001)
+    await until(lambda: threading.active_count() <= before)
 
 
 # -- cost

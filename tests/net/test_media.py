@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from doorstation.errors import DoorstationError, TransportError
@@ -41,6 +41,7 @@ from doorstation.net.media.thread import MediaSession, MediaThread
 
 from tests.support.agreed import Codec, agreed
 from tests.support.audio_port import StepClock, SteppedPort
+from tests.support.waiting import until
 
 LOUD = array("h", [8000, -8000] * 80).tobytes()
 BEEP = tones.Tone((tones.Segment(0.06, (1000,)),))
@@ -1168,15 +1169,9 @@ async def test_a_fault_of_ours_in_the_thread_reaches_the_loop(
     await door.step()
     monkeypatch.setattr(CallAudio, "microphone", broken)
     door.port.release()
-    await eventually(lambda: bool(door.events))
+    await until(lambda: bool(door.events))
     (failed,) = door.events
     assert isinstance(failed, MediaFailed)
     assert isinstance(failed.error, ZeroDivisionError)
     assert door.media.card == "closed"
     assert not door.media.running
-
-
-async def eventually(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5.0):
-        while not true():
-            await asyncio.sleep(0.001)

@@ -1,6 +1,5 @@
 """The door's own key: others can check what it signs, and its certificate names the door."""
 
-import datetime
 import hashlib
 import subprocess
 from pathlib import Path
@@ -9,7 +8,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from cryptography.x509.oid import NameOID
 from doorstation.provision.identity import (
     DoorKey,
     Identity,
@@ -20,8 +18,10 @@ from doorstation.provision.identity import (
 )
 from doorstation.provision.jws import NotSigned, PrivateKey, Token, encoded, parse_token
 
+from tests.support.owner import UNTIL, issue, pem
+
 DOOR = "8e2b1c34-0000-4000-8000-b827eb010203"
-OWN, OWNER = Identity.new(DOOR), Identity.new("house")
+OWN = Identity.new(DOOR)
 
 
 def openssl(*arguments: object, data: bytes | None = None) -> bytes:
@@ -121,28 +121,6 @@ def test_file_that_is_no_key_of_this_kind_is_refused(pem: bytes) -> None:
 
 
 # -- signed by an owner
-
-FROM = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-UNTIL = datetime.datetime(2027, 1, 31, 12, tzinfo=datetime.UTC)
-
-
-def issue(request: bytes, signer: Identity = OWNER, name: str = "house") -> x509.Certificate:
-    """As an authority signs it that takes over what was asked for."""
-    asked = x509.load_pem_x509_csr(request)
-    builder = (
-        x509.CertificateBuilder(extensions=list(asked.extensions))
-        .subject_name(asked.subject)
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .public_key(asked.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(FROM)
-        .not_valid_after(UNTIL)
-    )
-    return builder.sign(load_pem_private_key(signer.pem(), None), SHA256())  # type: ignore[arg-type]
-
-
-def pem(*certificates: x509.Certificate) -> str:
-    return b"".join(each.public_bytes(Encoding.PEM) for each in certificates).decode()
 
 
 def test_request_is_of_the_doors_key_and_names_the_door(tmp_path: Path) -> None:

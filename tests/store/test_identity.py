@@ -14,8 +14,8 @@ from doorstation.provision.identity import Identity, is_of
 from doorstation.store.files import Folder
 from doorstation.store.identity import NAME, IdentityFile
 
-from tests.provision.test_identity import issue, pem
 from tests.support.disk import Disk, PowerCut
+from tests.support.owner import issue, pem
 
 DOOR, RENAMED = "8e2b1c34-0000-4000-8000-000000000001", "8e2b1c34-0000-4000-8000-000000000002"
 

@@ -15,8 +15,8 @@ from doorstation.provision.identity import Identity
 from doorstation.ua import events as ua
 from doorstation.ua.inspect import ORDERS
 
-from tests.provision.test_identity import issue, pem
 from tests.support.lab import Lab
+from tests.support.owner import issue, pem
 from tests.support.peers import Kamailio, baresip, kamailio, sipp
 from tests.support.station import Station, account, doorstation, station
 

@@ -1,11 +1,9 @@
 """The try page in a real browser, and what guards it."""
 
-import asyncio
 import datetime
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -14,17 +12,11 @@ from doorstation.web import try_page
 from playwright.async_api import Browser, Page, expect
 
 from tests.support.browser import chromium
+from tests.support.waiting import until
 from tests.web.two_sides import TOKEN, Trial, trial
 
 # One browser for all: its start is what takes time.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-async def eventually(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
-    async with asyncio.timeout(seconds):
-        while not (value := condition()):
-            await asyncio.sleep(0.01)
-    return value
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -57,22 +49,22 @@ class TestPage:
     async def test_press_answer_digit_and_the_lamp_lights(self, page: Page, running: Trial) -> None:
         door, phone = running.door, running.phone
         await page.click("#call-button")
-        await eventually(lambda: door.asked == [("press", {"name": "call"})])
+        await until(lambda: door.asked == [("press", {"name": "call"})])
         running.ring()
         await expect(page.locator("#phone-state")).to_have_text("Front door is ringing")
         await expect(page.locator("#door-led")).to_have_attribute("data-pattern", "ringing")
         await page.click("#answer")
-        await eventually(lambda: phone.asked == [("answer", {})])
+        await until(lambda: phone.asked == [("answer", {})])
         running.talk()
         await expect(page.locator("#phone-state")).to_have_text("Talking to Front door")
         await expect(page.locator("#phone-detail")).to_contain_text("PCMA")
         await page.click("#key-5")
-        await eventually(lambda: phone.asked[-1] == ("dtmf", {"digits": "5"}))
+        await until(lambda: phone.asked[-1] == ("dtmf", {"digits": "5"}))
         running.open()
         await expect(page.locator("#relay-lamp")).to_have_attribute("data-on", "true")
         await expect(page.locator("#relay-text")).to_have_text("Open")
         await page.click("#hangup")
-        await eventually(lambda: phone.asked[-1] == ("hangup", {}))
+        await until(lambda: phone.asked[-1] == ("hangup", {}))
         running.end()
         await expect(page.locator("#phone-state")).to_have_text("Ready")
         await expect(page.locator("#relay-pulses")).to_have_text("Opened once")
@@ -80,7 +72,7 @@ class TestPage:
     async def test_decline_refuses_with_603(self, page: Page, running: Trial) -> None:
         running.ring()
         await page.click("#decline")
-        await eventually(lambda: running.phone.asked == [("reject", {"code": 603})])
+        await until(lambda: running.phone.asked == [("reject", {"code": 603})])
 
     async def test_buttons_that_would_do_nothing_are_off(self, page: Page, running: Trial) -> None:
         for name in ("answer", "decline", "hangup", "key-5"):
@@ -157,7 +149,7 @@ class TestPage:
         await expect(page.locator("#key-5")).to_be_enabled()
         for key in ("x", "Control+5", "7", "*", "#"):
             await page.keyboard.press(key)
-        await eventually(lambda: len(asked) >= 3)
+        await until(lambda: len(asked) >= 3)
         assert asked == [("dtmf", {"digits": digit}) for digit in "7*#"]
 
     async def test_a_call_goes_on_counting_its_time_on_a_page_that_comes_later(
@@ -222,13 +214,13 @@ class TestPage:
         phone = running.phone.server
         assert not phone.wanted("audio:speaker")
         await page.check("#listen-phone")
-        await eventually(lambda: phone.wanted("audio:speaker"))
+        await until(lambda: phone.wanted("audio:speaker"))
         assert not running.door.server.wanted("audio:speaker")
         for number in range(10):
             running.phone.sound(440, number)
         await page.wait_for_function("frames == 10")
         await page.check("#listen-off")
-        await eventually(lambda: not phone.wanted("audio:speaker"))
+        await until(lambda: not phone.wanted("audio:speaker"))
 
     @pytest.mark.parametrize("width", [360, 800, 1100])
     async def test_nothing_sticks_out_sideways(
