@@ -234,6 +234,26 @@ def test_power_cut_in_the_middle_of_a_pulse_releases_the_relay(tmp_path: Path) -
     tell(story, tmp_path, kitchen())
 
 
+def test_relay_is_released_before_the_station_waits_for_anybody_at_its_end(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        call = await in_talk(house)
+        house.phones["kitchen"].press(call, "4711")
+        await asyncio.sleep(3)
+        assert house.board.relays["door"].on
+        house.exchange_host.go_down()  # who un-registers waits for an answer
+        ending = asyncio.create_task(house.switch_off())
+        await asyncio.sleep(0.01)
+        assert not house.board.relays["door"].on
+        assert not ending.done()
+        await ending
+        house.exchange_host.come_up()
+        house.switch_on()
+        await asyncio.sleep(5)
+
+    phone = PhonePlan("kitchen", "192.0.2.31", account="**1", wild=False)
+    tell(story, tmp_path, phone, settings=AT_EXCHANGE)
+
+
 def test_lamp_that_fails_ends_no_call_and_keeps_no_door_shut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
