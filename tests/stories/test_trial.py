@@ -37,7 +37,10 @@ class Trial:
 @pytest.fixture
 def trial(tmp_path: Path) -> Iterator[Trial]:
     folder = tmp_path / 'a "try" {1}'
-    process = subprocess.Popen([*TRY, str(folder)], stdout=subprocess.PIPE, text=True)
+    with (tmp_path / "complaints").open("w") as complaints:
+        process = subprocess.Popen(
+            [*TRY, str(folder)], stdout=subprocess.PIPE, stderr=complaints, text=True
+        )
     try:
         assert process.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:\d+/\?t=\S+", process.stdout.readline())
@@ -48,6 +51,7 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
         assert process.wait(15) == 0
         assert process.stdout is not None
         process.stdout.close()
+    assert (tmp_path / "complaints").read_text() == ""
 
 
 async def test_press_answer_five_and_the_lamp_is_on(trial: Trial) -> None:
@@ -83,15 +87,13 @@ def test_the_visitor_is_heard_at_the_indoor_phone(trial: Trial) -> None:
             break
 
 
-def test_it_prints_one_address_and_nothing_else(
-    trial: Trial, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_it_prints_one_address_and_nothing_else(trial: Trial, tmp_path: Path) -> None:
     trial.ask("door", "press", name="call")
     ring(trial)
     trial.ask("phone", "answer")
     eventually(lambda: codecs(trial) == ["PCMA"], "they talk, by what needs no library")
     trial.ask("phone", "hangup")
-    assert capfd.readouterr().err == ""
+    assert (tmp_path / "complaints").read_text() == ""
 
 
 def codecs(trial: Trial) -> list[object]:

@@ -30,6 +30,9 @@ from tests.support.peers import Kamailio
 
 T = TypeVar("T")
 
+FAULTS = ("Traceback", "was never awaited", "was destroyed but it is pending")
+"""What no log may hold, its end included."""
+
 CODE = "4711"
 WRONG = "9876"
 
@@ -259,8 +262,10 @@ def station(
         running = Station(process, directory, address)
         process.ready(lambda: _answers(running), "answers at its control socket", 20)
         yield running
-        assert running.cut or process.returncode in (None, 0, RESTART), process.tail()
-        assert "Traceback" not in process.log_text(), process.log_text()
+        status = running.stop() if process.returncode is None else process.returncode
+        assert running.cut or status in (0, RESTART), process.tail()
+        log = process.log_text()
+        assert not any(fault in log for fault in FAULTS), log
 
 
 def account(
@@ -279,13 +284,15 @@ def account(
 
 def doorstation(*words: str) -> "subprocess.CompletedProcess[str]":
     """One `doorstation` command, to its end."""
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "doorstation", *words],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
 
 
 def toml(settings: Mapping[str, Any]) -> str:
