@@ -1,5 +1,6 @@
 """Fixtures that every room's tests may use."""
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -12,3 +13,28 @@ def network() -> Iterator[Lab]:
     """A network of its own for real peers (tests/support/peers.py)."""
     with lab() as made:
         yield made
+
+
+class _Complaints(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(logging.Formatter().format(record))
+
+
+@pytest.fixture(autouse=True)
+def complaints() -> Iterator[list[str]]:
+    """What asyncio only logs: an exception in a callback, or of a task that nobody waited for.
+
+    A test that means it clears the list; any other fails by it.
+    """
+    handler = _Complaints()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(handler)
+    try:
+        yield handler.texts
+    finally:
+        logger.removeHandler(handler)
+    assert not handler.texts, "\n".join(handler.texts)

@@ -329,7 +329,7 @@ def test_trial_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
 
 
 async def test_fault_in_a_timer_ends_the_service_with_the_relay_released(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaints: list[str]
 ) -> None:
     """asyncio logs what a timer raises and goes on: a door that never comes to rest again."""
     settings = parse(
@@ -363,6 +363,7 @@ async def test_fault_in_a_timer_ends_the_service_with_the_relay_released(
         with pytest.raises(ExceptionGroup) as caught:
             await asyncio.wait_for(running, 10)
         assert caught.group_contains(ZeroDivisionError)
+        assert "a fault of ours" in complaints.pop()
         assert not board.relays["door"].on
 
 
