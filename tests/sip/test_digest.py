@@ -555,6 +555,11 @@ def test_old_nonce_is_stale(now: float) -> None:
 def test_nonce_of_another_key_realm_or_role_is_stale() -> None:
     other = DigestServer("door", b"other key", {"620": "secret"}, SeededIds(3))
     assert server().verify(answered(other, client()), 1.0).rule == "nonce not ours"
+    elsewhere = DigestServer("gate", b"key", {"620": "secret"}, SeededIds(3)).challenge(0.0)
+    lines = [line.replace('realm="gate"', 'realm="door"') for line in elsewhere]
+    taken_over = client().answer(register(), challenged(*lines))
+    assert taken_over is not None
+    assert server().verify(taken_over, 1.0).rule == "nonce not ours"
     request = answered(server(), client(), proxy=True)
     assert server().verify(request, 1.0).rule == "nonce not ours"
 

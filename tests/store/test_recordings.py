@@ -68,6 +68,16 @@ def test_a_power_cut_leaves_a_whole_recording_or_none(seed: int) -> None:
         assert disk.read(name) == b"abcdef12"
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_recording_that_is_finished_outlives_a_power_cut(seed: int) -> None:
+    disk = Disk()
+    name = record(disk)
+    disk = disk.after_cut(random.Random(seed))
+    Recordings(disk).abandon()
+    assert disk.names() == [name]
+    assert disk.read(name) == b"abcdef12"
+
+
 def test_a_full_disk_is_told_and_its_parts_can_be_removed() -> None:
     disk = Disk()
     disk.full_after = 4
