@@ -1,7 +1,6 @@
 """`python -m bench`: measure, and write docs/benchmarks.md."""
 
 import argparse
-import datetime
 import os
 import platform
 import shutil
@@ -71,10 +70,11 @@ def _measure(options: argparse.Namespace) -> int:
 
 def _facts(quick: bool) -> dict[str, str]:
     from bench.agents import AGENTS, OTHERS
+    from bench.table import processor, today
 
     facts = {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {_memory()} GB",
+        "date": today(),
+        "machine": f"{processor()}, {os.cpu_count()} cores, {_memory()} GB",
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "Python": platform.python_version(),
     }
@@ -85,14 +85,6 @@ def _facts(quick: bool) -> dict[str, str]:
     if quick:
         facts["length"] = "`--quick`: too short for figures to be quoted"
     return facts
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("model name", "Model") and value.strip():
-            return value.strip()
-    return platform.machine()
 
 
 def _memory() -> str:

@@ -4,6 +4,7 @@ Writes docs/audio.md. Needs no sound card and no network; about two minutes.
 """
 
 import argparse
+import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from doorstation.media.echo import Canceller, Mode, Options, make
 
 from bench import rooms
 from bench.rooms import FRAME, LEAD, PORCH, RATE, Heard, Samples, Scene
+from bench.table import processor, today
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -234,6 +236,9 @@ def page(modes: tuple[Mode, ...]) -> str:
         "CPU": "\n".join(table(CPU, modes)),
         "LIMIT": f"{limit:.0f}",
         "NOISE": f"{-LINEAR.noise_db:.0f}",
+        "DATE": today(),
+        "MACHINE": processor(),
+        "PYTHON": platform.python_version(),
         "SIZE": " x ".join(f"{side:g}" for side in PORCH.size),
     }
     text = _PAGE
@@ -245,20 +250,21 @@ def page(modes: tuple[Mode, ...]) -> str:
 _PAGE: Final = """\
 # Sound that people can talk over
 
-Made by `python -m bench.acoustics`: the station's own modules on real voices in rooms that are not
-there. Figures, not promises; one that misses its target stands here as it was measured. What the
-modes are and what they need is in [settings.md](settings.md), under `audio.echo`;
-`doorstation doctor audio` measures the room that is there.
+Made by `python -m bench.acoustics` on @DATE@, @MACHINE@, Python @PYTHON@: the
+station's own modules on real voices in rooms that are not there. Figures, not promises; one that
+misses its target stands here as it was measured. What the modes are and what they need is in
+[settings.md](settings.md), under `audio.echo`; `doorstation doctor audio` measures the room that is
+there.
 
 ## Echo: dB down, far end alone, 15 to 25 s into the first call
 
 @ECHO@
 
-A porch of @SIZE@ m, loudspeaker and microphone ten centimetres apart in one wall, 40 ms of queue in
-the sound card, and a street @NOISE@ dB below the echo: what a linear filter alone can reach is
-@NOISE@ dB. The distorted loudspeaker saturates and is not symmetric; a linear filter can take away
-@LIMIT@ dB of it. With drift the loudspeaker's clock is faster than the microphone's. The hall is
-4 x 6 x 3 m with hard walls and rings for longer than the filter.
+A porch of @SIZE@ m, loudspeaker and microphone ten centimetres apart in one wall,
+40 ms of queue in the sound card, and a street @NOISE@ dB below the echo: what a linear filter alone
+can reach is @NOISE@ dB. The distorted loudspeaker saturates and is not symmetric; a linear filter
+can take away @LIMIT@ dB of it. With drift the loudspeaker's clock is faster than the microphone's.
+The hall is 4 x 6 x 3 m with hard walls and rings for longer than the filter.
 
 ## Time until the echo is 20 dB down, s
 
@@ -279,8 +285,8 @@ alone, in dB. STOI and wide-band PESQ compare what is sent with the visitor with
 
 @CPU@
 
-On the machine this was written on; the least of three runs, all of Python's share included. It is a
-call's first half minute: `speex` runs two filters in the first eight seconds of the far end's talk.
+The least of three runs, all of Python's share included. It is a call's first half minute: `speex`
+runs two filters in the first eight seconds of the far end's talk.
 """
 
 

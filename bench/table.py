@@ -1,8 +1,11 @@
 """Figures, targets, and the page that shows them."""
 
+import datetime
+import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 OURS = "Doorstation"
 YARDSTICK = "baresip"
@@ -102,6 +105,20 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def median(values: Sequence[float]) -> float:
     return statistics.median(values)
+
+
+def today() -> str:
+    """Date and time of a page."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def processor() -> str:
+    """What this machine calls it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("model name", "Model") and value.strip():
+            return value.strip()
+    return platform.machine()
 
 
 def page(facts: Mapping[str, str], programs: Sequence[str], sections: Sequence[Section]) -> str:
