@@ -16,7 +16,7 @@ from doorstation.media.levels import MicrophoneLevels
 from doorstation.settings.tree import Settings
 from doorstation.sound import path_options
 
-_BUSY: Final = "is the station running? It holds the card; stop it for the test"
+_BUSY: Final = "in a call the station holds the card: try again when it is over"
 
 
 class Tape:
@@ -63,7 +63,7 @@ def next_mode(mode: echo.Mode) -> echo.Mode | None:
 def measure(
     port: AudioPort, options: path.Options, microphone_volume: int | None = None
 ) -> selftest.SelfTest:
-    """Run the whole test on a card, some 25 seconds. Raises BoardError when the card fails.
+    """Run the whole test on a card, some 20 seconds. Raises BoardError when the card fails.
 
     Raises DoorstationError when the canceller's library is missing, before anything is played.
     `microphone_volume`: what the card's is set to, percent; None: unknown.
