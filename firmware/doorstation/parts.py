@@ -143,8 +143,12 @@ def _real(settings: Settings, stack: contextlib.ExitStack) -> Parts:
         GpioRelay,
         ensure_pin_factory,
     )
+    from doorboard.rest import noted
 
-    ensure_pin_factory(profile.chip if profile is not None else None)
+    chip = None if profile is None else profile.chip
+    ensure_pin_factory(chip)
+    high_is_on = {_pin(relay.pin): relay.active_high for relay in settings.relays.values()}
+    stack.enter_context(noted(chip, high_is_on))
     # Relays first: nothing that fails later may leave one undecided.
     relays = {
         name: stack.enter_context(

@@ -13,6 +13,7 @@ import pytest
 from doorboard.gpio import GpioButton, GpioContact, GpioRelay, ensure_pin_factory
 from doorboard.gpiod_factory import GpiodFactory, find_chip
 from doorboard.interfaces import BoardError, ButtonEvent
+from doorboard.rest import main, noted
 from gpiozero import Device
 
 from tests.support.uml.gpiosim import GpioSim
@@ -80,10 +81,9 @@ def test_a_relay_does_not_click_at_the_start(chip: GpioSim, active_high: bool, r
     assert levels(chip, RELAY, program) == [rest]
 
 
-@pytest.mark.parametrize(("active_high", "rest"), [(True, 0), (False, 1)])
-def test_direction_and_level_reach_the_kernel_in_one_call(
-    chip: GpioSim, active_high: bool, rest: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """Direction and level of every request to the kernel."""
     asked: list[tuple[str, bool]] = []
     request_lines = gpiod.Chip.request_lines
 
@@ -95,6 +95,13 @@ def test_direction_and_level_reach_the_kernel_in_one_call(
         return request_lines(self, config, **others)
 
     monkeypatch.setattr(gpiod.Chip, "request_lines", request)
+    return asked
+
+
+@pytest.mark.parametrize(("active_high", "rest"), [(True, 0), (False, 1)])
+def test_direction_and_level_reach_the_kernel_in_one_call(
+    chip: GpioSim, active_high: bool, rest: int, asked: list[tuple[str, bool]]
+) -> None:
     with GpioRelay(RELAY, active_high=active_high):
         assert asked == [("OUTPUT", bool(rest))]
 
@@ -118,6 +125,24 @@ def test_whatever_ends_the_process_releases_the_relay(chip: GpioSim, ending: str
     )
     assert 1 in levels(chip, RELAY, program)
     assert chip.level(RELAY) == 0
+
+
+@pytest.mark.parametrize(("active_high", "rest"), [(True, 0), (False, 1)])
+def test_a_relay_that_a_dead_program_left_on_is_driven_to_rest(
+    chip: GpioSim,
+    active_high: bool,
+    rest: int,
+    asked: list[tuple[str, bool]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    with pytest.raises(ZeroDivisionError), noted("pinctrl-bcm2711", {RELAY: active_high}):
+        raise ZeroDivisionError
+    assert main() == 0
+    assert asked == [("OUTPUT", bool(rest))]
+    with GpioRelay(RELAY):
+        pass  # and the line is free
 
 
 def test_a_press_is_seen_once_and_dated_by_the_kernel(chip: GpioSim) -> None:
