@@ -34,7 +34,9 @@ def test_systemd_finds_nothing_wrong_with_the_service(tmp_path: Path) -> None:
 
 def test_service_keeps_a_state_may_be_in_time_and_always_comes_back() -> None:
     lines = UNIT.read_text().splitlines()
-    for wanted in ("StateDirectory=doorstation", "LimitRTPRIO=50", "Restart=always"):
+    for wanted in (
+        "StateDirectory=doorstation", "LimitRTPRIO=50", "Restart=always", "WatchdogSec=20",
+    ):  # fmt: skip
         assert wanted in lines
 
 

@@ -6,6 +6,7 @@ hears. `Station` holds no rule of its own: who may open is `door`'s, who may cal
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import logging
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ from doorstation.net.media.thread import MediaThread
 from doorstation.net.signals import stop_event
 from doorstation.net.sockets import Listen, SipSockets
 from doorstation.net.tls import TlsFiles
+from doorstation.net.watchdog import give_signs
 from doorstation.network import Network
 from doorstation.printable import printable
 from doorstation.provision.outbox import Outbox
@@ -105,6 +107,7 @@ def run(base: Mapping[str, Mapping[str, Any]]) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler])
+    faulthandler.enable()  # where it hung, when the watchdog ends it
     return asyncio.run(_run(base))
 
 
@@ -269,7 +272,13 @@ class Station:
     async def _until(self, stop: asyncio.Event) -> None:
         """Wait for the end; a fault of ours in any part rises from here."""
         async with asyncio.TaskGroup() as group:
-            runs = (self._shell.run(), self._media_runs(), self._card.run(), self._reset_wish())
+            runs = (
+                self._shell.run(),
+                self._media_runs(),
+                self._card.run(),
+                self._reset_wish(),
+                give_signs(lambda: self._media.silent),
+            )
             watched = [group.create_task(run) for run in runs]
             if self.commands.server is not None:
                 watched.append(group.create_task(self.commands.server.run()))

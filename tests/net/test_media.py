@@ -1159,6 +1159,23 @@ async def test_close_ends_sessions_and_joins_the_thread(phone: Phone) -> None:
     assert not door.media.running
 
 
+async def test_a_thread_that_hangs_is_known_by_its_silence(door: Door, phone: Phone) -> None:
+    assert door.media.silent == 0
+    door.clock.now += 3600
+    session = door.call(phone)
+    assert door.media.silent == 0
+    await door.step()
+    assert door.media.silent == 0
+    door.clock.now += 30  # and no period is read
+    assert door.media.silent == 30
+    await door.step()
+    assert door.media.silent == 0
+    session.stop()
+    await door.until_idle()
+    door.clock.now += 30
+    assert door.media.silent == 0
+
+
 async def test_a_fault_of_ours_in_the_thread_reaches_the_loop(
     door: Door, phone: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:

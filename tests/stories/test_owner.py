@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -264,6 +265,16 @@ def test_the_relay_falls_when_the_door_is_stopped_while_it_opens(town: Lab, tmp_
         door.wait_status(lambda status: status["relays"]["door"]["on"], "the relay is on")
         assert door.stop() == 0
         assert not door.socket.exists()
+
+
+def test_a_service_that_works_gives_signs_of_life(town: Lab, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
+        settings = {"peers.indoor.uri": "sip:198.51.100.1"}
+        with station(town, tmp_path, settings, environment=environment):
+            assert [systemd.recv(100) for _ in range(5)] == [b"WATCHDOG=1"] * 5
 
 
 def test_a_full_disk_does_not_keep_the_door_shut(town: Lab, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ API, for the event loop's thread only:
     media.card -> "closed" | "running" | "lost"
     media.xruns -> (overruns, underruns)    of the card, since the start
     media.running -> bool           whether the thread lives
+    media.silent -> float           seconds since its last turn; 0 while there is no thread
     media.close()                   ends all, joins the thread (a few 20 ms); may be called twice
 
 Events (every one a frozen struct, on the loop, in order):
@@ -208,6 +209,12 @@ class MediaThread:
         """Whether the thread lives."""
         return self._worker.running
 
+    @property
+    def silent(self) -> float:
+        """Seconds since the thread's last turn; 0 while there is none."""
+        worker = self._worker
+        return self._clock() - worker.card.read_at if worker.running else 0.0
+
     def start_session(self, local_address: str, name: str = "") -> MediaSession:
         """Bind an RTP/RTCP port pair. Raises TransportError when none is free."""
         sockets = bind_pair(local_address, self._ports, self._ids)
@@ -295,6 +302,7 @@ class MediaThread:
             if worker.running:
                 return
             worker.running = True
+            worker.card.read_at = self._clock()  # of a thread that may hang in its first turn
         # After what the loop has in hand, which may be the answer to a call: opening the card, the
         # first time 10 ms and more, would go first.
         self._starting = self._loop.call_soon(self._start)
