@@ -62,6 +62,15 @@ def test_one_relay_that_cannot_let_go_holds_no_other() -> None:
     run(story())
 
 
+def test_a_relay_that_is_missing_is_told_like_one_that_fails() -> None:
+    async def story() -> None:
+        house = House()
+        house.relays.pulse("door", 3)
+        assert house.told == [RelayFailed("door", "it is missing")]
+
+    run(story())
+
+
 def test_a_relay_that_cannot_pull_is_told_at_once() -> None:
     async def story() -> None:
         door = FakeRelay("door")

@@ -7,9 +7,20 @@ hardware is installed.
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TypeVar
 
 import msgspec
-from doorboard.interfaces import AudioPort, Button, Contact, Indicator, Reader, Relay
+from doorboard.closing import Closing
+from doorboard.interfaces import (
+    AudioPort,
+    BoardError,
+    Button,
+    Contact,
+    Indicator,
+    Reader,
+    Relay,
+)
 
 from doorstation.errors import DoorstationError
 from doorstation.media import codecs
@@ -44,6 +55,14 @@ def _found(kind: str, parts: Mapping[str, Callable[..., None]], name: str) -> Ca
         raise DoorstationError(f"no {kind} {name!r}; there are: {known}") from None
 
 
+class Missing(msgspec.Struct, frozen=True):
+    """A part whose pin could not be opened."""
+
+    why: str
+    is_back: Callable[[], bool]
+    """Whether it could be now."""
+
+
 class Parts(msgspec.Struct, frozen=True):
     """The hardware of one door, by the names of the settings."""
 
@@ -57,6 +76,8 @@ class Parts(msgspec.Struct, frozen=True):
     check_audio: tuple[str, ...] = ()
     """A command that says whether the sound card can be opened; empty: it always can."""
     inputs: FakeInputs | None = None
+    missing: Mapping[str, Missing] = {}
+    """What is not among the above, by kind and name: "button call"."""
     opus_complexity: int = codecs.COMPLEXITY
 
 
@@ -64,7 +85,8 @@ class Parts(msgspec.Struct, frozen=True):
 def make(settings: Settings) -> Iterator[Parts]:
     """The parts that the settings name; closed, and every relay released, at the end.
 
-    Raises BoardError for a part that is not there.
+    A pin that cannot be opened makes its part a missing one: the others serve without it. Raises
+    BoardError where there are no pins at all.
     """
     with contextlib.ExitStack() as stack:
         yield _fake(settings) if settings.board.kind == "fake" else _real(settings, stack)
@@ -149,41 +171,56 @@ def _real(settings: Settings, stack: contextlib.ExitStack) -> Parts:
     ensure_pin_factory(chip)
     high_is_on = {_pin(relay.pin): relay.active_high for relay in settings.relays.values()}
     stack.enter_context(noted(chip, high_is_on))
+    missing: dict[str, Missing] = {}
+
+    def opened(
+        kind: str, wanted: Mapping[str, _Wanted], way: Callable[[_Wanted], _Driver]
+    ) -> dict[str, _Driver]:
+        found: dict[str, _Driver] = {}
+        for name, one in wanted.items():
+            try:
+                found[name] = driver = way(one)
+            except BoardError as error:
+                missing[f"{kind} {name}"] = Missing(str(error), partial(_opens, way, one))
+            else:
+                stack.callback(driver.close)
+        return found
+
     # Relays first: nothing that fails later may leave one undecided.
-    relays = {
-        name: stack.enter_context(
-            GpioRelay(_pin(relay.pin), active_high=relay.active_high, hold_limit=relay.hold_limit)
-        )
-        for name, relay in settings.relays.items()
-    }
-    buttons = {
-        name: stack.enter_context(
-            GpioButton(
-                _pin(button.pin),
-                pull=button.pull,
-                active_high=button.pull == "down",
-                debounce=button.debounce,
-                hold=button.long_press,
-                stuck=button.stuck_after,
-            )
-        )
-        for name, button in settings.buttons.items()
-    }
-    leds = {
-        name: stack.enter_context(GpioIndicator(_pin(led.pin), active_high=led.active_high))
-        for name, led in settings.leds.items()
-    }
-    contacts = {
-        name: stack.enter_context(
-            GpioContact(
-                _pin(contact.pin),
-                pull=contact.pull,
-                active_high=contact.closed_when == "high",
-                debounce=contact.debounce,
-            )
-        )
-        for name, contact in settings.contacts.items()
-    }
+    relays = opened(
+        "relay",
+        settings.relays,
+        lambda relay: GpioRelay(
+            _pin(relay.pin), active_high=relay.active_high, hold_limit=relay.hold_limit
+        ),
+    )
+    buttons = opened(
+        "button",
+        settings.buttons,
+        lambda button: GpioButton(
+            _pin(button.pin),
+            pull=button.pull,
+            active_high=button.pull == "down",
+            debounce=button.debounce,
+            hold=button.long_press,
+            stuck=button.stuck_after,
+        ),
+    )
+    leds = opened(
+        "LED",
+        settings.leds,
+        lambda led: GpioIndicator(_pin(led.pin), active_high=led.active_high),
+    )
+    contacts = opened(
+        "contact",
+        settings.contacts,
+        lambda contact: GpioContact(
+            _pin(contact.pin),
+            pull=contact.pull,
+            active_high=contact.closed_when == "high",
+            debounce=contact.debounce,
+        ),
+    )
     return Parts(
         buttons=buttons,
         relays=relays,
@@ -192,8 +229,21 @@ def _real(settings: Settings, stack: contextlib.ExitStack) -> Parts:
         readers=_serial_readers(settings, stack),
         open_audio=_alsa,
         check_audio=_alsa_check(settings),
+        missing=missing,
         opus_complexity=complexity,
     )
+
+
+_Wanted = TypeVar("_Wanted")
+_Driver = TypeVar("_Driver", bound=Closing)
+
+
+def _opens(way: Callable[[_Wanted], Closing], wanted: _Wanted) -> bool:
+    try:
+        way(wanted).close()
+    except BoardError:
+        return False
+    return True
 
 
 def _serial_readers(settings: Settings, stack: contextlib.ExitStack) -> Mapping[str, Reader]:

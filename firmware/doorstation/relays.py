@@ -48,7 +48,10 @@ class Relays:
 
     def pulse(self, name: str, seconds: float) -> None:
         """Energise for so long from now; a pulse that runs is prolonged or cut to that."""
-        relay = self._relays[name]
+        relay = self._relays.get(name)
+        if relay is None:
+            self._tell(RelayFailed(name, "it is missing"))
+            return
         running = self._ends.pop(name, None)
         if running is not None:
             running.cancel()

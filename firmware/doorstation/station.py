@@ -9,7 +9,7 @@ import contextlib
 import faulthandler
 import gc
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from functools import partial
 from typing import Any, Final
 
@@ -63,6 +63,8 @@ STOP_WITHIN: Final = 2.0
 RESET_HELD: Final = 10.0
 """Seconds that the reset button is held from the start on."""
 RESET_LOOK: Final = 0.1
+MISSING_LOOK: Final = 60.0
+"""Seconds between looks for a part that was missing at the start."""
 SETTLED: Final = 1.0
 """Seconds after the start: a collection takes 15 ms, on a small board 100; REGISTER goes first."""
 
@@ -129,10 +131,15 @@ async def _run(base: Mapping[str, Mapping[str, Any]]) -> int:
 
 async def _run_stations(configurator: Configurator, network: Network, stop: asyncio.Event) -> int:
     outbox = Outbox[Result]()
+    missing: Set[str] = frozenset()
     while not stop.is_set():
         log_level(configurator.settings)
         try:
             with parts.make(configurator.settings) as board:
+                lost = board.missing.keys() - missing
+                if lost and configurator.pending is not None:  # the change is to blame, and undone
+                    raise BoardError("; ".join(board.missing[part].why for part in sorted(lost)))
+                missing = board.missing.keys()
                 station = Station(
                     configurator.settings,
                     board,
@@ -277,6 +284,7 @@ class Station:
                 self._media_runs(),
                 self._card.run(),
                 self._reset_wish(),
+                self._missing_back(),
                 give_signs(lambda: self._media.silent),
             )
             watched = [group.create_task(run) for run in runs]
@@ -293,7 +301,7 @@ class Station:
     async def _reset_wish(self) -> None:
         """Forget all changes if the button for it is in at the start and is held."""
         name = self._settings.provisioning.reset_button
-        if self._configurator is None or not name:
+        if self._configurator is None or name not in self._board.buttons:
             return
         until = self._loop.time() + RESET_HELD
         while self._board.buttons[name].pressed:
@@ -305,6 +313,15 @@ class Station:
                     log.warning("configuration: %s", fault)
                 return
             await asyncio.sleep(RESET_LOOK)
+
+    async def _missing_back(self) -> None:
+        """A pin that another program had may be free again: a station built anew has it."""
+        missing = self._board.missing.values()
+        while missing:
+            await asyncio.sleep(MISSING_LOOK)
+            if not self.busy and any(part.is_back() for part in missing):
+                self.end()
+                return
 
     def _settle(self) -> None:
         """Not while somebody talks: a collection holds up the media thread too, and is heard."""
@@ -452,13 +469,15 @@ class Station:
 
     def _watch_board(self) -> None:
         """Drivers call from their own threads: stamp there, act here."""
+        now = self._loop.time()
+        for part, missing in self._board.missing.items():
+            log.warning("%s is missing and looked for again: %s", part, missing.why)
+            self._tell_door(self._door.handle(door.PartMissing(part, missing.why), now))
         for name, button in self._board.buttons.items():
             button.watch(self._from_driver(self._button_event, name))
         for name, contact in self._board.contacts.items():
             contact.watch(self._from_driver(self._contact_event, name))
-            self._tell_door(
-                self._door.handle(door.ContactChanged(name, contact.closed), self._loop.time())
-            )
+            self._tell_door(self._door.handle(door.ContactChanged(name, contact.closed), now))
         for name, relay in self._board.relays.items():
             relay.watch(self._from_driver(self._relays.reported, name))
         for name, reader in self._board.readers.items():

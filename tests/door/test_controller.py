@@ -24,6 +24,7 @@ from doorstation.door.events import (
     OpenRequested,
     Outcome,
     Output,
+    PartMissing,
     PlaceCall,
     Play,
     Pressed,
@@ -1002,6 +1003,15 @@ def test_a_reader_pulled_out_is_a_fault_in_light_and_record_until_it_is_back() -
     assert house.last("reader") == {"reader": "tag", "state": "unplugged"}
     assert house.tell(ReaderChanged("tag", True)) == [Show("idle")]
     assert house.last("reader") == {"reader": "tag", "state": "back"}
+
+
+def test_a_missing_part_is_a_fault_in_light_and_record_and_the_others_serve() -> None:
+    house = House()
+    why = "button on pin 17: in use by kettle"
+    assert house.tell(PartMissing("button call", why)) == [Show("fault")]
+    assert house.last("part_missing") == {"part": "button call", "why": why}
+    assert house.door.faults == [f"button call is missing: {why}"]
+    assert PulseRelay("door", 3.0) in house.tell(CardRead("tag", "0A1B2C3D4E"))
 
 
 def test_what_is_wrong_is_told_in_words_while_it_lasts() -> None:

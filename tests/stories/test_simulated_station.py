@@ -1,7 +1,7 @@
 """Short stories of one station in virtual time: what must happen at once, and what must not."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pytest
 from doorboard.interfaces import BoardError
 from doorstation.media.events import Digit
 from doorstation.net.media import events as media
+from doorstation.parts import Missing
 
 from tests.support.network import Conditions
 from tests.support.simulated_house import (
@@ -63,13 +64,15 @@ def tell(
     folder: Path,
     *phones: PhonePlan,
     settings: str = DIRECT,
+    missing: Mapping[str, Missing] = {},
 ) -> None:
     plan = HousePlan(
         "story", settings, phones, CALLERS, CALLED, QUICK, exchange="[account]" in settings
     )
 
     async def whole() -> None:
-        async with House(plan, seed=1, log=folder / "events.jsonl") as house:
+        log = folder / "events.jsonl"
+        async with House(plan, seed=1, log=log, missing=missing) as house:
             await asyncio.sleep(2)
             try:
                 await story(house)
@@ -272,6 +275,34 @@ def test_lamp_that_fails_ends_no_call_and_keeps_no_door_shut(
         house.phones["kitchen"].hang_up(call)
 
     tell(story, tmp_path, kitchen())
+
+
+def test_part_that_is_missing_is_told_and_used_once_it_is_back_and_no_call_is_on(
+    tmp_path: Path,
+) -> None:
+    free = False
+    led = Missing("LED on pin 5: in use by kettle", lambda: free)
+
+    async def story(house: House) -> None:
+        nonlocal free
+        fault = "LED porch is missing: LED on pin 5: in use by kettle"
+        assert house.station.commands.status()["faults"] == [fault]
+        assert house.board.indicators["led"].pattern == "fault"
+        records = house.station._journal.recent()
+        assert [one["part"] for one in records if one["event"] == "part_missing"] == ["LED porch"]
+        call = await in_talk(house)
+        await asyncio.sleep(30)
+        free = True
+        await asyncio.sleep(40)
+        assert not house.station._end.is_set(), "somebody talks"
+        house.phones["kitchen"].hang_up(call)
+        await asyncio.sleep(60)
+        assert house.station._end.is_set(), "for a station that has it"
+        await house.switch_off()
+        house.switch_on()
+        await asyncio.sleep(0)
+
+    tell(story, tmp_path, kitchen(), missing={"LED porch": led})
 
 
 def test_press_while_the_station_ends_rings_nobody(tmp_path: Path) -> None:

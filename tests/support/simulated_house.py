@@ -36,7 +36,7 @@ from doorstation.media.events import Digit
 from doorstation.net.agent_shell import AgentShell
 from doorstation.net.media import events as media
 from doorstation.net.sockets import Sink
-from doorstation.parts import Parts
+from doorstation.parts import Missing, Parts
 from doorstation.sdp.negotiation import AudioSession
 from doorstation.settings.reader import parse
 from doorstation.settings.tree import Settings
@@ -1131,6 +1131,8 @@ class House:
     """What the configuration is kept on; None: it cannot change."""
     held: tuple[str, ...] = ()
     """Buttons that are in when the door is switched on."""
+    missing: Mapping[str, Missing] = field(default_factory=dict)
+    """What the board lacks besides."""
     loop: VirtualLoop = field(default_factory=virtual_loop)
     trace: deque[Step] = field(default_factory=lambda: deque(maxlen=250))
 
@@ -1207,6 +1209,7 @@ class House:
             contacts={},
             readers={},
             open_audio=lambda _: self.board.audio(),
+            missing=self.missing,
         )
         for name in self.held:
             self.board.buttons[name].pressed = True

@@ -32,6 +32,7 @@ from doorstation.door.events import (
     OpenRequested,
     Outcome,
     Output,
+    PartMissing,
     PlaceCall,
     Play,
     Pressed,
@@ -273,6 +274,7 @@ class Door:
         self._groups = 0
         self._registered: bool | None = None
         self._registration_fault = ""
+        self._missing: dict[str, str] = {}
         self._stuck: set[str] = set()
         self._contacts: dict[str, bool] = {}
         self._left_open: set[str] = set()
@@ -332,7 +334,8 @@ class Door:
     @property
     def faults(self) -> list[str]:
         """In words what is wrong at present; the LEDs show a fault while the door rests."""
-        found = [f"button {name} is stuck" for name in sorted(self._stuck)]
+        found = [f"{part} is missing: {why}" for part, why in self._missing.items()]
+        found += [f"button {name} is stuck" for name in sorted(self._stuck)]
         found += [f"contact {name} is open for too long" for name in sorted(self._left_open)]
         found += [f"reader {name} is unplugged" for name in sorted(self._unplugged)]
         if self._deaf:
@@ -415,6 +418,9 @@ class Door:
                     self._record("card_back")
             case ReaderChanged():
                 self._handle_reader(event)
+            case PartMissing(part, why):
+                self._missing[part] = why
+                self._record("part_missing", part=part, why=why)
             case RelayPulled():
                 self._handle_pulled(event.relay, now)
             case RelayFailed():

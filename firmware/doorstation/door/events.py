@@ -153,6 +153,13 @@ class ReaderChanged(msgspec.Struct, frozen=True):
     plugged: bool
 
 
+class PartMissing(msgspec.Struct, frozen=True):
+    """A button, relay, contact or LED that cannot be used, as long as this door runs."""
+
+    part: str
+    why: str
+
+
 class RelayPulled(msgspec.Struct, frozen=True):
     """The driver did what a PulseRelay asked for; each is answered by this or RelayFailed."""
 
@@ -202,6 +209,7 @@ Input = (
     | ContactChanged
     | SoundCardChanged
     | ReaderChanged
+    | PartMissing
     | RelayPulled
     | RelayFailed
     | CardRead
