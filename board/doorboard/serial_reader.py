@@ -27,7 +27,7 @@ CLOSE_WITHIN: Final = 2.0
 """Seconds given to a driver that does not come back from opening its port: a door with other
 settings, or the end of the service, waits behind it."""
 
-NOISE_REPORT_SECONDS: Final = 10.0
+NOISE_REPORT_SECONDS: Final = 60.0
 """A line full of noise is reported this often, not with every byte."""
 
 

@@ -517,7 +517,10 @@ class Station:
                 self._door_input(door.ReaderChanged(name, event.kind == "back"))
             case _:
                 # Never the bytes: half a card number is in them.
-                self._journal.record("reader", {"reader": name, "state": event.kind})
+                count = int(event.value)
+                self._journal.record(
+                    "reader", {"reader": name, "state": event.kind, "so_far": count}
+                )
 
     # -- the door
 

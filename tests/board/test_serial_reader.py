@@ -98,6 +98,23 @@ def test_noise_is_reported_with_its_count(
     assert reader.bad_bytes == 3
 
 
+def test_noise_without_end_is_reported_once_a_minute_with_its_count(
+    plug: Plug, events: SimpleQueue[ReaderEvent]
+) -> None:
+    now = 1000.0
+    with SerialReader(str(plug.path), back_off=(0.01, 0.02), clock=lambda: now) as reader:
+        connect(plug, reader, events)
+        plug.send(b"\xff#")
+        assert following(events) == ("bad_bytes", "1")
+        for _ in range(59):
+            now += 1
+            plug.send(b"\xff1#")
+            assert following(events) == ("keys", "1")
+        now += 1
+        plug.send(b"\xff")
+        assert following(events) == ("bad_bytes", "61")
+
+
 def test_a_reader_pulled_out_and_put_back_goes_on_by_itself(
     plug: Plug, reader: SerialReader, events: SimpleQueue[ReaderEvent]
 ) -> None:

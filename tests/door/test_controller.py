@@ -1062,6 +1062,29 @@ def test_unknown_card_is_refused() -> None:
     assert house.last("card")["rule"] == "unknown_card"
 
 
+def test_a_reader_that_never_rests_writes_one_line_a_minute_with_the_count() -> None:
+    house = House()
+    for _ in range(100):
+        house.tell(ReaderChanged("tag", False))
+        house.tell(CardRead("tag", "0000000000"))
+        house.tell(ReaderChanged("tag", True))
+    records = [record for record in house.records if record.kind in {"reader", "card"}]
+    assert len(records) == 10, "the first ones at once"
+    house.tell(ReaderChanged("tag", False))
+    house.wait(60)
+    assert house.last("reader") == {"reader": "tag", "state": "unplugged", "not_recorded": 291}
+    house.tell(ReaderChanged("tag", True))
+    house.wait(59)
+    assert house.last("reader")["state"] == "unplugged"
+    house.wait(1)
+    assert house.last("reader") == {"reader": "tag", "state": "plugged", "not_recorded": 1}
+    house.tell(CardRead("tag", "0A1B2C3D4E"))
+    assert house.last("card")["allowed"], "what opened is always recorded"
+    house.wait(600)
+    house.tell(ReaderChanged("tag", False))
+    assert house.last("reader") == {"reader": "tag", "state": "unplugged"}
+
+
 def test_keypad_is_locked_out_by_wrong_codes_and_nothing_else_is() -> None:
     house = House()
     for _ in range(3):

@@ -63,6 +63,7 @@ from doorstation.door.policy import (
     may_release,
     receive_call,
 )
+from doorstation.door.ration import Ration
 from doorstation.settings.tree import Settings
 
 SKIPPED_SECONDS: Final = 1.5  # a step that nothing could reach shows a fault this long
@@ -178,6 +179,8 @@ class Timer(enum.Enum):
     """One for each relay that is on."""
     LEFT_OPEN = enum.auto()
     """One for each contact that is open."""
+    READER = enum.auto()
+    """One for each reader with records that were held back."""
 
 
 TIMER_TRIGGERS: Final[Mapping[Timer, tuple[Trigger, str]]] = {
@@ -268,6 +271,7 @@ class Door:
             name: LockOut(rules.wrong_codes, rules.wrong_codes, rules.lock_out)
             for name in settings.readers
         }
+        self._rations = {name: Ration() for name in settings.readers}
         self._phase = Phase.IDLE
         self._attempt: _Attempt | None = None
         self._talk: _Talk | None = None
@@ -417,7 +421,7 @@ class Door:
                 else:
                     self._record("card_back")
             case ReaderChanged():
-                self._handle_reader(event)
+                self._handle_reader(event, now)
             case PartMissing(part, why):
                 self._missing[part] = why
                 self._record("part_missing", part=part, why=why)
@@ -459,6 +463,10 @@ class Door:
             self._left_open.add(name)
             seconds = self._settings.contacts[name].left_open_after
             self._record("left_open", contact=name, seconds=seconds, rule="left_open_after")
+        elif timer is Timer.READER:
+            state = "unplugged" if name in self._unplugged else "plugged"
+            untold = self._rations[name].tell(now)
+            self._record("reader", reader=name, state=state, not_recorded=untold)
 
     def _handle_press(self, button: str, now: float) -> None:
         plan = self._plans.get(button)
@@ -489,13 +497,14 @@ class Door:
             self._stuck.discard(event.button)
         self._record("stuck", button=event.button, on=event.on)
 
-    def _handle_reader(self, event: ReaderChanged) -> None:
+    def _handle_reader(self, event: ReaderChanged, now: float) -> None:
         if event.plugged:
             self._unplugged.discard(event.reader)
         else:
             self._unplugged.add(event.reader)
         state = "back" if event.plugged else "unplugged"
-        self._record("reader", reader=event.reader, state=state)
+        if self._may_write(event.reader, now):
+            self._record("reader", reader=event.reader, state=state)
 
     def _is_current(self, group: str) -> bool:
         return self._attempt is not None and self._attempt.group == group
@@ -654,7 +663,8 @@ class Door:
             known |= accepted.matches(event.value)
         locked_out = guard is not None and guard.locked(event.reader, now)
         decision = may_release(CardAttempt(locked_out=locked_out, known=known))
-        self._record("card", reader=event.reader, allowed=decision.allowed, rule=decision.rule)
+        if decision.allowed or self._may_write(event.reader, now):
+            self._record("card", reader=event.reader, allowed=decision.allowed, rule=decision.rule)
         if decision.allowed:
             if guard is not None:
                 guard.right(event.reader)
@@ -926,6 +936,14 @@ class Door:
 
     def _record(self, kind: str, **fields: Field) -> None:
         self._outputs.append(Record(kind, fields))
+
+    def _may_write(self, reader: str, now: float) -> bool:
+        """Whether one more record of this reader is written, not only counted."""
+        ration = self._rations[reader]
+        if ration.take(now):
+            return True
+        self._timers[Timer.READER, reader] = ration.due
+        return False
 
     def _flush(self) -> list[Output]:
         if self.pattern != self._shown:
