@@ -14,13 +14,13 @@ fail and then begin again with the next target, in a new transaction with a new 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from heapq import heapify, heappop, heappush
 from typing import Final, TypeAlias, assert_never
 
 import msgspec
 from msgspec.structs import replace
 
 from doorstation.ids import Ids
+from doorstation.sip.alarms import Alarms
 from doorstation.sip.headers import Via, format_via
 from doorstation.sip.locate import FAILED_SECONDS, Located, Locator, Progress
 from doorstation.sip.message import (
@@ -250,68 +250,6 @@ class _Stream(msgspec.Struct, eq=False):
     reader: StreamReader = msgspec.field(default_factory=StreamReader)
 
 
-_Alarm: TypeAlias = _Client | _Server | _Opening | _Question
-
-
-class _Alarms:
-    """A heap of deadlines. An entry is good while its time is the item's `wake`.
-
-    Entries whose time has changed are put right when they surface; dropped ones are cleared out
-    once they are the majority, so that a flood of refused requests leaves nothing behind.
-    """
-
-    __slots__ = ("_count", "_dropped", "_heap")
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, _Alarm]] = []
-        self._count = 0
-        self._dropped = 0
-
-    def __len__(self) -> int:
-        return len(self._heap)
-
-    def arm(self, item: _Alarm) -> None:
-        """Call after anything that may have changed the item's deadline."""
-        at = item.deadline
-        if at is not None and (item.wake is None or at < item.wake):
-            item.wake = at
-            self._count += 1
-            heappush(self._heap, (at, self._count, item))
-
-    def drop(self, item: _Alarm) -> None:
-        """The item has ended."""
-        if item.wake is None:
-            return
-        item.wake = None
-        self._dropped += 1
-        if self._dropped > 32 and self._dropped * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if entry[2].wake == entry[0]]
-            heapify(self._heap)
-            self._dropped = 0
-
-    def next(self) -> float | None:
-        """The first deadline there is."""
-        heap = self._heap
-        while heap:
-            at, _, item = heap[0]
-            if item.wake == at and item.deadline == at:
-                return at
-            heappop(heap)
-            if item.wake == at:
-                item.wake = None
-                self.arm(item)
-        return None
-
-    def pop(self, now: float) -> _Alarm | None:
-        """The item due first, if it is due."""
-        at = self.next()
-        if at is None or at > now:
-            return None
-        item = heappop(self._heap)[2]
-        item.wake = None
-        return item
-
-
 Screen: TypeAlias = Callable[
     [Request, Flow, float], tuple[int, str, tuple[tuple[str, str], ...]] | None
 ]
@@ -344,7 +282,7 @@ class Endpoint:
         self._locator = Locator(ids, transports, ipv6=ipv6)
         # The To tag of every answer without state, so that the ACK for it is recognised (§8.2.7).
         self._stateless_tag = ids.token()
-        self._alarms = _Alarms()
+        self._alarms: Alarms[_Client | _Server | _Opening | _Question] = Alarms()
         self._last_id = 0
         self._requests: dict[int, _Outgoing] = {}
         self._clients: dict[tuple[str, str], _Client] = {}
