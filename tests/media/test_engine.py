@@ -12,7 +12,6 @@ from doorstation.media.engine import (
     CallAudio,
     CallStatistics,
     Datagram,
-    LocalSound,
     MediaResumed,
     MediaSilent,
     MediaStarted,
@@ -931,16 +930,6 @@ def test_a_muted_microphone_sends_silence_and_sounds_of_ours_in_its_place() -> N
     assert not {silent, loud} & set(payloads[5:7])
     assert payloads[7:] == [silent, loud]
     assert call.statistics.microphone_dbfs > -20, "it is no dead microphone"
-
-
-def test_a_sound_of_our_own_plays_to_its_end() -> None:
-    local = LocalSound()
-    assert local.read(8000) == SILENT
-    local.play(tones.Tone((tones.Segment(0.04, (1000,)),)), 8000)
-    assert audioop.rms(local.read(8000), 2) > 3000
-    assert local.playing
-    local.read(8000)
-    assert not local.playing
 
 
 def test_statistics_tell_a_call_in_numbers() -> None:

@@ -149,3 +149,13 @@ def test_a_wav_of_any_rate_keeps_pitch_and_length(rate: int, card: int) -> None:
     assert len(heard) / 2 / card == pytest.approx(1.0, abs=0.021)
     middle = heard[card // 2 : card // 2 + card]
     assert strength(middle, 500, card) == pytest.approx(8000, rel=0.05)
+
+
+def test_a_sound_of_our_own_plays_to_its_end() -> None:
+    local = tones.LocalSound()
+    assert local.read(8000) == bytes(320)
+    local.play(Tone((Segment(0.04, (1000,)),)), 8000)
+    assert audioop.rms(local.read(8000), 2) > 3000
+    assert local.playing
+    local.read(8000)
+    assert not local.playing

@@ -252,3 +252,71 @@ def player(sound: Sound, rate: int, loop: bool | None = None) -> Player:
 def mixed(one: bytes, other: bytes) -> bytes:
     """Two periods of one length together, clipped."""
     return audioop.add(one, other, 2)
+
+
+class LocalSound:
+    """Tones and announcements for our own loudspeaker."""
+
+    def __init__(self) -> None:
+        self._player: Player | None = None
+        self._rate = 0
+        self._asked: tuple[Sound, bool | None] | None = None
+        self._then: Sound | None = None
+
+    @property
+    def playing(self) -> bool:
+        return self._player is not None
+
+    @property
+    def single(self) -> bool:
+        """Whether what plays ends by itself."""
+        return self._player is not None and not self._player.repeat
+
+    def play(
+        self,
+        sound: Sound,
+        rate: int,
+        loop: bool | None = None,
+        then: Sound | None = None,
+    ) -> None:
+        """Begin a sound in place of any other; `then` repeats when it is over.
+
+        Raises DoorstationError when a WAV needs libspeexdsp and it is missing.
+        """
+        self.stop()
+        self._player = player(sound, rate, loop)
+        self._rate = rate
+        self._asked = (sound, loop)
+        self._then = then
+
+    def stop_repeating(self) -> None:
+        """End what repeats; a single sound is heard to its end."""
+        self._then = None
+        if not self.single:
+            self.stop()
+
+    def stop(self) -> None:
+        """End the sound."""
+        self._then = None
+        if self._player is not None:
+            self._player.close()
+            self._player = None
+
+    def rate_changed(self, rate: int) -> None:
+        """The card has come back at another rate: the sound begins again."""
+        if self._player is not None and rate != self._rate and self._asked is not None:
+            sound, loop = self._asked
+            self.play(sound, rate, loop, self._then)
+
+    def read(self, rate: int) -> bytes:
+        """The next period at `rate`; silence when nothing plays."""
+        player = self._player
+        if player is None:
+            return bytes(rate // 50 * 2)
+        played = player.read(rate // 50)
+        if player.finished:
+            then = self._then
+            self.stop()
+            if then is not None:
+                self.play(then, rate, loop=True)
+        return played

@@ -17,7 +17,6 @@ from doorstation.media.engine import (
     AgreedAudio,
     KeysAgreed,
     KeysRefused,
-    LocalSound,
     MediaResumed,
     MediaSilent,
     MediaStarted,
@@ -117,7 +116,7 @@ class Worker:
         self.calls: deque[Callable[[Worker], None]] = deque()
         self.running = False
         self.closing = False
-        self.sound = LocalSound()
+        self.sound = tones.LocalSound()
         self.level_callback: LevelCallback | None = None
         self.level_ticks = 5
         self.frame_callback: FrameCallback | None = None
