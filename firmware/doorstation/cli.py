@@ -18,8 +18,6 @@ from doorstation.printable import printable
 
 DEFAULT_CONFIG = Path("/etc/doorstation/doorstation.toml")
 DEFAULT_SOCKET = "/run/doorstation/control.sock"
-REPLY_WITHIN = 45.0
-"""Seconds a command may take: longer than a request that nobody answers (32 s)."""
 _SOCKET = f"of the station, {DEFAULT_SOCKET} unless given"
 
 
@@ -244,7 +242,7 @@ def _keys(options: argparse.Namespace) -> int:
 
     known = ("name", "public", "role", "opens", "scope")
     arguments = {key: value for key, value in vars(options).items() if key in known}
-    result = call(options.socket, options.command, arguments, REPLY_WITHIN)
+    result = call(options.socket, options.command, arguments)
     if options.command == "certificate_request":
         print(result, end="")
         return 0
@@ -358,7 +356,7 @@ def _ctl(options: argparse.Namespace) -> int:
 
     known = ("name", "uri", "code", "digits", "state", "value", "text", "action", "part")
     arguments = {key: value for key, value in vars(options).items() if key in known}
-    result = call(options.socket, options.command, arguments, REPLY_WITHIN)
+    result = call(options.socket, options.command, arguments)
     if options.command == "status" and not options.json:
         _print_status(result)
     elif result not in (None, {}):
@@ -408,7 +406,7 @@ def _events(options: argparse.Namespace) -> int:
     from doorstation.net.control_client import call, follow
 
     if not options.follow:
-        for event in call(options.socket, "recent", {}, REPLY_WITHIN):  # type: ignore[attr-defined]
+        for event in call(options.socket, "recent"):  # type: ignore[attr-defined]
             _print_event(event, options.json)
         return 0
     for event in follow(options.socket, options.kinds.split(",")):

@@ -13,7 +13,6 @@ from typing import Any, Final
 from doorstation.errors import DoorstationError, SettingsError, TransportError
 from doorstation.printable import printable
 
-REPLY_WITHIN: Final = 45.0
 ASKED_EVERY: Final = 0.1
 MISSING_FOR: Final = 30.0
 """Seconds in which a station that is built anew has to answer again."""
@@ -107,7 +106,7 @@ def _ask(options: argparse.Namespace, args: Mapping[str, object]) -> Any:
         return _offline(options, args)
     from doorstation.net.control_client import call
 
-    return call(options.socket, options.command, {**args, "by": by}, REPLY_WITHIN)
+    return call(options.socket, options.command, {**args, "by": by})
 
 
 def _offline(options: argparse.Namespace, args: Mapping[str, object]) -> object:

@@ -75,7 +75,7 @@ class Station:
 
     def command(self, name: str, /, **args: object) -> Any:
         """One command of the control socket; raises control_client.Refused with why not."""
-        return control_client.call(str(self.socket), name, args, 45)
+        return control_client.call(str(self.socket), name, args)
 
     def ctl(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """`doorstation ctl WORDS`, as typed by the owner."""

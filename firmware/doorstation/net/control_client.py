@@ -10,13 +10,19 @@ from doorstation.errors import DoorstationError, TransportError
 # What a station that lost its mind could make us keep.
 LONGEST_REPLY: Final = 4 * 1024 * 1024
 
+REPLY_WITHIN: Final = 45.0
+"""Seconds a command may take: longer than a request that nobody answers (32 s)."""
+
 
 class Refused(DoorstationError):
     """The station did not do it; the text says why."""
 
 
 def call(
-    path: str, command: str, args: Mapping[str, object] | None = None, timeout: float = 10.0
+    path: str,
+    command: str,
+    args: Mapping[str, object] | None = None,
+    timeout: float = REPLY_WITHIN,
 ) -> object:
     """Ask the station listening at `path` and return the result.
 
