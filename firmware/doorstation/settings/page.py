@@ -17,16 +17,7 @@ from doorstation.settings.option import (
 from doorstation.settings.reader import as_toml, valid_values
 from doorstation.settings.tree import Settings
 
-_INTRODUCTION: Final = """\
-# Settings
-
-One TOML file. `doorstation check FILE` reports every problem of it together; `doorstation run`
-refuses to start on the same problems. An unknown key is a mistake. Secrets are never shown again:
-they print as `***`.
-
-The smallest file for a door that rings group `**9` of a telephone system and opens with 4711:
-
-```toml
+SMALLEST: Final = """\
 [account]
 user = "door"
 domain = "fritz.box"
@@ -39,7 +30,20 @@ steps = [{ ring = ["**9"] }]
 [relays.door]
 pin = 27
 codes = ["4711"]
-```
+"""
+"""A whole file: a door that rings a group and opens with a code."""
+
+_INTRODUCTION: Final = f"""\
+# Settings
+
+One TOML file. `doorstation check FILE` reports every problem of it together; `doorstation run`
+refuses to start on the same problems. An unknown key is a mistake. Secrets are never shown again:
+they print as `***`.
+
+The smallest file for a door that rings group `**9` of a telephone system and opens with 4711:
+
+```toml
+{SMALLEST}```
 
 A `ring` entry is a number (digits, `*`, `#`, `+`: that user at the account's domain), the name of
 a [peers] entry, or a SIP URI. A name in a heading is yours to choose: small letters, digits, `_`
