@@ -4,7 +4,9 @@ Nothing heavy is imported before a command needs it: `ctl` and `check` answer at
 """
 
 import argparse
+import contextlib
 import json
+import math
 import stat
 import sys
 from collections.abc import Sequence
@@ -114,6 +116,13 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if math.isfinite(seconds := float(text)):  # JSON has no other number
+            return seconds
+    raise argparse.ArgumentTypeError("a number of seconds")
+
+
 def _add_ctl_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     def command(name: str, help_text: str) -> argparse.ArgumentParser:
         parser = commands.add_parser(name, help=help_text)
@@ -216,7 +225,7 @@ def _add_command(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--account-password-file", type=Path, metavar="FILE", help="its password")
     parser.add_argument(
-        "--within", type=float, metavar="SECONDS", help="for a change to be confirmed"
+        "--within", type=_seconds, metavar="SECONDS", help="for a change to be confirmed"
     )
     ops = (
         "set", "check", "get", "confirm", "rollback", "history", "status", "fetch", "open",

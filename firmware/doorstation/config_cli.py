@@ -86,9 +86,13 @@ def _run(options: argparse.Namespace) -> int:
         case "config export":
             _export(options)
         case "config import":
+            from doorstation.provision.layers import leaves
             from doorstation.settings.reader import read
 
-            return follow(options, _ask(options, {"raw": read(options.file)}))
+            raw = read(options.file)
+            for key, value in leaves(raw):
+                _check_sendable(key, value)
+            return follow(options, _ask(options, {"raw": raw}))
         case "config undo":
             return follow(options, _ask(options, {}))
         case "log verify":
@@ -149,13 +153,29 @@ def _value(text: str) -> tuple[str, object]:
     import tomllib
 
     key, equals, value = text.partition("=")
+    key = key.strip()
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+        found = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         what = f"{value!r} is no TOML value" if equals else "no value"
         raise SettingsError(
             [f'{key}: {what}; KEY=VALUE with a text in quotes, like audio.country="at"']
         ) from None
+    except (ValueError, RecursionError):  # Python reads no number of more than 4300 digits
+        raise SettingsError([f"{key}: {_NO_VALUE}"]) from None
+    _check_sendable(key, found)
+    return key, found
+
+
+_NO_VALUE: Final = "a value that no setting can have"
+
+
+def _check_sendable(key: str, value: object) -> None:
+    """Raises SettingsError for what JSON cannot say: a date, nan, a number beyond all measure."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise SettingsError([f"{key}: {_NO_VALUE}"]) from None
 
 
 def follow(options: argparse.Namespace, answer: Mapping[str, Any]) -> int:

@@ -137,9 +137,11 @@ def _number(text: str) -> int:
 def _value(text: str) -> Any:
     """JSON where it is any: numbers, true, lists; else the text itself."""
     try:
-        return json.loads(text)
-    except ValueError:
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False)  # NaN and 1e999 are Python's alone
+    except (ValueError, RecursionError):
         return text
+    return value
 
 
 def _outcome(result: Mapping[str, Any]) -> int:

@@ -63,6 +63,16 @@ def test_wrong_words_are_told_before_anything_is_sent(
     assert not (tmp_path / "office.key.counter").exists()
 
 
+@pytest.mark.parametrize("within", ["inf", "nan", "1e999", "soon"])
+def test_time_that_is_no_number_of_seconds_is_told(
+    capsys: pytest.CaptureFixture[str], within: str
+) -> None:
+    way = ("--key", "x", "--to", "x", "--door", "x", "--user", "x", "--password-file", "x")
+    with pytest.raises(SystemExit):
+        main(["command", *way, "--within", within, "status"])
+    assert "argument --within: a number of seconds" in capsys.readouterr().err
+
+
 def test_password_file_of_bytes_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key, word = tmp_path / "office.key", tmp_path / "word"
     KeyFile.new(key)

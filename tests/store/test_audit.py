@@ -107,10 +107,16 @@ def test_log_that_is_gone_is_found() -> None:
     assert AuditLog(disk).verify() == "the lines after 0 are missing, up to 6"
 
 
-def test_line_of_another_kind_is_found() -> None:
+@pytest.mark.parametrize(
+    "line",
+    [b"[]", b"[" * 100_000, b'{"number": 1e999, "before": ""}', b'{"number": ' + b"9" * 5000],
+)
+def test_line_of_another_kind_is_found(line: bytes) -> None:
     disk = filled(2)
-    disk.spoil(LINES, disk.read(LINES) + b"[]\n")
+    disk.spoil(LINES, disk.read(LINES) + line + b"\n")
     assert AuditLog(disk).verify() == "the line after 2 is no line of this log"
+    AuditLog(disk).append(NOON, "set", {})
+    assert len(list(AuditLog(disk).entries())) >= 3
 
 
 def test_log_goes_on_behind_a_spoilt_line_and_the_spoilt_line_is_found() -> None:

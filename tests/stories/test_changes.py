@@ -194,10 +194,6 @@ def test_a_change_with_a_problem_is_refused_whole_and_a_dry_run_changes_nothing(
         assert door.config("set", "audio.country=at").stderr.startswith(
             "doorstation: audio.country: 'at' is no TOML value"
         )
-        for value in ("2026-11-22", "nan", "[inf]"):
-            assert door.config("set", f"audio.speaker_gain={value}").stderr.startswith(
-                "doorstation: a value that no setting can have: "
-            )
         dry = door.config("set", "--dry-run", "audio.speaker_gain=-6.0")
         assert dry.stdout == "audio.speaker_gain: not set -> -6.0\n"
         assert results(door) == []

@@ -266,7 +266,7 @@ def _scalar_fault(kind: Any, option: Option, raw: object) -> str:
         choices = get_args(kind)
         if any(raw == choice and type(raw) is type(choice) for choice in choices):
             return ""
-        found = _kind_name(raw) if isinstance(raw, list | dict) else repr(raw)
+        found = _kind_name(raw) if isinstance(raw, list | dict) or _is_huge(raw) else repr(raw)
         return f"{found} is none of the choices; {valid}"
     if kind in (Secret, str):
         if not isinstance(raw, str):
@@ -285,9 +285,14 @@ def _scalar_fault(kind: Any, option: Option, raw: object) -> str:
     if kind is int and not isinstance(raw, int):
         return f"{raw} is not a whole number; {valid}"
     if not option.low <= raw <= option.high:
-        shown = "too large" if abs(raw) > sys.maxsize else f"{raw} is out of range"
+        shown = "too large" if _is_huge(raw) else f"{raw} is out of range"
         return f"{shown}; {valid}"
     return ""
+
+
+def _is_huge(raw: object) -> bool:
+    """Python writes no number of more than 4300 digits, which hexadecimal ones may have."""
+    return isinstance(raw, int | float) and abs(raw) > sys.maxsize
 
 
 def valid_values(kind: Any, option: Option) -> str:

@@ -44,7 +44,7 @@ def parse_host_port(text: str) -> tuple[str, int | None]:
         raise ValueError(fault)
     if port is None:
         return host, None
-    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
         raise ValueError(f"{port!r} is not a port; a number from 1 to 65535")
     return host, int(port)
 

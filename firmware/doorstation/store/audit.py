@@ -73,7 +73,7 @@ class AuditLog:
     def entries(self) -> Iterator[dict[str, Field]]:
         """Every line, the oldest first, as it was appended. Raises StoreError."""
         for line in _lines(self._data()):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 entry = json.loads(line)
                 if isinstance(entry, dict):
                     yield entry
@@ -87,7 +87,7 @@ class AuditLog:
             try:
                 entry = json.loads(line)
                 found, link = int(entry["number"]), str(entry["before"])
-            except (ValueError, KeyError, TypeError):
+            except _NO_LINE:
                 return f"the line after {number} is no line of this log"
             if number and found != number + 1:
                 return f"the lines after {number} are missing, up to {found - 1}"
@@ -162,6 +162,10 @@ class AuditLog:
         return first
 
 
+_NO_LINE: Final = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
+"""What reading a line raises that somebody spoiled: its number may be 1e999, say."""
+
+
 def _lines(data: bytes) -> list[bytes]:
     return data.rpartition(b"\n")[0].split(b"\n") if b"\n" in data else []
 
@@ -173,5 +177,5 @@ def _hash(line: bytes) -> str:
 def _place(line: bytes) -> _Place | None:
     try:
         return _Place(int(json.loads(line)["number"]), _hash(line))
-    except (ValueError, KeyError, TypeError):
+    except _NO_LINE:
         return None
