@@ -540,6 +540,29 @@ def test_any_tree_of_values_gives_settings_or_problems(raw: object) -> None:
     assert len(set(loader.problems)) == len(loader.problems)
 
 
+@pytest.mark.parametrize("module", ["numpy", "pywebrtc_audio"])
+@pytest.mark.parametrize("mode", ["aec3", "cascade"])
+def test_canceller_whose_extra_is_missing_is_a_problem(
+    mode: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f'[audio]\necho = "{mode}"\n'
+    assert problems(text) == []
+    monkeypatch.setitem(sys.modules, module, None)
+    assert only(text).startswith(f'audio.echo: "{mode}" needs the module {module}; install ')
+    assert problems('[audio]\necho = "speex"\n') == []
+
+
+def test_looking_for_a_canceller_loads_none() -> None:
+    code = (
+        "import sys; from doorstation.settings.reader import parse; parse('audio.echo = \"aec3\"');"
+        "print(int('numpy' in sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "0"
+
+
 def test_import_is_free_of_network_and_loop() -> None:
     """The command line answers `check` quickly: no asyncio, no ssl."""
     code = "import sys, doorstation.settings.reader; print(int('asyncio' in sys.modules))"

@@ -25,6 +25,7 @@ def contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _code_faults(settings)
     yield from _tls_faults(settings)
     yield from _command_faults(settings)
+    yield from _echo_faults(settings.audio.echo)
     for name, button in settings.buttons.items():
         for i, step in enumerate(button.steps):
             for j, target in enumerate(step.ring):
@@ -141,6 +142,20 @@ def _tls_faults(settings: Settings) -> Iterator[tuple[str, str]]:
             yield "tls.certificate", 'missing; a PEM file, because sip.transports holds "tls"'
         if not settings.tls.key:
             yield "tls.key", 'missing; a PEM file, because sip.transports holds "tls"'
+
+
+def _echo_faults(mode: str) -> Iterator[tuple[str, str]]:
+    if mode not in ("aec3", "cascade"):
+        return
+    from importlib.util import find_spec  # most doors need none; it only looks, numpy takes 20 MB
+
+    for module in ("pywebrtc_audio", "numpy"):
+        if find_spec(module) is None:
+            yield (
+                "audio.echo",
+                f'"{mode}" needs the module {module}; install doorstation[aec3], which there is '
+                'for x86-64 and 64-bit ARM, or "speex"',
+            )
 
 
 _KEY_LENGTH: Final = 43  # 32 bytes in base64url without padding
