@@ -22,7 +22,13 @@ from doorstation.commands import Commands, Reach
 from doorstation.configurator import Configurator, open_configurator
 from doorstation.door import events as door
 from doorstation.door.controller import Door, Phase
-from doorstation.errors import DoorstationError, ProtocolError, StoreError, TransportError
+from doorstation.errors import (
+    DoorstationError,
+    ProtocolError,
+    SettingsError,
+    StoreError,
+    TransportError,
+)
 from doorstation.ids import Ids, SystemIds
 from doorstation.journal import Journal
 from doorstation.media import dtls
@@ -441,11 +447,17 @@ class Station:
             self.end()
 
     async def _tls(self) -> TlsFiles:
+        """Raises SettingsError where the certificate is over a key that nothing keeps."""
         tls, configurator = self._settings.tls, self._configurator
         if configurator is not None and (tls.own_certificate or configurator.certificate):
+            configurator.identify(self._ids)
             own = await configurator.identity_file()
-            if own is not None and tls.own_certificate and not tls.certificate:
-                return TlsFiles(tls.ca_file, str(own))
+            if tls.own_certificate and not tls.certificate:
+                if own is not None:
+                    return TlsFiles(tls.ca_file, str(own))
+                if "tls" in self._settings.sip.transports:
+                    why = configurator.closed or configurator.fault
+                    raise SettingsError([f"tls.own_certificate: its key has no place: {why}"])
         return TlsFiles(tls.ca_file, tls.certificate, tls.key)
 
     def _listen(self) -> list[Listen]:

@@ -280,6 +280,12 @@ def test_account_that_registers_nowhere_but_where_the_network_says_is_remarked()
     assert remarks(parse(f'{account}[sip]\nservers = ["192.0.2.1"]')) == []
 
 
+def test_certificate_over_a_key_that_perhaps_nothing_keeps_is_remarked() -> None:
+    own = "[tls]\nown_certificate = '-----BEGIN CERTIFICATE-----'\n"
+    assert "StateDirectory=" in remarks(parse(own))[0]
+    assert remarks(parse(f'{own}[provisioning]\nstate = "/var/lib/door"')) == []
+
+
 def test_check_shows_control_characters_of_a_file_as_escapes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

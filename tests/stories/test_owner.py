@@ -94,6 +94,22 @@ def test_codes_that_everybody_on_the_machine_can_read_are_told(
     assert ("everybody here can read" in done.stderr) is told
 
 
+def test_a_certificate_over_a_key_that_nothing_keeps_is_refused_by_its_key(tmp_path: Path) -> None:
+    file = tmp_path / "door.toml"
+    settings = {
+        "board.kind": "fake",
+        "control.socket": "",
+        "log.events": "",
+        "sip.transports": ["udp", "tls"],
+        "tls.own_certificate": "-----BEGIN CERTIFICATE-----",
+    }
+    file.write_text(toml(settings))
+    assert "remark: tls.own_certificate: " in doorstation("check", str(file)).stdout
+    done = doorstation("run", "--config", str(file))
+    assert done.returncode == 1
+    assert "tls.own_certificate: its key has no place: nothing is kept here" in done.stderr
+
+
 def test_a_door_whose_port_is_taken_says_so_and_does_not_start(town: Lab, tmp_path: Path) -> None:
     settings = {"peers.indoor.uri": "sip:198.51.100.1"}
     with station(town, tmp_path / "one", settings) as door:

@@ -127,6 +127,11 @@ def remarks(settings: Settings) -> list[str]:
             "nothing to do, ever: no button, no peer, no account; no key, and the network is not "
             "asked for a file; a [buttons.NAME] with steps"
         )
+    if settings.tls.own_certificate and not settings.provisioning.state:
+        found.append(
+            "tls.own_certificate: is over the door's own key, which needs a place: systemd gives "
+            "one (StateDirectory=), else provisioning.state names it"
+        )
     account = settings.account
     if account and not (
         account.domain or account.registrar or account.outbound_proxy or settings.sip.servers
