@@ -9,6 +9,7 @@ from doorstation.configurator import Configurator
 from doorstation.ids import SeededIds
 from doorstation.provision.configuration import Refused
 from doorstation.provision.layers import Change
+from doorstation.provision.orders import Order
 from doorstation.provision.outbox import Outbox
 from doorstation.remote import Asked, Kept, Remote
 from doorstation.settings.reader import parse
@@ -51,6 +52,29 @@ def test_order_that_comes_second_is_not_accepted_by_the_change_that_was_first() 
             )  # fmt: skip
             assert isinstance(refused, Refused)
             assert (await first, accepted, office._known.asked) == (1, [], None)
+            office.close()
+
+    run(story())
+
+
+def test_order_that_the_disk_does_not_take_is_refused_also_when_it_is_repeated() -> None:
+    async def story() -> None:
+        disk = Disk()
+        disk.broken = 30
+        configurator = Configurator({"local": {}}, disk, disk=Inline())
+        async with contextlib.aclosing(configurator):
+            office, answers = remote(configurator), list[tuple[str, object, int]]()
+            commander = SimpleNamespace(
+                answered=lambda request, answer: answers.append(("kept", request, answer.status))
+            )
+            office._commander = cast(Any, commander)
+            sent = SimpleNamespace(request=object())
+            cast(Any, office)._answer = lambda event, answer: answers.append(
+                ("sent", event.request, answer.status)
+            )
+            order = Order(sub="*", ctr=1, iat=0, op="set", set={"audio.country": "fr"})
+            await office._set(cast(Any, sent), order, ASKED, lambda: None)
+            assert answers == [("kept", sent.request, 503), ("sent", sent.request, 503)]
             office.close()
 
     run(story())

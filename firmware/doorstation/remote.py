@@ -37,6 +37,7 @@ from doorstation.provision.commander import (
     Execute,
     Key,
     Typed,
+    refusal,
 )
 from doorstation.provision.fetch import url_fault
 from doorstation.provision.jws import PublicKey
@@ -350,7 +351,7 @@ class Remote:
             try:
                 await self._remember()
             except StoreError as fault:
-                self._answer(event, Answer(503, body=str(fault).encode()))
+                self._refuse(event, fault)
                 return
         accepted()
         if order.op == "fetch":
@@ -414,10 +415,17 @@ class Remote:
             accepted,
         )
         if fault is not None:
-            status = 422 if isinstance(fault, SettingsError) else 409
-            if isinstance(fault, StoreError):
-                status = 503
-            self._answer(event, Answer(status, body=str(fault).encode()))
+            self._refuse(event, fault)
+
+    def _refuse(self, event: ua.ContentReceived, fault: DoorstationError) -> None:
+        """Answer an order that was to be carried out and cannot be."""
+        status = 422 if isinstance(fault, SettingsError) else 409
+        if isinstance(fault, StoreError):
+            status = 503
+        answer = refusal(status, str(fault))
+        if self._commander is not None:
+            self._commander.answered(event.request, answer)
+        self._answer(event, answer)
 
     async def _fetch(self, order: Order, asked: Asked) -> None:
         """Try the file that an order names; 202 is out, as a server may be slow."""

@@ -18,6 +18,7 @@ from doorstation.provision.commander import (
     Key,
     Output,
     Typed,
+    refusal,
 )
 from doorstation.provision.jws import PrivateKey
 from doorstation.provision.orders import Role
@@ -189,6 +190,16 @@ def test_captured_request_sent_again_is_answered_as_before_and_does_nothing() ->
     assert office.sent is not None
     again = office.door.received(office.sent, OFFICE, office.now + 100, WALL, reliable=True)
     assert again == [Answer(202)]
+
+
+def test_order_that_was_refused_after_all_is_refused_again_when_it_is_repeated() -> None:
+    office = Office(commander())
+    office.sends(signed())
+    assert office.sent is not None
+    full = refusal(503, "state.b: No space left on device")
+    office.door.answered(office.sent, full)
+    again = office.door.received(office.sent, OFFICE, office.now + 100, WALL, reliable=True)
+    assert again == [full]
 
 
 def test_captured_credentials_do_not_sign_another_body() -> None:

@@ -276,7 +276,7 @@ class Commander:
             pace.until = now + min(_LONGEST_PAUSE, 2.0 ** (pace.refused - 3))
         return [
             Audit(source, user, "", "", (), status, rule),
-            msgspec.structs.replace(_refusal(status, rule), once=True),
+            msgspec.structs.replace(refusal(status, rule), once=True),
         ]
 
     # -- what it says
@@ -311,7 +311,7 @@ class Commander:
         )  # fmt: skip
         if (fault := self._stands_against(order, key)) is not None:
             audit = msgspec.structs.replace(audit, status=fault.status, rule=fault.reason)
-            return [count, audit, _refusal(fault.status, fault.reason)]
+            return [count, audit, refusal(fault.status, fault.reason)]
         return [count, audit, Answer(202), Execute(order, user, key.name, request.call_id)]
 
     def _check_new(self, order: Order, kid: str, wall: float | None) -> None:
@@ -342,7 +342,11 @@ class Commander:
             Typed(words, user, request.call_id),
         ]
 
-    def _remember(self, same: bytes, outputs: list[Output]) -> None:
+    def answered(self, request: Request, answer: Answer) -> None:
+        """What was to be carried out got another answer: whoever repeats it gets that one too."""
+        self._remember(_identity(request), [answer])
+
+    def _remember(self, same: bytes, outputs: Sequence[Output]) -> None:
         for output in outputs:
             if isinstance(output, Answer):
                 self._answered[same] = output
@@ -365,7 +369,8 @@ def _told_to_wait(pause: int) -> Answer:
     return Answer(503, "Too many", (("Retry-After", str(pause)),), once=True)
 
 
-def _refusal(status: int, rule: str) -> Answer:
+def refusal(status: int, rule: str) -> Answer:
+    """With the reason in its body."""
     return Answer(status, _REASONS.get(status, ""), body=rule.encode()[:MAX_WHY])
 
 
