@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
+from doorstation.config_commands import ConfigCommands
 from doorstation.configurator import MAX_LINES, Configurator
 from doorstation.errors import DoorstationError, SettingsError, StoreError
 from doorstation.ids import SeededIds
@@ -293,6 +294,33 @@ def test_disk_that_fails_is_told_and_the_door_stays_as_it_is(how: str) -> None:
             await stage(one, VOLUME)
             assert results(one) == ["confirmed"]
             assert one.configurator.fault == ""
+
+    run(story())
+
+
+def test_change_whose_confirmation_the_disk_does_not_take_is_told_as_what_it_is() -> None:
+    async def story() -> None:
+        disk = Disk()
+        async with door(disk) as one:
+            number = await stage(one, VOLUME, needs_word=True)
+            commands = ConfigCommands(one.configurator)
+            assert await commands.handle("config result", {"number": number}) == ""
+            disk.broken = 30
+            await one.configurator.confirm(number)
+            unsaved = "not on disk, a restart takes it back: state.b: "
+            assert one.configurator.unsaved.startswith(unsaved)
+            told = await commands.handle("config result", {"number": number})
+            assert str(told).startswith(unsaved)
+            recorded = [fields for kind, fields in one.records if kind == "configuration"]
+            assert recorded[-1]["state"] == "confirmed"
+            assert str(recorded[-1]["why"]).startswith(unsaved)
+            assert one.configurator.settings.audio.speaker_gain == -6.0
+            assert StateStore(disk).read().pending is not None, "as it was told"
+            disk.broken = 0
+            await one.configurator.remember("orders", {})
+            assert one.configurator.unsaved == "", "it took the whole state meanwhile"
+            told = await commands.handle("config result", {"number": number})
+            assert (told, StateStore(disk).read().pending) == ("confirmed", None)
 
     run(story())
 

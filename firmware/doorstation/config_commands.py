@@ -111,7 +111,10 @@ def tried(configurator: Configurator, number: int) -> dict[str, object]:
 def _result(configurator: Configurator, number: object) -> str:
     """How a change ended; "" while it is being tried."""
     found = _find(configurator, number)
-    return found.result if isinstance(found, Past) else ""
+    if not isinstance(found, Past):
+        return ""
+    unsaved = configurator.unsaved if found == configurator.history()[-1] else ""
+    return unsaved or found.result
 
 
 def _find(configurator: Configurator, number: object) -> Past | Pending:

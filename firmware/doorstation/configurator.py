@@ -118,6 +118,8 @@ class Configurator:
         """What is wrong with the disk or with what is kept there, or ""."""
         self.closed = "" if files is not None else why_not
         """Why nothing can be changed, or ""."""
+        self.unsaved = ""
+        """Why the change that was confirmed last ends with the next start, or ""."""
         self._disk = disk
         self._store: StateStore | None = None
         self._audit: AuditLog | None = None
@@ -537,7 +539,10 @@ class Configurator:
             if save.must:
                 self._configuration.save_failed()
                 raise
+            if save.state.history[-1].result == "confirmed":
+                self.unsaved = f"not on disk, a restart takes it back: {fault}"
             return
+        self.unsaved = ""
         if self.fault:
             self.fault = ""
             self.record("configuration_fault", {"why": None})
@@ -558,7 +563,7 @@ class Configurator:
             "change": tell.number,
             "by": tell.by,
             "how": tell.how,
-            "why": tell.why or None,
+            "why": tell.why or self.unsaved or None,
         }
         self.audit(tell.kind, {**fields, "keys": list(tell.keys)})
         if tell.kind == "reset":

@@ -383,6 +383,8 @@ class Remote:
                 return {"state": "done", **self._summary()}
             case "confirm":
                 await configurator.confirm(order.of)
+                if why := configurator.unsaved:
+                    return {"state": "applied", "number": order.of, "why": why}
                 return {"state": "confirmed", "number": order.of}
             case "rollback":
                 await configurator.roll_back(order.of, f"by {by}")
@@ -537,6 +539,8 @@ class Remote:
         why = past.result.partition(": ")[2]
         if not asked.kid:
             changed = ", ".join(_plainly(each) for each in past.differences) or "nothing changed"
+            if unsaved := configurator.unsaved:
+                changed += f"; {unsaved}"
             self._send_text(asked, changed if kept else f"taken back: {why}")
         elif not kept:
             self._send(asked, asked.op, {"state": "rolled-back", "number": past.number, "why": why})
