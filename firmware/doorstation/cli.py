@@ -194,7 +194,7 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
     )
     revoke = commands.add_parser("revoke", help="on the door: no order of this key any more")
     revoke.add_argument("name", metavar="NAME")
-    shown = commands.add_parser("list", help="on the door: who may order it, and its own identity")
+    shown = commands.add_parser("list", help="on the door: whose keys count, and its own identity")
     request = commands.add_parser(
         "request", help="on the door: print what your authority signs as its certificate (PEM)"
     )
@@ -262,7 +262,9 @@ def _keys(options: argparse.Namespace) -> int:
         print(f"{name}  {value}")
     for name, key in result["keys"].items():
         more = " ".join((*key["opens"], *key["scope"]))
-        print(printable(f"{name}  {key['kid']}  {key['role']}  {more}".rstrip()))
+        print(printable(f"{name}  {key['kid']}  {key['role']}  {key['origin']}  {more}".rstrip()))
+    for kid, rule in result["owners"].items():
+        print(f"-  {kid}  owner of files  by {rule}")
     return 0
 
 

@@ -32,7 +32,8 @@ from doorstation.net.control import KINDS, ControlServer
 from doorstation.net.media.thread import MediaThread
 from doorstation.parts import FakeInputs, Parts
 from doorstation.provision.jws import PublicKey
-from doorstation.provision.layers import Change
+from doorstation.provision.layers import Change, Tree
+from doorstation.provisioner import remembered
 from doorstation.recorder import Recorder
 from doorstation.relays import Relays
 from doorstation.settings.tree import Settings
@@ -379,14 +380,23 @@ class Commands:
         return call
 
     def _keys(self) -> dict[str, object]:
-        """Who may order the door, and by what he knows it."""
-        keys = self._reach.settings.keys
+        """Whom the door trusts: who may order it or sign its files; and by what they know it."""
+        configurator, origins = self._reach.configurator, Tree({})
+        owners: dict[str, str] = {}
+        if configurator is not None:
+            origins, known = configurator.tree, remembered(configurator)
+            owners = dict.fromkeys(known.owners, known.rule)
         return {
             "door": dict(self.identity()),
             "keys": {
-                name: {"kid": PublicKey.parse(key.public).kid, **asdict(key)}
-                for name, key in keys.items()
+                name: {
+                    "kid": PublicKey.parse(key.public).kid,
+                    "origin": origins.origin(f"keys.{name}.public"),
+                    **asdict(key),
+                }
+                for name, key in self._reach.settings.keys.items()
             },
+            "owners": owners,
         }
 
     async def _revoke(self, name: str) -> object:

@@ -78,6 +78,13 @@ class Kept(msgspec.Struct, frozen=True):
     """Seconds of that boot at the first start."""
 
 
+def remembered(configurator: Configurator) -> Kept:
+    """What is known of files and owners; nothing, where it cannot be read."""
+    with contextlib.suppress(msgspec.ValidationError):
+        return msgspec.convert(configurator.remembered(PART) or {}, Kept)
+    return Kept()
+
+
 class File(msgspec.Struct, frozen=True):
     """A signed file that counts, with all that it names. `kept`: what is known once it is used."""
 
@@ -169,8 +176,7 @@ class Provisioner:
 
     def load(self) -> None:
         """Take in what is kept."""
-        with contextlib.suppress(msgspec.ValidationError):
-            self._kept = msgspec.convert(self._configurator.remembered(PART) or {}, Kept)
+        self._kept = remembered(self._configurator)
 
     # -- one round
 

@@ -201,6 +201,9 @@ def test_a_key_that_is_revoked_orders_nothing_any_more(office: Office, door: Sta
     assert (added.returncode, added.stderr) == (0, "kept\n")
     door.wait_event("configuration", state="confirmed")
     assert office.orders(door, "status", key="extra").returncode == 0
+    listed = doorstation("keys", "list", "--socket", str(door.socket)).stdout
+    assert f"extra  {extra.key.public.kid}  viewer  remote\n" in listed
+    assert "  admin  local\n" in listed
     revoked = doorstation("keys", "revoke", "extra", "--socket", str(door.socket))
     assert (revoked.returncode, revoked.stderr) == (0, "kept\n")
     assert 'keys.extra.role: "viewer" -> not set' in revoked.stdout

@@ -93,6 +93,15 @@ def test_door_without_an_owner_is_claimed_by_the_first_key_and_says_so(
         assert f"key {OWNER.public.kid} is this door's owner now, by first use" in text
         assert door.wait_event("owner", rule="first use", url=url)["kid"] == OWNER.public.kid
         assert "asked: dhcp" in text
+        listed = doorstation("keys", "list", "--socket", str(door.socket)).stdout
+        assert f"-  {OWNER.public.kid}  owner of files  by first use" in listed
+    # Root, beside the service, which is another user.
+    state = Path(settings["provisioning.state"])
+    os.chown(state, 65534, -1)
+    looked = doorstation("doctor", "network", "--config", str(door.file)).stdout
+    os.chown(state, os.getuid(), -1)
+    assert looked.startswith(f"state: looked at: {state}\n")
+    assert f"asked: {url}" in looked or f"used: {url} (confirmed)" in looked
 
 
 def test_key_whose_fingerprint_the_door_was_given_becomes_its_owners(
