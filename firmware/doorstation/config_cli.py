@@ -127,8 +127,12 @@ def _offline(options: argparse.Namespace, args: Mapping[str, object]) -> object:
         base = {"local": read(options.config)}
         folder = place(base)
         there = folder is not None and folder.is_dir()
-        alone = options.command not in looks
-        configurator = open_configurator(base, alone=alone) if there else Configurator(base, None)
+        look = options.command in looks
+        configurator = (
+            open_configurator(base, alone=not look, look=look)
+            if there
+            else Configurator(base, None)
+        )
         async with contextlib.aclosing(configurator):
             return await ConfigCommands(configurator).handle(options.command, args)
 

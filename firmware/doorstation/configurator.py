@@ -633,16 +633,19 @@ def place(base: Mapping[str, Raw]) -> Path | None:
     return Path(named) if named else None
 
 
-def open_configurator(base: Mapping[str, Raw], *, alone: bool = False) -> Configurator:
+def open_configurator(
+    base: Mapping[str, Raw], *, alone: bool = False, look: bool = False
+) -> Configurator:
     """The configuration of this machine. Raises SettingsError for layers that make no tree.
 
-    `alone`: nobody else may have it open; raises StoreError otherwise.
+    `alone`: nobody else may have it open; raises StoreError otherwise. `look`: root may, beside the
+    service, and changes nothing.
     """
     folder = place(base)
     if folder is None:
         return Configurator(base, None)
     try:
-        files = Folder(folder)
+        files = Folder(folder, look=look)
     except StoreError as fault:
         log.error("configuration: %s; the door works by its file alone", fault)  # noqa: TRY400
         return Configurator(base, None, why_not=str(fault))

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from doorstation.configurator import Configurator, open_configurator
+from doorstation.configurator import Configurator, open_configurator, place
 from doorstation.dhcp.offered import Offered
 from doorstation.errors import SettingsError
 from doorstation.ids import Ids, SystemIds
@@ -98,9 +98,12 @@ async def _examine(base: Mapping[str, Mapping[str, Any]], *, as_json: bool) -> i
         return silences
 
     async with (
-        contextlib.aclosing(open_configurator(base)) as configurator,
+        contextlib.aclosing(open_configurator(base, look=True)) as configurator,
         contextlib.aclosing(Resolver()) as names,
     ):
+        # Whether there is an owner, say, decides what of the network counts.
+        why_not = configurator.closed
+        tell("state", f"not looked at: {why_not}" if why_not else f"looked at: {place(base)}")
         offers = Offers(ids, names, lambda: True, nothing, ask_dhcp=ask_dhcp_once)
         for line in await offers.ask():
             tell("SIP servers", line)

@@ -167,6 +167,39 @@ def test_link_in_the_place_of_a_slot_is_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_root_may_look_at_the_services_state_and_writes_nothing_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "state"
+    StateStore(Folder(folder)).write(STATES[0])
+    before = sorted(folder.iterdir())
+    os.chown(folder, os.getuid() or 65534, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    looking = StateStore(Folder(folder, look=True))
+    assert looking.read() == STATES[0]
+    with pytest.raises(StoreError, match="Read-only"):
+        looking.write(STATES[1])
+    assert sorted(folder.iterdir()) == before
+    with pytest.raises(StoreError, match="belongs to another user"):
+        Folder(folder)
+    monkeypatch.setattr(os, "geteuid", lambda: 77)
+    with pytest.raises(StoreError, match="belongs to another user"):
+        Folder(folder, look=True)
+
+
+def test_folder_that_nobody_has_any_more_costs_no_descriptor(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        StateStore(Folder(tmp_path / "state")).write(STATES[0])
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_who_only_looks_makes_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="No such file"):
+        Folder(tmp_path / "state", look=True)
+    assert not (tmp_path / "state").exists()
+
+
 def test_folder_that_cannot_be_made_is_a_clear_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="Not a directory"):

@@ -449,6 +449,7 @@ def test_doctor_says_what_the_network_offers_and_what_of_it_counts(
         said = doorstation("doctor", "network", "--config", str(config))
     assert "SIP servers: used: 10.0.0.5" in said.stdout
     assert f"configuration: used: {url} (160)" in said.stdout
+    assert said.stdout.startswith("state: not looked at: nothing is kept here")
     assert said.returncode == 0
     assert server.log_text().count("DHCPINFORM(") == 1, "everything once"
     owner = {"public": OWNER.public.text, "role": "owner"}

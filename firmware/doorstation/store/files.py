@@ -5,6 +5,7 @@ synced, and cut the power at every one of them.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -56,22 +57,32 @@ class Files(Protocol):
 class Folder:
     """A folder of the real disk, readable by the service alone."""
 
-    def __init__(self, path: Path | str) -> None:
-        """Raises StoreError when it cannot be made or is not ours."""
+    def __init__(self, path: Path | str, *, look: bool = False) -> None:
+        """Raises StoreError when it cannot be made or is not ours.
+
+        `look`: it is not made, and root may look at another's, but write nothing: what root makes
+        there its owner could not read.
+        """
         try:
-            Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not look:
+                Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             found = os.fstat(self._folder)
-            if found.st_uid != os.geteuid():
-                os.close(self._folder)
+            self._ours = found.st_uid == os.geteuid()
+            if not self._ours and not (look and os.geteuid() == 0):
                 raise StoreError(f"{path}: belongs to another user ({found.st_uid})")
-            if found.st_mode & 0o077:
+            if self._ours and found.st_mode & 0o077:
                 os.fchmod(self._folder, 0o700)
             self._path = Path(path)
             with contextlib.suppress(OSError):
                 fcntl.flock(self._folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:
             raise StoreError(f"{path}: {error.strerror or error}") from error
+
+    def __del__(self) -> None:
+        # Who looks for old recordings opens one each time, on a broken disk once a minute.
+        with contextlib.suppress(AttributeError):
+            os.close(self._folder)
 
     def claim(self) -> None:
         """Make sure that nobody else has the folder open. Raises StoreError."""
@@ -119,6 +130,8 @@ class Folder:
 
     def _open(self, name: str, flags: int) -> int:
         # No following: a link laid here by another would have us write somewhere else.
+        if not self._ours and flags != os.O_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         flags |= os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(name, flags, 0o600, dir_fd=self._folder)
 
