@@ -13,6 +13,7 @@ from doorstation.ids import SeededIds
 from doorstation.provision.configuration import CUT, LOST_WORD, UNWELL, Refused
 from doorstation.provision.identity import Identity
 from doorstation.provision.layers import Change
+from doorstation.provision.state import RECORDINGS
 from doorstation.settings.tree import Settings
 from doorstation.store.audit import ASKED, AuditLog
 from doorstation.store.identity import NAME
@@ -369,6 +370,18 @@ def test_reset_forgets_all_but_the_audit_log() -> None:
             assert one.configurator.history() == ()
         assert [entry["kind"] for entry in AuditLog(disk).entries()][-1] == "reset"
         assert AuditLog(disk).verify() == ""
+
+    run(story())
+
+
+def test_reset_does_not_forget_where_recordings_are_still_to_be_deleted() -> None:
+    async def story() -> None:
+        async with door() as one:
+            await one.configurator.remember(RECORDINGS, ["/srv/calls"])
+            await one.configurator.remember("files", {"serial": 7})
+            await one.configurator.reset(by="owner", how="test")
+            assert one.configurator.remembered(RECORDINGS) == ["/srv/calls"]
+            assert one.configurator.remembered("files") is None
 
     run(story())
 

@@ -4,7 +4,7 @@ import asyncio
 import io
 import tarfile
 import wave
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,8 +22,9 @@ PACKET = Packet(1.0, ("192.0.2.1", 4000), ("192.0.2.9", 16384), bytes(172))
 
 
 class Bench:
-    def __init__(self, folder: Path, **settings: float) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | str, *, held: Sequence[str] = (), **settings: float) -> None:
+        self.folder = Path(folder)
+        self.held = held
         self.events: list[tuple[str, Mapping[str, Field]]] = []
         self.attached: list[bool] = []
         self.wall = 1_767_225_600.0
@@ -31,8 +32,13 @@ class Bench:
             Recording(folder=str(folder), **settings),  # type: ignore[arg-type]
             lambda sink: self.attached.append(sink is not None),
             lambda kind, fields: self.events.append((kind, fields)),
+            held=held,
+            hold=self.hold,
             wall=lambda: self.wall,
         )
+
+    def hold(self, folders: Sequence[str]) -> None:
+        self.held = folders
 
     def sound(self, ticks: int) -> None:
         for _ in range(ticks):
@@ -148,6 +154,36 @@ async def test_it_is_deleted_by_a_timer(tmp_path: Path) -> None:
     again.wall = bench.wall
     await until(lambda: not again.files())
     again.recorder.close()
+
+
+@pytest.mark.parametrize("folder", ["", "another"])
+async def test_it_is_deleted_by_a_timer_where_the_folder_is_another_or_none_since(
+    tmp_path: Path, folder: str
+) -> None:
+    bench = Bench(tmp_path / "old", keep=60.0)
+    bench.recorder.ask("call-1")
+    assert bench.held == [str(tmp_path / "old")], "a power cut leaves parts there"
+    bench.sound(30)
+    bench.recorder.stop()
+    await bench.file()
+    bench.recorder.close()
+    now = Bench(folder and tmp_path / folder, held=bench.held, keep=60.0)
+    now.wall = bench.wall + 59
+    await asyncio.sleep(0)
+    assert (len(bench.files()), now.held) == (1, bench.held)
+    now.recorder.close()
+    now = Bench(folder and tmp_path / folder, held=now.held, keep=60.0)
+    now.wall = bench.wall + 61
+    await until(lambda: not bench.files())
+    assert now.held == [], "it is looked at no more"
+    now.recorder.close()
+
+
+async def test_a_folder_of_before_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
+    bench = Bench("", held=[str(tmp_path / "gone")])
+    await until(lambda: bench.held == [])
+    assert not (tmp_path / "gone").exists()
+    bench.recorder.close()
 
 
 async def test_parts_of_before_are_removed_at_the_start(tmp_path: Path) -> None:

@@ -284,8 +284,7 @@ class Configurator:
         """The same, made at the first need; after a reset another."""
         if not self.door:
             self._door = str(uuid.UUID(int=ids.number(128), version=4))
-            if not self.closed:
-                self._spawn(self.remember(DOOR, self._door))
+            self.remember_soon(DOOR, self._door)
         return self.door
 
     def identity(self, ids: Ids) -> Identity:
@@ -408,6 +407,11 @@ class Configurator:
     async def remember(self, part: str, value: Any) -> None:
         """Keep something for a part by its name: on disk on return. None of it is shown."""
         await self._do(lambda: self._configuration.remember(part, value))
+
+    def remember_soon(self, part: str, value: Any) -> None:
+        """The same, and nobody waits for it."""
+        if not self.closed:
+            self._spawn(self.remember(part, value))
 
     async def base_changed(self, origin: str, raw: Raw) -> None:
         """A layer that is not kept says something else. Raises SettingsError: it is not used."""

@@ -10,8 +10,9 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final, Literal
 
 from doorstation.door.events import Field
@@ -40,13 +41,22 @@ class Recorder:
         attach: Callable[["Recorder | None"], None],
         record: Callable[[str, Mapping[str, Field]], None],
         *,
+        held: Collection[str] = (),
+        hold: Callable[[Sequence[str]], None] = lambda folders: None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`attach`: connects to the sound, or ends that; `record`: to the event log."""
+        """`attach`: connects to the sound, or ends that; `record`: to the event log.
+
+        `held`: folders where recordings lay when `hold` was called last, perhaps by the recorder
+        of another folder: they are deleted there, too.
+        """
         self._settings = settings
         self._attach = attach
         self._record = record
+        self._held = set(held)
+        self._hold = hold
+        self._closed = False
         self._clock = clock
         self._wall = wall
         self._loop = asyncio.get_running_loop()
@@ -59,7 +69,7 @@ class Recorder:
         self._packets: list[Packet] = []
         self._writer: _Writer | None = None
         self._last: _Writer | None = None
-        if settings.folder:
+        if settings.folder or held:
             self._loop.call_soon(self._expire)
 
     def status(self) -> dict[str, object] | None:
@@ -89,6 +99,7 @@ class Recorder:
             self._state = "off"
             self._record("recording_failed", {"call": call, "why": str(error)})
             return
+        self._holds({*self._held, self._settings.folder})
         # Of the last call, from between its end and the media thread's hearing of it.
         self._ticks, self._packets = [], []
         self._writer = self._last = writer
@@ -124,6 +135,7 @@ class Recorder:
 
     def close(self) -> None:
         """The station ends: what was recorded is kept."""
+        self._closed = True
         self.stop("the station stopped")
         if self._expiry is not None:
             self._expiry.cancel()
@@ -161,24 +173,39 @@ class Recorder:
             self._record("recording_failed", {"call": call, "why": fault})
         else:
             log.info("call %s is recorded in %s: %s", call, name, why)
-        self._expire()
+        if not self._closed:
+            self._expire()
 
     def _expire(self) -> None:
         """Delete what is too old, and come again when the next one is."""
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        now = self._wall()
-        try:
-            recordings = Recordings(Folder(self._settings.folder))
-            if self._state in ("off", "waiting"):
-                recordings.abandon()  # what a power cut left
-            due = recordings.expire(now, self._settings.keep)
-        except (OSError, DoorstationError) as error:
-            log.warning("old recordings cannot be deleted: %s", error)
-            due = now + 60.0
-        if due is not None:
-            self._expiry = self._loop.call_later(max(1.0, due - now), self._expire)
+        now, ours = self._wall(), self._settings.folder
+        unfinished = {ours} if self._state in ("on", "being written") else set[str]()
+        due: dict[str, float] = {}
+        for folder in self._held | ({ours} if ours else set()):
+            if folder != ours and not Path(folder).is_dir():
+                continue
+            try:
+                recordings = Recordings(Folder(folder))
+                if folder not in unfinished:
+                    recordings.abandon()  # what a power cut left
+                at = recordings.expire(now, self._settings.keep)
+            except (OSError, DoorstationError) as error:
+                log.warning("old recordings cannot be deleted: %s", error)
+                at = now + 60.0
+            if at is not None:
+                due[folder] = at
+        self._holds({*due, *unfinished})
+        if due:
+            first = min(due.values())
+            self._expiry = self._loop.call_later(max(1.0, first - now), self._expire)
+
+    def _holds(self, folders: set[str]) -> None:
+        if folders != self._held:
+            self._held = folders
+            self._hold(sorted(folders))
 
 
 class _Writer:

@@ -46,6 +46,7 @@ from doorstation.net.watchdog import give_signs
 from doorstation.network import Network
 from doorstation.printable import printable
 from doorstation.provision.outbox import Outbox
+from doorstation.provision.state import RECORDINGS
 from doorstation.provisioner import Provisioner
 from doorstation.recorder import Recorder
 from doorstation.relays import Relays
@@ -224,7 +225,7 @@ class Station:
             make_path=sound_path(settings.audio),
         )
         self._card = CardWatch(board.check_audio, lambda: self._media.card, self._card_changed)
-        self._recorder = Recorder(settings.recording, self._media.record, self._journal.record)
+        self._recorder = self._make_recorder(settings)
         self._sound = Sound(self._media, settings.audio, settings.prompts, self._journal.record)
         self._relays = Relays(board.relays, self._later, self._state_changed, self._relay_fault)
         self._leaving = False
@@ -405,6 +406,16 @@ class Station:
         while not self._agent.idle and self._loop.time() < limit:  # noqa: ASYNC110 - at its end
             await asyncio.sleep(0.02)
         self._sound.close()
+
+    def _make_recorder(self, settings: Settings) -> Recorder:
+        """One that also deletes what lies where the settings of before had it."""
+        make = partial(Recorder, settings.recording, self._media.record, self._journal.record)
+        if self._configurator is None:
+            return make()
+        return make(
+            held=self._configurator.remembered(RECORDINGS) or (),
+            hold=partial(self._configurator.remember_soon, RECORDINGS),
+        )
 
     def _reach(self) -> Reach:
         return Reach(

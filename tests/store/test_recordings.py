@@ -51,9 +51,13 @@ def test_one_made_under_a_clock_that_was_ahead_does_not_stay() -> None:
 
 def test_other_files_are_left_alone() -> None:
     disk = Disk()
-    disk.close(disk.create("call-notes.txt"))
-    assert Recordings(disk).expire(AT, DAY) is None
-    assert disk.names() == ["call-notes.txt"]
+    others = ["call-notes.txt", "film.mkv.part"]
+    for name in others:
+        disk.close(disk.create(name))
+    recordings = Recordings(disk)
+    recordings.abandon()
+    assert recordings.expire(AT, DAY) is None
+    assert disk.names() == others
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -4,6 +4,7 @@ import tarfile
 import wave
 from array import array
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,25 @@ def test_the_next_call_is_recorded_on_request_with_both_voices_and_its_packets(
             sizes = packet_sizes(trace)
             assert sizes.count(12 + 160 + (TAG if encrypted else 0)) > 200, "both ways"
             assert sizes.count(12 + 160 + (0 if encrypted else TAG)) == 0
+
+
+@pytest.mark.parametrize("change", ["unset recording.folder", "config reset", "set another"])
+def test_a_recording_is_deleted_in_time_whatever_became_of_its_folder_s_setting(
+    town: Lab, tmp_path: Path, change: str
+) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    fresh = folder / f"call-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar"
+    fresh.touch()
+    state = {"peers.indoor.uri": "sip:198.18.0.99", "provisioning.state": str(tmp_path / "state")}
+    with station(town, tmp_path / "door", state) as door:
+        assert door.config("set", f"recording.folder={str(folder)!r}").returncode == 0
+        assert fresh.exists()
+        old = fresh.rename(folder / "call-20200101T000000Z.tar")
+        done = {
+            "unset recording.folder": lambda: door.config("unset", "recording.folder"),
+            "config reset": lambda: door.config("reset"),
+            "set another": lambda: door.config("set", f"recording.folder={str(tmp_path / 'b')!r}"),
+        }[change]()
+        assert done.returncode == 0
+        eventually(lambda: not old.exists(), "old recording is deleted")

@@ -15,7 +15,14 @@ import msgspec
 
 from doorstation.errors import DoorstationError
 from doorstation.provision.layers import Change, Difference, Raw, Tree
-from doorstation.provision.state import HISTORY, KEPT_ORIGINS, Past, Pending, State
+from doorstation.provision.state import (
+    HISTORY,
+    KEPT_ORIGINS,
+    RECORDINGS,
+    Past,
+    Pending,
+    State,
+)
 from doorstation.settings.tree import Settings
 
 LOST_WORD: Final = "nobody confirmed it in time"
@@ -268,7 +275,8 @@ class Configuration:
         before = self.settings
         self._former = (self.state, self.tree, before)
         # The number goes on: a late word about a change of before is about none of the new ones.
-        self.state = State(number=self.state.number)
+        kept = {part: value for part, value in self.state.kept.items() if part == RECORDINGS}
+        self.state = State(number=self.state.number, kept=kept)
         self.tree = self._tree(self.state)
         self.settings = self.tree.settings()
         return [Save(self.state, must=True), tell, Apply(self.settings, before)]

@@ -10,6 +10,9 @@ from doorstation.provision.layers import Difference
 KEPT_ORIGINS: Final = ("provisioned", "remote")
 """Layers that are kept here; the others are read anew at each start."""
 
+RECORDINGS: Final = "recordings"
+"""Under which it is kept where recordings lie; over a reset, too: they are still to be deleted."""
+
 HISTORY: Final = 20
 """Changes remembered, and able to be undone one after the other."""
 

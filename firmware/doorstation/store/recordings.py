@@ -59,7 +59,7 @@ class Recordings:
             self._files.close(file)
         self._open.clear()
         for name in self._files.names():
-            if name.endswith(".part"):
+            if name in _PARTS or (name.endswith(".part") and _made(name.removesuffix(".part"))):
                 self._files.remove(name)
 
     def expire(self, now: float, keep: float) -> float | None:
