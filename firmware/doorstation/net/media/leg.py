@@ -1,5 +1,6 @@
 """One call in the media thread: its sockets and its audio."""
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
@@ -49,7 +50,6 @@ class Leg:
         "microphone_muted",
         "name",
         "receive",
-        "send_errors",
         "send_to",
         "sink",
         "sockets",
@@ -65,7 +65,6 @@ class Leg:
         self.sockets = sockets
         self.audio = audio
         self.ended: float | None = None
-        self.send_errors = 0
         self.sink: Sink | None = None
         self.microphone_muted = False
         self.speaker_muted = False
@@ -91,10 +90,9 @@ class Leg:
         for packet in audio.microphone(period):
             if audio.to is None:
                 break
-            try:
+            # Unreachable for now: the next packet tries again.
+            with contextlib.suppress(OSError):
                 self.send_to(packet, sockaddr(*audio.to))
-            except OSError:
-                self.send_errors += 1  # unreachable for now: the next packet tries again
             if self.sink is not None:
                 self.trace(packet, to=audio.to)
 
@@ -142,10 +140,8 @@ class Leg:
         for data, to, rtcp in datagrams:
             if self.sink is not None:
                 self.trace(data, to=to, rtcp=rtcp)
-            try:
+            with contextlib.suppress(OSError):
                 (self.sockets.rtcp if rtcp else self.sockets.rtp).sendto(data, sockaddr(*to))
-            except OSError:
-                self.send_errors += 1
 
     def watch_card(self, card: "Card") -> None:
         """Count what it did since this call began."""
