@@ -13,7 +13,7 @@ workers = "$$(nproc)*popen//python=tests/support/own-network.sh $(bin)/python"
 .PHONY: help try setup test check bench pages
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# make/make/p' Makefile
 
 try:
 	@deploy/setup.sh try
@@ -37,7 +37,7 @@ bench:
 	@$(bin)/python -m bench $(ARGS)
 
 pages: setup
-	$(bin)/python -c 'from doorstation.settings.page import describe; print(end=describe())' \
+	@$(bin)/python -c 'from doorstation.settings.page import describe; print(end=describe())' \
 		>docs/settings.md
-	$(bin)/python -c 'import json; from doorstation.settings.schema import schema; \
+	@$(bin)/python -c 'import json; from doorstation.settings.schema import schema; \
 		print(json.dumps(schema(), indent=1, ensure_ascii=False))' >docs/settings.schema.json
