@@ -7,5 +7,6 @@ files           https.py (http too) with link_names.py, tftp.py
 sound           media/ (the thread), card_watch.py (while it has no call)
 orders          order_client.py: the office's end
 control socket  control.py, control_client.py
-for all         addresses.py, datagrams.py, signals.py
+for all         addresses.py, datagrams.py
+systemd         signals.py, watchdog.py
 """
