@@ -1,7 +1,7 @@
 #!/bin/sh
 # Make firmware/doorstation/prompts/LANGUAGE/MOMENT.wav, what the door says: 16 kHz mono A-law, the same bytes each time.
 # Needs: espeak-ng sox (Debian packages). What a speech synthesiser says is free of its licence.
-# Another language: a block below, its name in `language` of settings.Prompts.
+# Another language: a block below, its name in `language` of settings.tree.Prompts.
 set -eu
 cd "$(dirname "$0")/../firmware/doorstation/prompts"
 work=$(mktemp -d)

@@ -24,7 +24,7 @@ from doorstation.door.events import (
 )
 from doorstation.errors import DoorstationError
 from doorstation.journal import Journal
-from doorstation.media.events import check_digits
+from doorstation.media.digits import check_digits
 from doorstation.media.verdict import verdict
 from doorstation.net.agent_shell import AgentShell, Direction, masked
 from doorstation.net.card_watch import CardWatch

@@ -32,7 +32,7 @@ from doorstation.errors import (
 from doorstation.ids import Ids, SystemIds
 from doorstation.journal import Journal
 from doorstation.media import dtls
-from doorstation.media.events import Digit
+from doorstation.media.digits import Digit
 from doorstation.media.verdict import verdict
 from doorstation.net.agent_shell import AgentShell
 from doorstation.net.card_watch import CardWatch

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from doorstation.ids import SeededIds
 from doorstation.media import codecs, levels, rtcp, tones
+from doorstation.media.digits import Digit
 from doorstation.media.engine import (
     CallAudio,
     CallStatistics,
@@ -17,7 +18,6 @@ from doorstation.media.engine import (
     MediaStarted,
     literal,
 )
-from doorstation.media.events import Digit
 from doorstation.media.g711 import encode_pcma, encode_pcmu
 from doorstation.media.pcm import audioop
 from doorstation.media.rtp import RtpPacket, format_rtp, parse_rtp

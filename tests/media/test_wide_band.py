@@ -6,8 +6,8 @@ from array import array
 import pytest
 from doorstation.ids import SeededIds
 from doorstation.media import rtcp
+from doorstation.media.digits import Digit
 from doorstation.media.engine import CallAudio, CallStatistics
-from doorstation.media.events import Digit
 from doorstation.media.pcm import audioop
 from doorstation.media.resample import Resampler
 from doorstation.media.rtp import RtpPacket, format_rtp, parse_rtp

@@ -13,8 +13,8 @@ import pytest
 from doorstation.errors import DoorstationError, TransportError
 from doorstation.ids import SeededIds
 from doorstation.media import echo, resample, rtcp, tones
+from doorstation.media.digits import Digit
 from doorstation.media.engine import CallAudio
-from doorstation.media.events import Digit
 from doorstation.media.g711 import decode_pcma, encode_pcma
 from doorstation.media.levels import CEILING, MicrophoneLevels
 from doorstation.media.path import Options, SoundPath

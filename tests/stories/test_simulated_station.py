@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from doorboard.interfaces import BoardError
-from doorstation.media.events import Digit
+from doorstation.media.digits import Digit
 from doorstation.net.media import events as media
 from doorstation.parts import Missing
 

@@ -32,7 +32,7 @@ from doorboard.fake import FakeBoard, FakeRelay
 from doorstation.configurator import Configurator
 from doorstation.errors import DoorstationError
 from doorstation.ids import Ids, SeededIds
-from doorstation.media.events import Digit
+from doorstation.media.digits import Digit
 from doorstation.net.agent_shell import AgentShell
 from doorstation.net.media import events as media
 from doorstation.net.sockets import Sink

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from doorstation.media.events import RELAY
+from doorstation.media.digits import RELAY
 from doorstation.sip.digest import digest_response
 from doorstation.sip.uri import SipUri
 from doorstation.ua.config import Account, AgentConfig, Peer

@@ -4,7 +4,7 @@ a call          engine.py; verdict.py says how it was, by quality.py among other
 packets         rtp.py, rtcp.py; protection.py with srtp.py and dtls.py
 codecs          codec.py, codecs.py: g711.py, g722.py, opus.py, l16.py; comfort_noise.py
 what arrives    jitter.py with slack.py, timescale.py, conceal.py
-digits          events.py, inband.py
+digits          digits.py, inband.py
 card and calls  path.py: echo.py with reference.py, delay.py; levels.py
 the door's own  tones.py, wav.py; selftest.py; recording.py
 arithmetic      pcm.py, resample.py, speexdsp.py

@@ -40,7 +40,7 @@ from doorstation.errors import MalformedPacket
 from doorstation.ids import Ids
 from doorstation.media import codecs, quality, rtcp, tones
 from doorstation.media.codec import Codec
-from doorstation.media.events import INBAND, STRAY, Digit, EventReceiver, EventSender
+from doorstation.media.digits import INBAND, STRAY, Digit, EventReceiver, EventSender
 from doorstation.media.g711 import Pcma
 from doorstation.media.inband import InbandDigits
 from doorstation.media.jitter import LONGEST_DELAY, JitterBuffer

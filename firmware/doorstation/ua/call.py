@@ -14,7 +14,7 @@ import msgspec
 
 from doorstation.errors import ProtocolError
 from doorstation.ids import Ids
-from doorstation.media import events as dtmf
+from doorstation.media import digits as dtmf
 from doorstation.sdp.negotiation import Encryption, LocalAudio, OfferAnswer
 from doorstation.sip.dialog import Dialog
 from doorstation.sip.endpoint import Endpoint, Output

@@ -3,8 +3,8 @@
 import msgspec
 
 from doorstation.media import tones
+from doorstation.media.digits import Digit
 from doorstation.media.engine import Address, CallStatistics
-from doorstation.media.events import Digit
 
 
 class DigitHeard(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from doorboard.interfaces import AudioPort
 
 from doorstation.errors import DoorstationError
 from doorstation.media import echo, path, resample, tones
+from doorstation.media.digits import Digit
 from doorstation.media.engine import (
     AgreedAudio,
     KeysAgreed,
@@ -21,7 +22,6 @@ from doorstation.media.engine import (
     MediaSilent,
     MediaStarted,
 )
-from doorstation.media.events import Digit
 from doorstation.media.levels import Speaker, SpeakerLevels
 from doorstation.media.pcm import audioop, dbfs
 from doorstation.media.recording import Tick

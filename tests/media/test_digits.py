@@ -2,7 +2,7 @@
 
 import pytest
 from doorstation.errors import MalformedPacket, ProtocolError
-from doorstation.media.events import (
+from doorstation.media.digits import (
     DIGITS,
     MAX_A_SECOND,
     MAX_QUEUED,
