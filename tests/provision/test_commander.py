@@ -72,9 +72,16 @@ class Office:
     """A commander with its digest, at one address."""
 
     def __init__(
-        self, door: Commander, user: str = "office", password: str = "secret", at: str = OFFICE
+        self,
+        door: Commander,
+        user: str = "office",
+        password: str = "secret",
+        at: str = OFFICE,
+        waits: float = 0.0,
     ) -> None:
+        """`waits`: seconds until it answers a challenge."""
         self.door = door
+        self.waits = waits
         self.now = 0.0
         self.at = at
         self.digest = DigestClient(Credential(user, password), SeededIds(7))
@@ -94,6 +101,7 @@ class Office:
             response.headers.add(name, value)
         self.sent = self.digest.answer(first, response)
         assert self.sent is not None
+        self.now += self.waits
         return self.door.received(self.sent, self.at, self.now, wall, reliable=reliable)
 
 
@@ -213,6 +221,20 @@ def test_captured_credentials_do_not_sign_another_body() -> None:
     assert answer.status == 401  # the nonce was for one use
 
 
+def test_a_challenge_is_good_for_one_order_and_for_a_minute() -> None:
+    office = Office(commander())
+    assert status(office.sends(signed())) == 202
+    office.now += 2.0
+    again = office.digest.preauthorize(message(signed(ctr=2)))
+    assert "nc=00000002" in (again.headers.get("Authorization") or "")
+    (answer,) = office.door.received(again, OFFICE, office.now, WALL, reliable=True)
+    assert isinstance(answer, Answer)
+    assert (answer.status, "stale=true" in answer.headers[0][1]) == (401, True)
+    for seconds, expected in ((59.0, 202), (61.0, 401)):
+        office = Office(commander(), waits=seconds)
+        assert status(office.sends(signed())) == expected
+
+
 def test_captured_credentials_are_worth_nothing_from_another_address() -> None:
     door = commander()
     office = Office(door)
@@ -235,6 +257,9 @@ def test_door_without_a_clock_goes_by_the_counter_and_by_when_the_last_order_was
     assert count == Count(KEYS["admin"].public.kid, 2, int(WALL))
     assert status(office.sends(signed(ctr=3, iat=int(WALL) - 1), wall=None)) == 403
     assert status(office.sends(signed(ctr=3), wall=None)) == 202
+    count, *_ = office.sends(signed(ctr=4, iat=int(WALL) - 200), wall=WALL)
+    assert count == Count(KEYS["admin"].public.kid, 4, int(WALL)), "the latest"
+    assert status(office.sends(signed(ctr=5, iat=int(WALL) - 100), wall=None)) == 403
 
 
 @pytest.mark.parametrize("sub", ["*", DOOR, "b827eb010203"])
@@ -300,6 +325,16 @@ def test_refusals_cost_whoever_shows_wrong_credentials_longer_and_longer() -> No
         assert status(office.sends(signed())) == 403
     assert told == sorted(told)
     assert told[0] < told[-1]
+
+
+def test_refusals_without_end_cost_five_minutes_and_no_more() -> None:
+    """A machine with an old password tries for ever."""
+    office = Office(commander(), password="wrong")
+    for _ in range(1100):
+        assert status(office.sends(signed())) == 403
+        office.now += 270.0
+    office.now -= 270.0
+    assert waits(office.sends(signed())) == 270
 
 
 def test_commander_is_not_locked_out_by_another_or_by_strangers_behind_the_same_pbx() -> None:

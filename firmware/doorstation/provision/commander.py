@@ -273,7 +273,7 @@ class Commander:
         """A refusal costs a pause that doubles."""
         pace.refused += 1
         if pace.refused > 3:
-            pace.until = now + min(_LONGEST_PAUSE, 2.0 ** (pace.refused - 3))
+            pace.until = now + min(_LONGEST_PAUSE, 2.0 ** min(pace.refused - 3, 9))
         return [
             Audit(source, user, "", "", (), status, rule),
             msgspec.structs.replace(refusal(status, rule), once=True),
