@@ -500,6 +500,20 @@ def test_nobody_may_call_by_the_registrars_rule_before_we_are_registered() -> No
     assert w.response().status == 403
 
 
+def test_a_registrar_that_does_not_want_us_any_more_may_not_call_either() -> None:
+    w = registered()
+    w.answer(w.until_sent(300).request("REGISTER"), 403)
+    w.receive(request("INVITE", body=SDP))
+    assert w.response().status == 403
+
+
+def test_who_sends_to_the_socket_that_we_registered_by_is_not_the_registrar() -> None:
+    w = registered()
+    w.receive(request("INVITE", body=SDP), udp("198.51.100.7"))
+    assert w.response().status == 403
+    assert w.told(CallArrived) == []
+
+
 def test_a_stream_we_opened_to_the_registrar_is_the_registrars_whatever_its_address() -> None:
     params = (("transport", "tcp"),)
     account = Account(
