@@ -160,6 +160,20 @@ def test_other_servers_of_the_network_keep_no_change_that_left_the_door_unregist
     run(story())
 
 
+def test_another_account_has_to_register_though_the_one_before_it_never_did() -> None:
+    async def story() -> None:
+        async with door() as one:
+            one.registered = False
+            await stage(one, ACCOUNT)
+            one.built_anew(registered=False)
+            await settled()
+            assert results(one) == []
+            await asyncio.sleep(121)
+            assert results(one) == [f"rolled back: {UNWELL}"]
+
+    run(story())
+
+
 def test_change_owes_no_registration_that_only_the_one_before_it_had_to_show() -> None:
     async def story() -> None:
         async with door() as one:

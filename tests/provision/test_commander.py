@@ -155,6 +155,7 @@ def test_refusal_table(body: bytes, kind: str, expected: int, why: str) -> None:
     assert status(outputs) == expected
     assert why in rule(outputs)
     assert not any(isinstance(output, Execute | Typed | Count) for output in outputs)
+    assert all(output.once for output in outputs if isinstance(output, Answer)), "nothing is kept"
 
 
 def test_wrong_password_is_refused() -> None:
@@ -355,6 +356,24 @@ def test_storm_from_many_addresses_keeps_a_bounded_table() -> None:
         source = f"203.0.{n >> 8}.{n & 255}"
         door.received(message(b"x"), source, n * 0.0005, WALL, reliable=True)
     assert len(door._paces) == MAX_PACES
+
+
+def test_storm_from_many_addresses_is_looked_at_for_a_part_and_never_keeps_connections() -> None:
+    door = commander()
+
+    def challenged(now: float, *, reliable: bool) -> int:
+        """How many of 300 hosts are."""
+        answers = [
+            door.received(message(b"x"), f"203.0.{now:.0f}.{n}", now, WALL, reliable=reliable)[0]
+            for n in range(300)
+        ]
+        statuses = [answer.status for answer in answers if isinstance(answer, Answer)]
+        assert set(statuses) == {401, 503}
+        return statuses.count(401)
+
+    assert challenged(0.0, reliable=False) == 100
+    assert challenged(1.0, reliable=False) == 50
+    assert challenged(1.0, reliable=True) == 100
 
 
 def test_commander_whose_phone_knows_md5_alone_is_asked_for_that_and_nobody_else_is() -> None:

@@ -19,7 +19,7 @@ from doorstation.provision.files import (
     assembled,
     read_signed,
 )
-from doorstation.provision.jws import PrivateKey
+from doorstation.provision.jws import PrivateKey, encoded
 
 OWNER, OTHER = PrivateKey.new(), PrivateKey.new()
 NAMES = frozenset({"*", "b827eb010203"})
@@ -70,6 +70,7 @@ def test_old_file_with_a_good_signature_is_stopped_by_its_serial() -> None:
         ({"firmware": "https://evil.test"}, "firmware"),
         ({"files": [{"name": "../passwd", "sha256": ""}]}, "beside the signed one"),
         ({"files": [{"name": ".x", "sha256": ""}]}, "beside the signed one"),
+        ({"files": [{"name": "a\\b", "sha256": ""}]}, "beside the signed one"),
         ({"files": [{"name": f"{n}.json", "sha256": ""} for n in range(17)]}, "16 are read"),
     ],
 )
@@ -134,6 +135,15 @@ def test_key_in_the_header_that_is_not_the_one_that_signed_is_refused() -> None:
     theirs = signed(OWNER, with_key=True).split(b".")[0]
     assert "not this key's" in refused(b".".join((theirs, body, signature)), FIRST_USE)
     assert head != theirs
+
+
+def test_key_in_the_header_that_goes_by_the_name_of_another_is_refused() -> None:
+    head = f'{{"alg":"EdDSA","kid":"{OWNER.public.kid}","jwk":{OTHER.public.jwk}}}'
+    payload = signed(OTHER).split(b".")[1].decode()
+    text = f"{encoded(head.encode())}.{payload}"
+    forged = f"{text}.{encoded(OTHER._key.sign(text.encode()))}".encode()
+    assert "whole key" in refused(forged, FIRST_USE)
+    assert "whole key" in refused(forged, Trust(owners={}, fingerprint=OWNER.public.kid))
 
 
 COMMON = json.dumps({"audio": {"country": "de", "codecs": ["PCMA"]}}).encode()

@@ -112,12 +112,23 @@ def test_other_algorithms_and_extensions_are_refused(head: object, why: str) -> 
         parse_token(f"{b64(json.dumps(head).encode())}.e30.AAAA")
 
 
+HEAD = b64(b'{"alg":"EdDSA","kid":"k"}')
+
+
 @pytest.mark.parametrize(
-    "text", ["", "a.b", "a.b.c.d", "..", "e30=.e30.AA", "é.e30.AA", "e31.e30.A"]
+    "text",
+    ["", "a.b", "a.b.c.d", "..", "é.e30.AAAA", "e31.e30.AAAA", f"{HEAD}.é.AAAA", f"{HEAD}.e30.A"],
 )
 def test_text_that_is_no_token_is_refused(text: str) -> None:
-    with pytest.raises(NotSigned):
+    with pytest.raises(NotSigned, match="no token"):
         parse_token(text)
+
+
+@pytest.mark.parametrize("signature", ["AA==", "AB", "AAAB==", "A A", "AA\n", "+/8", "AA="])
+def test_signature_has_one_way_to_be_written(signature: str) -> None:
+    assert parse_token(f"{HEAD}.e30.AA").signature == b"\0"
+    with pytest.raises(NotSigned, match="no token: not base64url"):
+        parse_token(f"{HEAD}.e30.{signature}")
 
 
 def test_token_is_bounded() -> None:
