@@ -462,8 +462,10 @@ def test_lines_that_wait_for_a_disk_that_stands_still_are_bounded() -> None:
     async def story() -> None:
         configurator = Configurator({"local": LOCAL}, Disk(), disk=Inline())
         for number in range(MAX_LINES + 50):
-            configurator.audit("order", {"status": number})
             configurator.audit("order", {"status": number}, done=False)
+        assert len(configurator._lines) == MAX_LINES // 2, "strangers leave room"
+        for number in range(MAX_LINES + 50):
+            configurator.audit("order", {"status": number})
         assert len(configurator._lines) == MAX_LINES
         assert "lines of the audit log are lost" in configurator.fault
         await configurator.aclose()

@@ -211,6 +211,13 @@ def test_order_that_was_refused_after_all_is_refused_again_when_it_is_repeated()
     assert again == [full]
 
 
+def test_answers_are_kept_for_the_last_requests_only() -> None:
+    office = Office(commander())
+    for counter in range(1, 101):
+        assert status(office.sends(signed(ctr=counter))) == 202
+    assert len(office.door._answered) == 64
+
+
 def test_captured_credentials_do_not_sign_another_body() -> None:
     office = Office(commander())
     office.sends(signed())

@@ -225,6 +225,24 @@ def test_difference_does_not_tell_whether_a_secret_is_the_right_one(word: str) -
     assert list(configuration.state.pending.differences) == told
 
 
+def test_reset_forgets_all_but_how_many_changes_there_were() -> None:
+    configuration = door()
+    stage(configuration, {"audio.country": "at"}, needs_word=False)
+    configuration.applied(0.0)
+    configuration.well_again()
+    stage(configuration, {"audio.country": "ch"}, kept={"counters": {"k": 7}})
+    save, tell, apply = configuration.reset(by="root", how="ctl")
+    assert save == Save(State(number=2), must=True)
+    assert tell == Tell("reset", 2, "root", "ctl", ("audio.country",))
+    assert isinstance(apply, Apply)
+    assert apply.settings == door().settings
+    stage(configuration, {"audio.country": "fr"})
+    configuration.applied(0.0)
+    for late in (1, 2):
+        with pytest.raises(Refused, match=f"change {late} is not being tried"):
+            configuration.confirm(late, well=True)
+
+
 def test_what_a_command_must_remember_is_saved_with_its_change() -> None:
     configuration = door()
     (save, *_) = stage(configuration, {"audio.country": "at"}, kept={"counters": {"k": 7}})
