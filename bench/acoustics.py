@@ -4,6 +4,7 @@ Writes docs/audio.md. Needs no sound card and no network; about two minutes.
 """
 
 import argparse
+import os
 import platform
 import sys
 import time
@@ -229,11 +230,13 @@ def page(modes: tuple[Mode, ...]) -> str:
     """docs/audio.md."""
     far = rooms.at_level(rooms.woman(LINEAR.seconds), -22.0)
     limit = rooms.linear_limit_db(far, rooms.distorted(far, DRIVE))
+    load = os.getloadavg()[0]
     parts: dict[str, Any] = {
         "ECHO": "\n".join(table(ECHO, modes)),
         "TIME": "\n".join(table(TIME, modes)),
         "TALK": "\n".join(table(TALK, modes)),
         "CPU": "\n".join(table(CPU, modes)),
+        "LOAD": f"{load:.1f} and {os.getloadavg()[0]:.1f}",
         "LIMIT": f"{limit:.0f}",
         "NOISE": f"{-LINEAR.noise_db:.0f}",
         "DATE": today(),
@@ -286,7 +289,8 @@ alone, in dB. STOI and wide-band PESQ compare what is sent with the visitor with
 @CPU@
 
 The least of three runs, all of Python's share included. It is a call's first half minute: `speex`
-runs two filters in the first eight seconds of the far end's talk.
+runs two filters in the first eight seconds of the far end's talk. The machine's load before and
+after: @LOAD@; one that is shared makes all of them slower.
 """
 
 
