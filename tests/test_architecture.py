@@ -6,7 +6,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PRODUCT = ROOT / "firmware" / "doorstation"
-LISTS = [PRODUCT / room for room in ("media", "net", "net/media", "provision", "settings")]
+ROOMS = ("media", "net", "net/media", "provision", "settings")
+LISTS = [ROOT / "board" / "doorboard", *(PRODUCT / room for room in ROOMS)]
 
 
 def names(folder: Path) -> list[str]:
@@ -20,7 +21,7 @@ def test_the_page_names_every_room_and_module_of_the_product() -> None:
     assert [name for name in names(PRODUCT) if f"`{name}`" not in page] == []
 
 
-@pytest.mark.parametrize("room", LISTS, ids=lambda room: str(room.relative_to(PRODUCT)))
+@pytest.mark.parametrize("room", LISTS, ids=lambda room: str(room.relative_to(ROOT)))
 def test_a_room_with_many_files_lists_them_all(room: Path) -> None:
     listed = (room / "__init__.py").read_text()
     assert [name for name in names(room) if name not in listed] == []
