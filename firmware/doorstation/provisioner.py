@@ -254,21 +254,21 @@ class Provisioner:
         places = [place for each in asked if isinstance(each, list) for place in each]
         return places, _said(places)
 
-    async def _tried(self, place: Location) -> str:
-        """Fetch, judge, apply; why not, or ""."""
+    async def _tried(self, place: Location) -> str | None:
+        """Fetch, judge, apply; "", why not, or None if it is what the door has."""
         on_card = self._card is not None and place == Location(self._card.signed_url, "card")
         etag = self._kept.etag if place.url == self._kept.url else ""
         answer = await (self._read(SIGNED) if on_card else self._fetch(place.url, etag))
         match answer.result:
             case Unchanged():
-                return ""
+                return None
             case Failed(why, after):
                 self._after = after if self._after is None else max(self._after, after or 0.0)
                 return why
             case fetched:
                 pass
         if _sha256(fetched) == self._kept.sha256:
-            return ""
+            return None
         if _sha256(fetched) == self._kept.tried:
             return "this file was tried already, and taken back"
         try:

@@ -54,7 +54,7 @@ def test_places_are_tried_in_the_order_of_the_design() -> None:
         "dns-sd": [Location("https://sd.test/door", "dns-sd")],
     }
     assert walk(discovery("https://was.test/", "https://typed.test/"), answers) == [
-        "https://was.test/", "https://typed.test/",
+        "https://typed.test/", "https://was.test/",
         "dhcp", "https://dhcp.test/door",
         "multicast", "https://pnp.test/door",
         "dns-sd", "https://sd.test/door",
@@ -77,6 +77,24 @@ def test_first_place_that_serves_ends_it() -> None:
     outputs = one.tried(place, "")
     assert outputs[-1] == Over(place)
     assert lines(outputs) == ["used: https://typed.test/ (typed)"]
+
+
+def test_place_that_was_found_and_has_nothing_new_keeps_the_door_from_no_other() -> None:
+    one, found = discovery("https://was.test/", claimed=True, mode="always"), "https://was.test/"
+    place = Location(found, "confirmed")
+    assert one.start()[-1] == Try(place)
+    assert one.tried(place, None)[-1] == Ask("dhcp")
+    assert one.answered("dhcp", [DHCP])[-1] == Try(DHCP)
+    outputs = one.tried(DHCP, "404")
+    assert outputs[-1] == Over(place)
+    assert lines(outputs)[-1] == "used: https://was.test/ (confirmed)"
+
+
+def test_place_that_the_settings_name_ends_the_search_with_nothing_new() -> None:
+    one = discovery("https://was.test/", "https://typed.test/", claimed=True, mode="always")
+    place = Location("https://typed.test/", "typed")
+    assert one.start()[-1] == Try(place)
+    assert one.tried(place, None)[-1] == Over(place)
 
 
 def test_door_with_an_owner_asks_the_network_for_nothing() -> None:

@@ -196,7 +196,7 @@ def test_owners_file_that_went_back_is_not_tried_again_and_lets_no_older_one_in(
     tried = (web.folder / "door.jws").read_bytes()
     says(tried, "this file was tried already, and taken back")
     says(signed(OWNER, 3, settings={}), "serial 3: 4 was taken already")
-    says(first, f"used: {url} (confirmed)")
+    says(first, f"used: {url} (typed)")
     web.put("door.jws", signed(OWNER, 5, settings={}))
     with station(network, tmp_path / "door", settings) as door:
         door.wait_event("configuration", state="confirmed", how="file 5")
@@ -246,7 +246,7 @@ def test_file_that_is_the_same_costs_one_answer_without_a_body(
     with station(network, tmp_path / "door", settings) as door:
         door.wait_event("configuration", state="confirmed")
     with station(network, tmp_path / "door", settings) as door:
-        wait_line(door, f"used: {url} (confirmed)")
+        wait_line(door, f"used: {url} (typed)")
         assert not door.events("configuration", state="staged")[1:]
     first, second = web.requests()
     assert first == "door.jws"
@@ -308,7 +308,7 @@ def test_nginx_serves_a_list_of_files_over_tls_and_a_second_look_costs_nothing(
         with station(network, tmp_path / "door", settings) as door:
             assert door.wait_event("configuration", state="confirmed")["keys"] == "audio.country"
         with station(network, tmp_path / "door", settings) as door:
-            wait_line(door, f"used: {url} (confirmed)")
+            wait_line(door, f"used: {url} (typed)")
         asked = (tmp_path / "web" / "requests.log").read_text().split("\n")
     assert asked[:2] == ["/door.jws - 200 SUCCESS", "/common.json - 200 SUCCESS"]
     assert asked[2].startswith("/door.jws \\x22")  # as its log writes the quote of an ETag
@@ -594,6 +594,31 @@ def test_order_to_fetch_what_is_no_address_is_refused(claimed: Station, tmp_path
 
 
 # -- attacks
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["by-the-file", "by-dhcp"])
+def test_rogue_that_replays_the_owners_newer_file_keeps_no_later_one_from_the_door(
+    network: Lab, tmp_path: Path, web: WebServer, named: bool
+) -> None:
+    with web_server(network, tmp_path / "rogue", network.address()) as rogue:
+        place = {"provisioning": {"url": f"{web.url}/door.jws"}} if named else {}
+        url = rogue.put("door.jws", signed(OWNER, settings=QUIET | place))
+        settings = door_settings(tmp_path, **CLAIMED, provisioning__discovery="always")
+        with (
+            dhcp_server(network, tmp_path, USEFUL_6, f"dhcp-option-force=160,{url}"),
+            station(network, tmp_path / "door", settings) as door,
+        ):
+            wait_line(door, f"used: {url} (160)")
+            door.wait_event("configuration", state="confirmed", how="file 1")
+        later = web.put("door.jws", signed(OWNER, 2, settings={"audio": {"country": "at"}}))
+        (tmp_path / "later").mkdir()
+        options = USEFUL if named else (USEFUL_6, f"dhcp-option-force=160,{later}")
+        with (
+            dhcp_server(network, tmp_path / "later", *options),
+            station(network, tmp_path / "door", settings) as door,
+        ):
+            wait_line(door, f"used: {later} ({'typed' if named else '160'})")
+            door.wait_event("configuration", state="confirmed", how="file 2")
 
 
 def test_claimed_door_ignores_everything_that_is_discovered(

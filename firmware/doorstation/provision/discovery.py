@@ -1,14 +1,16 @@
 """Where the configuration lies: the first place that holds a file that counts.
 
-    1  the place of the last configuration that was confirmed   a rogue answer later changes nothing
-    2  a place that somebody typed, or put in on a card            a card: no owner yet
+    1  the place that the settings name: typed, or in a file or order of the owner
+    2  the place of the last file that was taken, or on a card     a card: no owner yet
     3  DHCP
     4  SIP multicast (`ua-profile`)                             only while the door has no owner
     5  DNS-SD, `_door-config._tcp`, also in `.local`            only while the door has no owner
     6  nothing: the door works alone
 
-Once the door has an owner, 3 is read again only if its owner says `always`. Sans-I/O: the caller
-asks and fetches, and tells what came of it; every step is a plain line for the log.
+Once the door has an owner, 3 is read again only if its owner says `always`. Whoever first serves
+an owner's newer file is 2, be it one that he caught: so the owner's word goes before it, and with
+nothing new it ends no search. Sans-I/O: the caller asks and fetches, and tells what came of it;
+every step is a plain line for the log.
 """
 
 from collections import deque
@@ -71,8 +73,9 @@ class Discovery:
         self._seen: set[str] = set()
         self._sources: deque[Source] = deque()
         self._lines: list[Output] = []
-        self._add([Location(confirmed, "confirmed")] if confirmed else [])
+        self._unchanged: Location | None = None
         self._add([Location(typed, "typed")] if typed else [])
+        self._add([Location(confirmed, "confirmed")] if confirmed else [])
         self._add(card)
         if mode == "off":
             self._pass_over("the network", "discovery is off")
@@ -92,11 +95,17 @@ class Discovery:
         self._lines.append(Line(f"{source}: {said or f'{added} places'}"))
         return self._next()
 
-    def tried(self, place: Location, fault: str) -> list[Output]:
-        """Whether a place held a file that counts: `fault` is "" then."""
+    def tried(self, place: Location, fault: str | None) -> list[Output]:
+        """Whether a place held a file that counts: `fault` is "" then, None if the door has it."""
         if fault:
             self._pass_over(f"{place.url} ({place.option})", fault)
             return self._next()
+        if fault is None and place.option == "confirmed":
+            self._unchanged = place
+            return self._next()
+        return self._used(place)
+
+    def _used(self, place: Location) -> list[Output]:
         return [*self._told(), Line(f"used: {place.url} ({place.option})"), Over(place)]
 
     def _next(self) -> list[Output]:
@@ -106,6 +115,8 @@ class Discovery:
         if self._sources:
             source = self._sources.popleft()
             return [*self._told(), Line(f"asked: {source}"), Ask(source)]
+        if self._unchanged is not None:
+            return self._used(self._unchanged)
         return [*self._told(), Line("no configuration from the network"), Over(None)]
 
     def _add(self, places: Iterable[Location]) -> int:
