@@ -210,6 +210,24 @@ def test_word_in_time_keeps_it() -> None:
     run(story())
 
 
+def test_other_way_to_a_registrar_that_was_silent_before_has_to_be_seen_to_work() -> None:
+    async def story() -> None:
+        async with door() as one:
+            one.registered = False
+            await stage(one, Change({"sip.transports": ["tcp"]}))
+            one.built_anew(registered=False)
+            await asyncio.sleep(119)
+            assert results(one) == []
+            await asyncio.sleep(2)
+            assert results(one) == [f"rolled back: {UNWELL}"]
+            await stage(one, Change({"buttons.call.debounce": 0.05}))
+            one.built_anew(registered=False)
+            await settled()
+            assert results(one)[1:] == ["confirmed"], "of no matter to the registrar"
+
+    run(story())
+
+
 def test_call_that_is_up_is_not_disturbed() -> None:
     async def story() -> None:
         async with door() as one:

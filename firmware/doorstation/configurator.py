@@ -36,7 +36,7 @@ from doorstation.provision.configuration import (
 from doorstation.provision.identity import Identity, Signed
 from doorstation.provision.layers import Change, Difference, Raw, Row, Tree
 from doorstation.provision.state import Past, Pending, State
-from doorstation.settings.running import same_parts
+from doorstation.settings.running import registers_alike, same_parts
 from doorstation.settings.tree import Settings
 from doorstation.store.audit import ASKED, AuditLog
 from doorstation.store.files import Files, Folder
@@ -249,7 +249,7 @@ class Configurator:
 
     @property
     def well(self) -> bool:
-        """Whether the door is registered, if it was before the change or has another account."""
+        """Whether the door is registered, if it was before the change or registers another way."""
         if self.waiting or self._station is None:
             return False
         return not self._must_register or self._station.registered
@@ -552,12 +552,11 @@ class Configurator:
             self.record("configuration_fault", {"why": None})
 
     def _apply(self, apply: Apply) -> None:
-        account = apply.settings.account
         registered = self._station is not None and self._station.registered
         # What the network says meanwhile takes nothing off what a change has to show.
         owed = self.pending is not None and self._must_register
-        self._must_register = account is not None and (
-            registered or owed or account != apply.before.account
+        self._must_register = apply.settings.account is not None and (
+            registered or owed or not registers_alike(apply.settings, apply.before)
         )
         self._wanted = apply.settings
         self.station_changed()

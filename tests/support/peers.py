@@ -31,6 +31,12 @@ from tests.support.lab import Lab, Process, eventually
 HERE = Path(__file__).parent
 DOMAIN = "example.test"
 
+CLIENTS_VERIFIED = """
+modparam("tls", "require_certificate", 1)
+modparam("tls", "verify_certificate", 1)
+modparam("tls", "ca_list", "{}")
+"""
+
 
 # Kamailio
 
@@ -109,8 +115,10 @@ def kamailio(
     record_routes: Literal[1, 2] = 1,
     domain: str = DOMAIN,
     address: str | None = None,
+    clients: Path | None = None,
 ) -> Iterator[Kamailio]:
-    """Run a registrar for `users` (name: password) that challenges with `algorithm`.
+    """Run a registrar for `users` (name: password) that challenges with `algorithm`, and by TLS
+    speaks to those alone whose certificates the authority `clients` has signed.
 
     `record_routes=2`: over UDP, a call through it gets two Record-Route headers (transports that
     differ on the two sides always get two). A given `address` starts it where an earlier one was.
@@ -130,6 +138,7 @@ def kamailio(
         "MODULES": f"{_library('kamailio/modules/tm.so', 'kamailio').parent}/",
         "DOMAIN": domain,
         "ALGORITHM": "" if algorithm == "MD5" else algorithm,
+        "CLIENTS": "" if clients is None else CLIENTS_VERIFIED.format(clients),
     }
     for name, value in filled.items():
         config = config.replace(f"@{name}@", value)

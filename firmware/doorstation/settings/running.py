@@ -15,6 +15,12 @@ def same_parts(one: Settings, other: Settings) -> bool:
     return _fixed(one) == _fixed(other)
 
 
+def registers_alike(one: Settings, other: Settings) -> bool:
+    """Whether both register by the same account in the same way: what the registrar said to one it
+    says to the other."""
+    return (one.account, one.sip, one.tls) == (other.account, other.sip, other.tls)
+
+
 _LIVE_AUDIO: Final = (
     "codecs", "answer_order", "srtp", "srtp_keys", "country", "announcements",
     "echo", "noise_suppression", "gain_control",
