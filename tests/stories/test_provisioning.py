@@ -1103,3 +1103,45 @@ def test_owners_authority_signs_the_doors_certificate_and_servers_verify_the_doo
             assert door.config("set", *by_udp).returncode == 0
             assert door.config("unset", "tls.own_certificate", "sip.transports").returncode == 0
             assert door.command("keys")["door"] == label
+
+
+def test_signed_file_brings_the_certificate_that_its_next_server_and_the_registrar_ask_for(
+    network: Lab, tmp_path: Path
+) -> None:
+    house, authority = HouseAuthority(tmp_path / "ca"), Authority(tmp_path)
+    first, address = network.address(), network.address()
+    with (
+        web_server(network, tmp_path / "first", first, authority.issue(first)) as office,
+        dhcp_server(network, tmp_path, USEFUL_6, f"dhcp-option-force=160,{office.url}/door.jws"),
+        nginx(network, tmp_path / "web", address, authority.issue(address), str(house.ca)) as web,
+        kamailio(
+            network, tmp_path / "pbx", PBX_USERS, domain="pbx.test", clients=house.ca
+        ) as pbx,
+    ):  # fmt: skip
+        settings = door_settings(
+            tmp_path, provisioning__fingerprint=OWNER.public.kid,
+            provisioning__ca_file=authority.ca, tls__ca_file=str(pbx.ca),
+        )  # fmt: skip
+        with station(network, tmp_path / "door", settings) as door:
+            request = doorstation("keys", "request", "--socket", str(door.socket)).stdout
+            label = door.command("keys")["door"]
+        brought = {
+            "account": by_tls(pbx),
+            "provisioning": {"url": f"{web.url}/door.jws"},
+            "tls": {"own_certificate": house.sign(request)},
+        }
+        content = signed(OWNER, sub=label["door"], settings=brought)
+        office.put("door.jws", content)
+        with station(network, tmp_path / "door", settings) as door:
+            door.wait_event("configuration", 20, state="confirmed", how="file 1")
+            assert pbx.contacts("door")
+            assert "signed by CN=middle" in door.command("keys")["door"]["certificate"]
+        web.put("door.jws", signed(OWNER, 2, settings=brought | QUIET))
+        with station(network, tmp_path / "door", settings) as door:
+            door.wait_event(
+                "configuration", 20, state="confirmed", how="file 2", keys="audio.country"
+            )
+            wait_line(door, f"used: {web.url}/door.jws (typed)")
+            assert "PRIVATE KEY" not in door.process.log_text()
+        asked = (tmp_path / "web" / "requests.log").read_text()
+        assert asked.startswith("/door.jws - 200 SUCCESS")
