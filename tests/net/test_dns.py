@@ -226,7 +226,7 @@ async def test_localhost_needs_nobody() -> None:
     assert answer.records == ()
 
 
-async def test_local_names_are_the_c_librarys_and_never_the_name_servers(
+async def test_local_names_are_the_c_librarys_or_the_links_and_never_the_name_servers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[object] = []
@@ -244,6 +244,8 @@ async def test_local_names_are_the_c_librarys_and_never_the_name_servers(
         answer = await resolver.resolve(DnsQuery("A", "pbx"))
         assert isinstance(answer, DnsAnswer)
         assert answer.records == ()
+        answer = await resolver.resolve(DnsQuery("AAAA", "pbx.office.local"))
+        assert answer == DnsAnswer((AddressRecord("fe80::1%2"),), 120.0)
         for kind, name in (("NAPTR", "phone.local"), ("SRV", "_sip._udp.phone.local")):
             answer = await resolver.resolve(DnsQuery(kind, name))  # type: ignore[arg-type]
             assert isinstance(answer, DnsAnswer)
@@ -252,6 +254,7 @@ async def test_local_names_are_the_c_librarys_and_never_the_name_servers(
     assert asked == [
         ("phone.local", socket.AF_INET6, False),
         ("pbx", socket.AF_INET, False),
+        ("pbx.office.local", socket.AF_INET6, False),
     ]
 
 

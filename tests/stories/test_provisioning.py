@@ -339,6 +339,22 @@ def test_tftp_server_that_dhcp_names_has_the_doors_own_file(
         door.wait_event("configuration", state="confirmed")
 
 
+def test_tftp_server_that_is_named_as_a_host_of_the_link_is_found_there(
+    network: Lab, tmp_path: Path
+) -> None:
+    mac = next(iter(dhcp.interfaces())).mac.hex()
+    (tmp_path / f"{mac}.jws").write_bytes(signed(OWNER, settings=QUIET))
+    settings = door_settings(tmp_path, provisioning__fingerprint=OWNER.public.kid)
+    options = ("dhcp-option-force=66,office.local", "enable-tftp", f"tftp-root={tmp_path}")
+    with (
+        dhcp_server(network, tmp_path, *options),
+        avahi(network, tmp_path / "avahi", "office", "_tftp._udp", 69, "path=/"),
+        station(network, tmp_path / "door", settings) as door,
+    ):
+        wait_line(door, f"used: tftp://office.local/{mac}.jws (66)")
+        door.wait_event("configuration", state="confirmed")
+
+
 def test_file_by_tftp_that_nobody_signed_is_refused(network: Lab, tmp_path: Path) -> None:
     (tmp_path / "door.jws").write_bytes(signed(ROGUE, settings=QUIET))
     with dhcp_server(network, tmp_path, "enable-tftp", f"tftp-root={tmp_path}"):

@@ -1,9 +1,10 @@
 """Names: NAPTR, SRV, A and AAAA, asked off the loop and never for longer than a few seconds.
 
-Three sources. /etc/hosts comes first for addresses, as people expect of a name they wrote there.
-Names that the DNS knows nothing of, ".local" (mDNS, RFC 6762) and single words, are the C
-library's, which blocks and so gets a thread. Everything else is asked of the name servers by
-c-ares, which runs a thread of its own, follows CNAMEs and notices a changed resolv.conf.
+Four sources. /etc/hosts comes first for addresses, as people expect of a name they wrote there.
+Names that the DNS knows nothing of, ".local" and single words, are the C library's, which blocks
+and so gets a thread; those of the link are also asked there (mDNS, RFC 6762), which few systems'
+libraries do. Everything else is asked of the name servers by c-ares, which runs a thread of its
+own, follows CNAMEs and notices a changed resolv.conf.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from doorstation.ids import SystemIds
+from doorstation.net import mdns
 from doorstation.sip.transport import (
     AddressRecord,
     DnsAnswer,
@@ -112,6 +115,8 @@ class Resolver:
         if written:
             # Also when only the other family is written there: the line is the whole answer.
             return DnsAnswer(_of_family(written, family), _HOSTS_TTL)
+        if mdns.on_link(name):
+            return await self._ask_link(name, family)
         if local or "." not in name:
             return await self._ask_library(name, family)
         return await self._ask(query.kind, name)
@@ -148,6 +153,21 @@ class Resolver:
         )
         self._making = None
 
+    async def _ask_link(self, name: str, family: socket.AddressFamily) -> DnsResult:
+        """By multicast and of the C library at the same time: whoever knows it first."""
+        library = asyncio.create_task(self._ask_library(name, family))
+        link = asyncio.create_task(_on_link(name, family))
+        try:
+            for next_one in asyncio.as_completed((library, link)):
+                found = await next_one
+                if isinstance(found, DnsAnswer) and found.records:
+                    return found
+            return library.result()
+        finally:
+            library.cancel()
+            link.cancel()
+            await asyncio.wait((library, link))
+
     async def _ask_library(self, name: str, family: socket.AddressFamily) -> DnsResult:
         """By getaddrinfo, in a thread that nobody waits for: it cannot be interrupted, and the
         executor's threads would hold up the end of the service."""
@@ -172,6 +192,11 @@ class Resolver:
 
         threading.Thread(target=run, name=f"look up {name}", daemon=True).start()
         return await future
+
+
+async def _on_link(name: str, family: socket.AddressFamily) -> DnsResult:
+    found = await mdns.addresses(SystemIds(), name)
+    return DnsAnswer(_of_family(found, family), _LOCAL_TTL)
 
 
 def _load() -> ModuleType:

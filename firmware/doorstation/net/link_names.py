@@ -1,4 +1,5 @@
-"""Host names for the client that fetches files: ".local" is asked on the link, the rest of the DNS.
+"""Host names for the client that fetches files: "phone.local" is asked on the link, the rest of the
+DNS.
 
 Loaded with aiohttp, whose own resolver asks name servers for ".local", which know nothing of it.
 """
@@ -21,7 +22,7 @@ class LinkResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Raises OSError."""
-        if not host.rstrip(".").lower().endswith(".local"):
+        if not mdns.on_link(host):
             return await self._rest.resolve(host, port, family)
         addresses = await mdns.addresses(SystemIds(), host.rstrip("."))
         if not addresses:

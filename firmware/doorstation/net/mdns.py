@@ -15,6 +15,7 @@ from doorstation.provision.mdns import (
     AAAA,
     GROUP,
     GROUP_6,
+    MAX_LABEL,
     MAX_MESSAGE,
     PORT,
     SETTLED,
@@ -23,6 +24,13 @@ from doorstation.provision.mdns import (
 )
 
 _HOPS: Final = 255  # RFC 6762 11
+
+
+def on_link(host: str) -> bool:
+    """Whether a name is one of the link's own, "phone.local". A longer one, "pbx.office.local", is
+    its name servers', as many an office has it."""
+    label, _, rest = host.rstrip(".").lower().partition(".")
+    return rest == "local" and label.isascii() and 0 < len(label) <= MAX_LABEL
 
 
 async def ask(ids: Ids, name: str, kind: int) -> list[LinkQuestion]:

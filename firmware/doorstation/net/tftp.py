@@ -4,6 +4,8 @@ import asyncio
 import socket
 from typing import Any, cast
 
+from doorstation.ids import SystemIds
+from doorstation.net import mdns
 from doorstation.provision.tftp import Done, Failed, Output, Place, Read, Send
 
 
@@ -13,7 +15,10 @@ async def read(place: Place, limit: int, addresses: list[str]) -> bytes | Failed
     Raises OSError: there is no way to it.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_DGRAM)
+    host = place.host
+    if mdns.on_link(host):  # which the C library of many a system cannot ask
+        host = next(iter(await mdns.addresses(SystemIds(), host)), host)
+    found = await loop.getaddrinfo(host, place.port, type=socket.SOCK_DGRAM)
     family, *_, server = found[0]
     addresses.append(str(server[0]))
     rules = Read(place.name, place.port, limit)

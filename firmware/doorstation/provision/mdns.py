@@ -21,6 +21,8 @@ GROUP_6: Final = "ff02::fb"
 PORT: Final = 5353
 MAX_MESSAGE: Final = 9000
 """Bytes of a message (RFC 6762 17)."""
+MAX_LABEL: Final = 63
+"""Bytes (RFC 1035 2.3.4)."""
 WITHIN: Final = 3.0
 """Seconds that a question takes at most."""
 AGAIN: Final = 1.0
