@@ -21,7 +21,7 @@ def order(op: Op, **more: Any) -> Order:
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("op", OPS)
 def test_every_role_may_just_what_stands_in_the_table(role: Role, op: Op) -> None:
-    decision = may_order(order(op, relay="door"), role, opens=("door",))
+    decision = may_order(order(op, relay="door", url="https://c.test"), role, opens=("door",))
     assert decision.allowed == (op in MAY[role])
     assert decision.rule
 
@@ -69,6 +69,12 @@ def test_key_with_a_scope_is_kept_to_it(key: str, allowed: bool) -> None:
     scope = ("audio", "door.max_call")
     decision = may_order(order("set", set={key: 1}), "admin", scope=scope)
     assert decision.allowed == allowed
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1/?on=1", "HTTP://c.test", "tftp://10.0.0.1/x"])
+def test_only_an_owner_sends_the_door_to_servers_that_prove_nothing(url: str) -> None:
+    assert not may_order(order("fetch", url=url), "admin").allowed
+    assert may_order(order("fetch", url=url), "owner").allowed
 
 
 def test_key_with_a_scope_does_not_fetch_a_file_of_settings() -> None:

@@ -26,6 +26,10 @@ MAY: Final[Mapping[Role, frozenset[str]]] = {
 }
 
 
+_UNPROVED: Final = ("http:", "tftp:")
+"""Anything in the door's network might act on such a request; one by https goes out only once the
+server has proved its name."""
+
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 """What every sender of JSON can write (RFC 8259 6)."""
 
@@ -88,6 +92,8 @@ def may_order(
         return may_set((*order.set, *order.unset), role, scope)
     if order.op == "fetch" and scope:
         return Decision(False, "a key that is kept to some settings may not fetch")
+    if order.op == "fetch" and role != "owner" and order.url.lower().startswith(_UNPROVED):
+        return Decision(False, f"a key of role {role} may not fetch but by https")
     return Decision(True, f"role {role}")
 
 
