@@ -16,6 +16,7 @@ from doorstation.settings.reader import parse
 
 from tests.support.disk import Disk, Inline
 from tests.support.virtual_time import run
+from tests.test_configurator import VOLUME, door, settled, stage
 
 ASKED = Asked("office, key admin", "message 1", "sip:office@192.0.2.9", False)
 
@@ -76,6 +77,29 @@ def test_order_that_the_disk_does_not_take_is_refused_also_when_it_is_repeated()
             await office._set(cast(Any, sent), order, ASKED, lambda: None)
             assert answers == [("kept", sent.request, 503), ("sent", sent.request, 503)]
             office.close()
+
+    run(story())
+
+
+def test_word_that_the_disk_does_not_take_is_told_as_applied_and_not_as_confirmed() -> None:
+    async def story() -> None:
+        disk = Disk()
+        async with door(disk) as one:
+            office, told = remote(one.configurator), list[str]()
+            number = await stage(one, VOLUME, needs_word=True)
+            disk.broken = 30
+            result = await office._done(Order(sub="*", ctr=1, iat=0, op="confirm", of=number), "x")
+            assert (result["state"], result["number"]) == ("applied", number)
+            assert result["why"].startswith("not on disk, a restart takes it back: ")
+            # To who typed it at his phone.
+            typed = Asked("office", "test", "sip:office@192.0.2.9", by_account=False)
+            cast(Any, office)._send_text = lambda asked, text: told.append(text)
+            cast(Any, office)._can_tell = lambda: True
+            office._kept = Kept(asked=typed)
+            office.station_changed()
+            assert "audio.speaker_gain is -6.0, was null; not on disk, a restart" in told[0]
+            office.close()
+            await settled()
 
     run(story())
 
