@@ -8,7 +8,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from doorboard.closing import Closing
@@ -25,6 +25,9 @@ from doorboard.interfaces import (
 from doorstation.errors import DoorstationError
 from doorstation.media import codecs
 from doorstation.settings.tree import Audio, Settings
+
+SERIAL_PORT: Final = "/dev/serial0"
+"""Of the header, on a board that is none of the profiles'."""
 
 
 class FakeInputs:
@@ -146,6 +149,7 @@ def _real(settings: Settings, stack: contextlib.ExitStack) -> Parts:
     name = settings.board.profile
     profile = load_profile(name) if name else detect_profile()
     complexity = codecs.COMPLEXITY if profile is None else profile.opus_complexity
+    port = SERIAL_PORT if profile is None else profile.serial_port
     if not (settings.relays or settings.buttons or settings.leds or settings.contacts):
         # A device that nobody has configured yet: it may have no pins at all.
         return Parts(
@@ -153,7 +157,7 @@ def _real(settings: Settings, stack: contextlib.ExitStack) -> Parts:
             relays={},
             leds={},
             contacts={},
-            readers=_serial_readers(settings, stack),
+            readers=_serial_readers(settings, port, stack),
             open_audio=_alsa,
             check_audio=_alsa_check(settings),
             opus_complexity=complexity,
@@ -226,7 +230,7 @@ def _real(settings: Settings, stack: contextlib.ExitStack) -> Parts:
         relays=relays,
         leds=leds,
         contacts=contacts,
-        readers=_serial_readers(settings, stack),
+        readers=_serial_readers(settings, port, stack),
         open_audio=_alsa,
         check_audio=_alsa_check(settings),
         missing=missing,
@@ -246,13 +250,15 @@ def _opens(way: Callable[[_Wanted], Closing], wanted: _Wanted) -> bool:
     return True
 
 
-def _serial_readers(settings: Settings, stack: contextlib.ExitStack) -> Mapping[str, Reader]:
+def _serial_readers(
+    settings: Settings, port: str, stack: contextlib.ExitStack
+) -> Mapping[str, Reader]:
     if not settings.readers:
         return {}
     from doorboard.serial_reader import SerialReader
 
     return {
-        name: stack.enter_context(SerialReader(reader.port, baud_rate=reader.baud))
+        name: stack.enter_context(SerialReader(reader.port or port, baud_rate=reader.baud))
         for name, reader in settings.readers.items()
     }
 

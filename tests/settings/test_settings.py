@@ -227,7 +227,7 @@ def test_every_problem_is_reported_together() -> None:
         ("[relays.d]\n[readers.r]\nopens='d'\naccepts=['']", "readers.r.accepts[0]: not a card"),
         (
             "[board]\nkind='pi'\n[relays.d]\npin=5\n[readers.a]\nopens='d'\n[readers.b]\nopens='d'",
-            'readers.b.port: "/dev/serial0" is used by readers.a already; a port for each reader',
+            "readers.b.port: the board's own is used by readers.a already; a port for each reader",
         ),
         ("[relays.d]\ncodes=['']", "relays.d.codes[0]: not a code; 4 to 16 digits"),
         ("[relays.d]\ncodes=['11112222333344445']", "relays.d.codes[0]: not a code; 4 to 16"),

@@ -38,9 +38,10 @@ def contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
             yield f"readers.{name}.opens", f'no relay "{reader.opens}"; {known}'
         holder = ports.setdefault(reader.port, name)
         if holder != name and settings.board.kind == "pi":
+            port = f'"{reader.port}"' if reader.port else "the board's own"
             yield (
                 f"readers.{name}.port",
-                f'"{reader.port}" is used by readers.{holder} already; a port for each reader',
+                f"{port} is used by readers.{holder} already; a port for each reader",
             )
     for name, peer in settings.peers.items():
         host = bare_host(split_uri(peer.uri)[2])

@@ -351,7 +351,7 @@ class Contact(Section, frozen=True, kw_only=True):
 class Reader(Section, frozen=True, kw_only=True):
     """A card reader or keypad on a serial port."""
 
-    port: Annotated[str, Option(help="The serial port.")] = "/dev/serial0"
+    port: Annotated[str, Option(help="The serial port.", absent="that of the board's header")] = ""
     baud: Annotated[int, Option(help="Its speed.", unit="bit/s", low=300, high=4_000_000)] = 9600
     protocol: Annotated[
         Literal["rdm6300", "keypad"],
