@@ -290,6 +290,15 @@ def test_orders_are_hidden_wherever_a_stream_is_cut() -> None:
     assert "eyJzZXQ" not in masked(b"SIP/2.0 200 OK\r\n\r\n" + ORDER)
 
 
+@pytest.mark.parametrize("name", ["Authentication-Info", "proxy-authentication-info "])
+def test_what_a_server_proves_of_the_password_is_hidden(name: str) -> None:
+    """Whoever has it can try passwords by himself, as with what we prove."""
+    info = f'{name}: nextnonce="n", rspauth="0123456789abcdef",\r\n nc=00000001'
+    shown = masked(f"SIP/2.0 200 OK\r\n{info}\r\nContent-Length: 0\r\n\r\n".encode())
+    assert "0123456789abcdef" not in shown
+    assert shown.split("\n")[1:3] == [f"{name}: ***", "Content-Length: 0"]
+
+
 def test_pipelined_messages_are_masked_too() -> None:
     shown = masked(b"SIP/2.0 200 OK\r\n\r\n" + REGISTER + REGISTER)
     assert "0123456789abcdef" not in shown

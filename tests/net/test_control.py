@@ -205,6 +205,15 @@ async def test_a_socket_in_use_is_left_alone(path: str) -> None:
             assert await client.request("status") is None
 
 
+async def test_the_socket_of_a_station_that_took_over_is_not_removed(path: str) -> None:
+    async with ControlServer(path, answer) as before:
+        os.unlink(path)
+        async with ControlServer(path, answer):
+            await before.__aexit__()
+            async with ControlClient(path) as client:
+                assert await client.request("status") is None
+
+
 async def test_a_file_of_that_name_is_never_removed(path: str) -> None:
     os.makedirs(os.path.dirname(path))
     Path(path).write_text("precious")
@@ -282,6 +291,23 @@ async def test_a_slow_subscriber_loses_the_oldest_and_is_told_how_many(path: str
         assert lost > 0
         assert lost + received == total
         writer.close()
+
+
+async def test_who_follows_and_is_busy_loses_the_oldest_and_is_told_how_many(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ControlClient, "_MOST_EVENTS", 10)
+    async with ControlServer(path, answer) as server, ControlClient(path) as client:
+        events = client.events(["sip"])
+        first = asyncio.ensure_future(anext(events))
+        await until(lambda: server.wanted("sip"))
+        for number in range(31):
+            server.publish("sip", {"number": number})
+            if number == 0:
+                assert (await first)["number"] == 0
+        await until(lambda: client._lost == 20)
+        assert await anext(events) == {"kind": "gap", "lost": 20}
+        assert [(await anext(events))["number"] for _ in range(10)] == list(range(21, 31))
 
 
 async def test_a_slow_subscriber_never_delays_another_client(path: str) -> None:

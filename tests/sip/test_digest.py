@@ -574,6 +574,8 @@ def test_nonce_of_another_key_realm_or_role_is_stale() -> None:
         ("algorithm=SHA-256", "algorithm=SHA-1", "algorithm or qop not offered"),
         ("qop=auth", "qop=x", "algorithm or qop not offered"),
         ('cnonce="', 'cnonce="' + "x" * 2000, "credentials too long"),
+        ('uri="', 'uri="' + "x" * 2000, "credentials too long"),
+        ('username="', 'username="' + "x" * 2000, "credentials too long"),
     ],
 )
 def test_tampered_credentials_are_refused_by_rule(old: str, new: str, rule: str) -> None:
@@ -583,6 +585,17 @@ def test_tampered_credentials_are_refused_by_rule(old: str, new: str, rule: str)
     assert old in text
     request.headers.set("Authorization", text.replace(old, new))
     assert ours.verify(request, 1.0).rule == rule
+
+
+@pytest.mark.parametrize("place", [0, 31, 63])
+def test_response_that_is_wrong_in_one_place_is_wrong(place: int) -> None:
+    ours = server()
+    request = answered(ours, client())
+    text = request.headers.get("Authorization") or ""
+    at = text.index('response="') + len('response="') + place
+    other = "0" if text[at] != "0" else "1"
+    request.headers.set("Authorization", text[:at] + other + text[at + 1 :])
+    assert ours.verify(request, 1.0).rule == "wrong password"
 
 
 def test_a_proxy_on_the_way_may_have_changed_the_request_uri() -> None:
