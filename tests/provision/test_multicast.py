@@ -49,5 +49,6 @@ def test_what_answers_nothing_that_was_asked_is_ignored() -> None:
     asked = question()
     assert asked.received(notify(asked, "https://a.test/door", Call_ID="other")) is None
     assert asked.received(notify(asked, "")) is None
+    assert asked.received(notify(asked, "https://a.test/" + "x" * 9000)) is None
     for data in (b"", b"NOTIFY", b"\xff" * 100, b"x" * 9000, asked.data):
         assert asked.received(data) is None

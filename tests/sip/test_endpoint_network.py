@@ -241,6 +241,20 @@ def test_retry_after_of_a_503_says_how_long_the_target_comes_last() -> None:
     assert len(busy.got) == 2
 
 
+def test_no_server_has_itself_left_alone_for_more_than_an_hour() -> None:
+    network = Network()
+    two_servers(network)
+    client = door(network, [Transport.UDP])
+    busy = Server(network, statuses=(503,), headers=(("Retry-After", "999999999"),)).start(ONE)
+    Server(network).start(TWO, seed=3)
+    for n, (wait, tried) in enumerate(((0, 1), (3500, 1), (150, 2))):
+        network.run(wait)
+        ask(client, call_id=f"c{n}")
+        network.run(2)
+        assert len(busy.got) == tried
+    assert finals(client) == [200, 200, 200]
+
+
 def test_every_target_silent_fails_with_408() -> None:
     network = Network()
     two_servers(network)

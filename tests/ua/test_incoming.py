@@ -546,6 +546,13 @@ def test_more_calls_than_the_limit_get_486() -> None:
     assert w.sent()[-1].status == 486
 
 
+def test_of_a_long_text_the_beginning_is_told() -> None:
+    w = wire()
+    w.receive(request("MESSAGE", body=b"a" * 10_000, content_type="text/plain"))
+    assert w.response().status == 200
+    assert w.told(MessageReceived)[0].text == "a" * 4096
+
+
 def test_text_of_a_peer_is_answered_and_told() -> None:
     w = wire()
     w.receive(request("MESSAGE", body="Grüße".encode(), content_type="text/plain;charset=UTF-8"))

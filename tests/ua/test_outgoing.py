@@ -19,6 +19,7 @@ from doorstation.ua.events import (
     MessageReceived,
     OutcomeKind,
 )
+from doorstation.ua.outgoing import MAX_FORKS, OutgoingCall
 
 from tests.support.wire import LOCAL, REMOTE, SDP, Wire, leaves_nothing, request, respond, udp
 
@@ -94,6 +95,21 @@ def test_a_call_that_is_over_is_gone_without_the_garbage_collector(answered: boo
     else:
         w.answer(invite, 486)
     assert leaves_nothing(w, call)
+
+
+def test_far_end_that_forks_without_end_is_kept_track_of_for_a_part() -> None:
+    w, [invite] = calling()
+    for number in range(100):
+        w.answer(invite, 180, tag=f"rings-{number}")
+    [call] = w.agent.calls.values()
+    assert isinstance(call, OutgoingCall)
+    assert len(call._branches) == MAX_FORKS
+    w.answer(invite, 200, body=SDP, tag="rings-0")
+    assert [m.method for m in w.sent()] == ["ACK"]
+    for number in range(100):
+        w.answer(invite, 200, body=SDP, tag=f"answers-{number}")
+    said = [m.method for m in w.sent()]
+    assert (said.count("ACK"), said.count("BYE")) == (100, MAX_FORKS)
 
 
 def test_change_of_a_call_that_ends_does_not_wait_for_ever() -> None:
