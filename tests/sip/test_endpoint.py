@@ -6,6 +6,7 @@ import pytest
 from doorstation.ids import SeededIds
 from doorstation.sip import endpoint as module
 from doorstation.sip.endpoint import (
+    MAX_OPENING,
     AckReceived,
     CancelReceived,
     Endpoint,
@@ -408,6 +409,18 @@ def test_response_whose_connection_is_gone_takes_a_new_one() -> None:
     [send] = machine.respond(event.server_id, make_response(event.request, 200), 0.4)
     assert isinstance(send, Send)
     assert send.flow == new
+
+
+def test_connections_back_to_those_who_left_are_bounded() -> None:
+    machine = endpoint()
+    opened = 0
+    for n in range(200):
+        flow = Flow(100 + n, Transport.TCP, US, (f"192.0.2.{n}", 40_000))
+        via = f"SIP/2.0/TCP 192.0.2.{n}:5070;branch=z9hG4bK{n}"
+        event = received(machine, wire(via=via, call_id=f"c{n}"), flow)
+        machine.flow_closed(flow, "reset", 0.1)
+        opened += len(machine.respond(event.server_id, make_response(event.request, 180), 0.2))
+    assert opened == MAX_OPENING
 
 
 def test_response_that_cannot_be_brought_back_is_given_up() -> None:
