@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -159,18 +160,27 @@ def test_a_press_is_seen_once_and_dated_by_the_kernel(chip: GpioSim) -> None:
 
 
 def test_the_kernel_debounces(chip: GpioSim) -> None:
-    seen: list[ButtonEvent] = []
-    with GpioButton(BELL, debounce=0.03) as button:
-        button.watch(seen.append)
-        for _ in range(10):
-            chip.pull(BELL, 0)
+    def bounce() -> float:
+        """Press as a bad contact does; the longest that a level stayed meanwhile."""
+        times = []
+        for level in (0, 1) * 10 + (0,):
+            chip.pull(BELL, level)
+            times.append(time.monotonic())
             time.sleep(0.002)
-            chip.pull(BELL, 1)
-            time.sleep(0.002)
-        chip.pull(BELL, 0)
-        wait_until(lambda: seen)
-        time.sleep(0.1)
-        assert kinds(seen) == ["pressed"]
+        return max(later - sooner for sooner, later in pairwise(times))
+
+    for _ in range(20):
+        seen: list[ButtonEvent] = []
+        with GpioButton(BELL, debounce=0.03) as button:
+            button.watch(seen.append)
+            longest = bounce()
+            wait_until(lambda: seen)  # noqa: B023
+            time.sleep(0.1)
+        chip.pull(BELL, 1)
+        if longest < 0.02:  # else a busy host held the guest up, and those were presses
+            break
+    assert longest < 0.02
+    assert kinds(seen) == ["pressed"]
 
 
 def test_a_pull_of_the_pin_makes_its_level(chip: GpioSim) -> None:
