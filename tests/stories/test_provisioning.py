@@ -532,7 +532,7 @@ def test_file_that_an_order_names_is_applied_and_kept_by_the_commanders_word(
     content = signed(OWNER, settings=QUIET)
     done = fetch(claimed, tmp_path, secure_web.put("door.jws", content), content)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == 'audio.country: null -> "fr"\nconfirmed number=1\n'
+    assert done.stdout == 'audio.country: not set -> "fr"\nconfirmed number=1\n'
     (staged,) = claimed.events("configuration", state="staged")
     assert staged["by"].startswith("office, key ")
     again = fetch(claimed, tmp_path, f"{secure_web.url}/door.jws", content)
