@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from doorstation.claiming import Claiming
 from doorstation.configurator import Configurator, open_configurator, place
 from doorstation.dhcp.offered import Offered
 from doorstation.errors import SettingsError
@@ -34,6 +35,7 @@ class Network:
         self._names = Resolver()
         self._offers = Offers(ids, self._names, self._wants_servers, self._use_servers)
         self.provisioner = Provisioner(configurator, ids)
+        self._claiming = Claiming(configurator, ids, lambda: self.provisioner.claimed)
         configurator.followers.append(lambda kind, number, why: self._offers.look())
 
     async def run(self) -> None:
@@ -42,6 +44,7 @@ class Network:
             async with contextlib.aclosing(self._names), asyncio.TaskGroup() as group:
                 group.create_task(self._offers.run())
                 group.create_task(self.provisioner.run())
+                group.create_task(self._claiming.run())
 
     def _watch(self) -> contextlib.AbstractContextManager[object]:
         try:

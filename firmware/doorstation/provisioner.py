@@ -186,7 +186,7 @@ class Provisioner:
         door = self._door()
         self._after, self._places, self._domains = None, 0, []
         self._card = None
-        claimed = bool(self._trust(private=False).owners)
+        claimed = self.claimed
         if not claimed:
             self._card = await asyncio.to_thread(self._find_card, settings.cards)
         discovery = Discovery(
@@ -443,6 +443,11 @@ class Provisioner:
             await self._configurator.remember(PART, msgspec.to_builtins(self._kept))
 
     # -- who we are, and whom we trust
+
+    @property
+    def claimed(self) -> bool:
+        """Whether the door has an owner."""
+        return bool(self._trust(private=False).owners)
 
     def _trust(self, *, private: bool) -> Trust:
         settings = self._configurator.settings

@@ -39,7 +39,6 @@ from doorstation.provision.commander import (
     Typed,
     refusal,
 )
-from doorstation.provision.fetch import url_fault
 from doorstation.provision.jws import PublicKey
 from doorstation.provision.layers import Change, Difference, Row, shown
 from doorstation.provision.orders import Order, may_set
@@ -48,6 +47,7 @@ from doorstation.provision.state import Past, Pending
 from doorstation.provisioner import Provisioner
 from doorstation.settings.option import Section, options
 from doorstation.settings.rules import RESERVED_WORDS
+from doorstation.settings.text import url_fault
 from doorstation.settings.tree import Settings, Word
 from doorstation.sip.message import Request
 from doorstation.sip.transport import Flow

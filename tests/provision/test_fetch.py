@@ -13,9 +13,9 @@ from doorstation.provision.fetch import (
     Unchanged,
     beside,
     retry_after,
-    url_fault,
 )
 from doorstation.provision.files import MAX_FILE
+from doorstation.settings.text import url_fault
 
 URL = "https://c.test/door"
 

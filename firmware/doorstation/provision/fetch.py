@@ -11,9 +11,9 @@ import msgspec
 from doorstation.hashes import sha256
 from doorstation.ids import Ids
 from doorstation.provision.files import MAX_FILE
+from doorstation.settings.text import url_fault
 
 MAX_REDIRECTS: Final = 3
-MAX_URL: Final = 1024
 MAX_ETAG: Final = 256
 WITHIN: Final = 5.0
 """Seconds for one place, all redirects together."""
@@ -50,24 +50,6 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 Output: TypeAlias = Get | Fetched | Unchanged | Failed
-
-
-def url_fault(url: str) -> str:
-    """Why a place cannot be fetched from, or ""."""
-    if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url:
-        return "not an address"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "not an address"
-    if parts.scheme not in ("https", "http", "tftp"):
-        return f"{parts.scheme or 'no scheme'}: https, or http and tftp for signed files"
-    if parts.username is not None or parts.password is not None:
-        return "an address with a password in it"
-    if not parts.hostname or port == 0:
-        return "no host"
-    return ""
 
 
 class Fetch:

@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Iterator, Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 MIN_CODE_DIGITS: Final = 4
 
@@ -225,4 +226,22 @@ def certificate_fault(text: str) -> str:
         return "a private key, which belongs into no setting; certificates alone"
     if text and "-----BEGIN CERTIFICATE-----" not in text:
         return "no certificate; the text of a PEM file"
+    return ""
+
+
+def url_fault(url: str) -> str:
+    """For a place that files are fetched from."""
+    if len(url) > MAX_TEXT or not url.isascii() or not url.isprintable() or " " in url:
+        return "not an address; https://HOST/PATH"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "not an address; https://HOST/PATH"
+    if parts.scheme not in ("https", "http", "tftp"):
+        return f"{parts.scheme or 'no scheme'}: https, or http and tftp for signed files"
+    if parts.username is not None or parts.password is not None:
+        return "an address with a password in it; one without"
+    if not parts.hostname or port == 0:
+        return "no host; https://HOST/PATH"
     return ""

@@ -26,6 +26,7 @@ from doorstation.settings.text import (
     sip_uri_fault,
     split_uri,
     target_fault,
+    url_fault,
     user_fault,
 )
 
@@ -620,7 +621,12 @@ class Provisioning(Section, frozen=True, kw_only=True):
         ),
     ] = ""
     url: Annotated[
-        str, Option(help="Where a configuration file lies, typed by hand.", absent="discovered")
+        str,
+        Option(
+            help="Where a configuration file lies, typed by hand.",
+            check=url_fault,
+            absent="discovered",
+        ),
     ] = ""
     cards: Annotated[
         tuple[str, ...],
@@ -641,6 +647,15 @@ class Provisioning(Section, frozen=True, kw_only=True):
     fingerprint: Annotated[
         str, Option(help="Kid of the key that may become the owner's.", absent="none")
     ] = ""
+    claim_port: Annotated[
+        int,
+        Option(
+            help="HTTPS port of a page that takes an owner's key from who types the claim code, "
+            "while the door has no owner; 0: no page.",
+            low=0,
+            high=65535,
+        ),
+    ] = 0
     ca_file: Annotated[
         str, Option(help="Authorities to trust for files, a PEM file.", absent="the system's")
     ] = ""

@@ -1,0 +1,114 @@
+"""The claim page's life: there while the settings name a port for it and the door has no owner."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from doorstation.configurator import Configurator
+from doorstation.errors import DoorstationError, StoreError
+from doorstation.ids import Ids
+from doorstation.net.tls import TlsFiles, server_context
+from doorstation.provision.claim import Attempts
+from doorstation.provision.jws import PublicKey
+from doorstation.provision.layers import Change
+
+log = logging.getLogger(__name__)
+
+
+class Claiming:
+    """Takes an owner's key from who types the claim code."""
+
+    def __init__(
+        self, configurator: Configurator, ids: Ids, is_claimed: Callable[[], bool]
+    ) -> None:
+        self._configurator = configurator
+        self._ids = ids
+        self._is_claimed = is_claimed
+        self._changed = asyncio.Event()
+        configurator.followers.append(lambda kind, number, why: self._changed.set())
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            self._changed.clear()
+            port = self._wanted_port
+            try:
+                async with self._page(port) if port else contextlib.nullcontext():
+                    while self._wanted_port == port:
+                        await self._changed.wait()
+                        self._changed.clear()
+            except (OSError, DoorstationError) as fault:
+                log.warning("claim page on port %d: %s", port, fault)
+                await self._changed.wait()
+
+    @property
+    def _wanted_port(self) -> int:
+        configurator = self._configurator
+        if configurator.closed or self._is_claimed():
+            return 0
+        return configurator.settings.provisioning.claim_port
+
+    @contextlib.asynccontextmanager
+    async def _page(self, port: int) -> AsyncIterator[None]:
+        from aiohttp import web
+
+        from doorstation.web.claim_page import create_app
+
+        configurator = self._configurator
+        configurator.identify(self._ids)
+        file = await configurator.identity_file()
+        if file is None:
+            raise StoreError(configurator.fault)
+        own = configurator.identity(self._ids)
+        attempts = Attempts(own.claim_code)
+
+        async def claim(code: str, key: str, url: str) -> tuple[int, str]:
+            return await self._claim(attempts, code, key, url)
+
+        facts = {"door": own.door, "fingerprint": own.public.fingerprint}
+        runner = web.AppRunner(create_app(facts, claim), access_log=None, shutdown_timeout=0.5)
+        await runner.setup()
+        try:
+            context = server_context(TlsFiles(certificate=str(file)))
+            try:
+                await web.TCPSite(runner, None, port, ssl_context=context).start()
+            except OSError as fault:
+                raise DoorstationError(os.strerror(fault.errno or 0)) from fault
+            log.info("claim page on port %d, until the door has an owner", port)
+            yield
+            log.info("claim page ended")
+        finally:
+            await runner.cleanup()
+
+    async def _claim(self, attempts: Attempts, code: str, key: str, url: str) -> tuple[int, str]:
+        if self._is_claimed():
+            return 410, "This door has an owner."
+        verdict = attempts.typed(code, asyncio.get_running_loop().time())
+        if verdict != "right":
+            self._configurator.audit("claim", {"result": verdict}, done=False)
+        match verdict:
+            case "wait":
+                return 429, "Too many wrong codes: none is looked at for a minute."
+            case "wrong":
+                return 403, "That is not this door's claim code."
+        try:
+            kid = PublicKey.parse(key).kid
+        except ValueError as fault:
+            return 422, f"Owner's key: {fault}."
+        change: dict[str, Any] = {"keys.owner": {"public": key, "role": "owner"}}
+        if url:
+            change["provisioning.url"] = url
+        try:
+            await self._configurator.stage(
+                Change(change), by="claim code", how="claim page", needs_word=False
+            )
+        except DoorstationError as fault:
+            return 409, f"Not taken: {fault}"
+        log.warning("key %s is this door's owner now, by the claim code", kid)
+        fields = {"kid": kid, "rule": "claim code", "url": url}
+        self._configurator.audit("owner", fields)
+        self._configurator.record("owner", fields)
+        return 200, f"Done: key {kid} is this door's owner, and this page ends."
