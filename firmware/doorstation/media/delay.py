@@ -31,8 +31,8 @@ LIKENESS: Final = 0.45
 """Least correlation of what was found."""
 
 _FAULT_LIKENESS: Final = 0.6
-"""And of what would be a fault: of looks at two voices and no echo 3 % find 0.45, 0.3 % this; an
-echo as loud as the street is 0.8 and more."""
+"""And of what would be a fault: of looks at two voices and no echo 3 % find 0.45, 0.3 % this; of
+those at an echo as loud as the street four in five do."""
 
 _AGREE: Final = 0.002
 """Seconds by which two measurements in a row may differ."""
