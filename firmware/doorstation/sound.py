@@ -9,8 +9,8 @@ from doorstation.door.events import Field, Play
 from doorstation.errors import DoorstationError, TransportError
 from doorstation.media import echo, path, tones, wav
 from doorstation.media.digits import STRAY, Digit, DigitMerger
-from doorstation.media.engine import CallStatistics
 from doorstation.media.levels import MicrophoneLevels, SpeakerLevels
+from doorstation.media.session import CallStatistics
 from doorstation.media.srtp import Keys
 from doorstation.net.media.thread import MediaSession, MediaThread
 from doorstation.sdp.negotiation import AudioSession

@@ -9,18 +9,17 @@ import pytest
 from doorstation.ids import SeededIds
 from doorstation.media import codecs, levels, rtcp, tones
 from doorstation.media.digits import Digit
-from doorstation.media.engine import (
-    CallAudio,
+from doorstation.media.engine import CallAudio, literal
+from doorstation.media.g711 import encode_pcma, encode_pcmu
+from doorstation.media.pcm import audioop
+from doorstation.media.rtp import RtpPacket, format_rtp, parse_rtp
+from doorstation.media.session import (
     CallStatistics,
     Datagram,
     MediaResumed,
     MediaSilent,
     MediaStarted,
-    literal,
 )
-from doorstation.media.g711 import encode_pcma, encode_pcmu
-from doorstation.media.pcm import audioop
-from doorstation.media.rtp import RtpPacket, format_rtp, parse_rtp
 from doorstation.media.wav import Wav
 
 from tests.support.agreed import PCMA, PCMU, Agreed, Codec, agreed

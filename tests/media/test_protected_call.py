@@ -4,9 +4,15 @@ import pytest
 from doorstation.ids import SeededIds
 from doorstation.media import dtls, rtcp
 from doorstation.media.digits import Digit
-from doorstation.media.engine import CallAudio, CallStatistics, Datagram, KeysAgreed, KeysRefused
+from doorstation.media.engine import CallAudio
 from doorstation.media.g711 import encode_pcma
 from doorstation.media.rtp import RtpPacket, format_rtp, parse_rtp
+from doorstation.media.session import (
+    CallStatistics,
+    Datagram,
+    KeysAgreed,
+    KeysRefused,
+)
 from doorstation.media.srtp import DtlsPeer, Keys, Srtp
 
 from tests.support.agreed import Address, agreed

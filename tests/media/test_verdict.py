@@ -1,7 +1,7 @@
 """One plain sentence for each call."""
 
 import pytest
-from doorstation.media.engine import CallStatistics
+from doorstation.media.session import CallStatistics
 from doorstation.media.verdict import verdict
 from msgspec.structs import replace
 

@@ -7,10 +7,11 @@ import pytest
 from doorstation.ids import SeededIds
 from doorstation.media import rtcp
 from doorstation.media.digits import Digit
-from doorstation.media.engine import CallAudio, CallStatistics
+from doorstation.media.engine import CallAudio
 from doorstation.media.pcm import audioop
 from doorstation.media.resample import Resampler
 from doorstation.media.rtp import RtpPacket, format_rtp, parse_rtp
+from doorstation.media.session import CallStatistics
 
 from tests.support import sounds
 from tests.support.agreed import PCMA, Agreed, Codec, agreed

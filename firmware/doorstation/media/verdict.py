@@ -5,7 +5,7 @@ good. Thresholds are where people begin to complain, or where a part does not do
 from collections.abc import Iterator
 from typing import Final
 
-from doorstation.media.engine import CallStatistics
+from doorstation.media.session import CallStatistics
 
 TOO_SHORT: Final = 2.0
 """Seconds: of less, nothing can be said."""

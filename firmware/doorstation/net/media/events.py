@@ -4,7 +4,7 @@ import msgspec
 
 from doorstation.media import tones
 from doorstation.media.digits import Digit
-from doorstation.media.engine import Address, CallStatistics
+from doorstation.media.session import Address, CallStatistics
 
 
 class DigitHeard(msgspec.Struct, frozen=True):

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from doorstation.media.dtls import is_dtls
-from doorstation.media.engine import Address, CallAudio, CardSeen, Datagram
+from doorstation.media.engine import CallAudio
 from doorstation.media.recording import Packet, Tick
+from doorstation.media.session import Address, CardSeen, Datagram
 from doorstation.net.addresses import remote_of, sockaddr
 from doorstation.net.media.card import PERIOD, Card
 from doorstation.net.media.ports import ANCILLARY, Sockets, age_of

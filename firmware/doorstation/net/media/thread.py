@@ -68,7 +68,8 @@ from doorboard.interfaces import AudioPort
 from doorstation.ids import Ids, SystemIds
 from doorstation.media import codecs, path, tones
 from doorstation.media.digits import check_digits
-from doorstation.media.engine import AgreedAudio, CallAudio, CallStatistics, check_agreed
+from doorstation.media.engine import CallAudio, check_agreed
+from doorstation.media.session import AgreedAudio, CallStatistics
 from doorstation.net.media.card import PERIOD
 from doorstation.net.media.events import MediaEvent, SessionEnded
 from doorstation.net.media.leg import Leg, Sink

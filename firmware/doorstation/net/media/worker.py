@@ -14,7 +14,10 @@ from doorboard.interfaces import AudioPort
 from doorstation.errors import DoorstationError
 from doorstation.media import echo, path, resample, tones
 from doorstation.media.digits import Digit
-from doorstation.media.engine import (
+from doorstation.media.levels import Speaker, SpeakerLevels
+from doorstation.media.pcm import audioop, dbfs
+from doorstation.media.recording import Tick
+from doorstation.media.session import (
     AgreedAudio,
     KeysAgreed,
     KeysRefused,
@@ -22,9 +25,6 @@ from doorstation.media.engine import (
     MediaSilent,
     MediaStarted,
 )
-from doorstation.media.levels import Speaker, SpeakerLevels
-from doorstation.media.pcm import audioop, dbfs
-from doorstation.media.recording import Tick
 from doorstation.net.media.card import Card
 from doorstation.net.media.events import (
     DigitHeard,
