@@ -89,13 +89,15 @@ class Leg:
         """Send what the microphone heard."""
         audio = self.audio
         for packet in audio.microphone(period):
-            if audio.to is None:
+            to = audio.to
+            if to is None:
                 break
-            # Unreachable for now: the next packet tries again.
-            with contextlib.suppress(OSError):
-                self.send_to(packet, sockaddr(*audio.to))
+            try:
+                self.send_to(packet, sockaddr(*to))
+            except OSError:
+                continue  # unreachable for now: the next packet tries again
             if self.sink is not None:
-                self.trace(packet, to=audio.to)
+                self.trace(packet, to=to)
 
     def listen(self, now: float) -> bytes | None:
         """Read what has arrived; the next period for the loudspeaker.
