@@ -3,14 +3,15 @@
 *Received to applied*: from sending a signed change with its credentials by UDP, the challenge
 answered, to the event `configuration` that says that the door runs with it: judged, checked whole,
 on disk (two syncs), taken over. *To kept*: from sending `confirm` to the event that says so.
-*Hostile*: the call of *In a call* on one core, while strangers send 2,000 orders a second without
-a signature, half of them with credentials that prove nothing, from 50 addresses. Only Doorstation
-has it.
+*Hostile*: the call of *In a call*, the program kept on one core, while strangers on the others send
+2,000 orders a second without a signature, half of them with credentials that prove nothing, from 50
+addresses. Only Doorstation has it.
 """
 
 import hashlib
 import itertools
 import json
+import os
 import re
 import socket
 import subprocess
@@ -27,7 +28,7 @@ from doorstation.ua.inspect import ORDERS
 from bench.agents import Doorstation, Running, RunningDoorstation, Setup
 from bench.measurements.talk import SETTLING, cadence
 from bench.process import Watched
-from bench.run import Bench
+from bench.run import Bench, cores
 from bench.table import OURS, Row, Target, median, percentile
 
 WORD = "proved-by-the-office"
@@ -188,6 +189,8 @@ def _storm(addresses: list[str], peer: tuple[str, int]) -> Iterator[dict[str, in
     proof = _proof("8e2b1c34-0000-4000-8000-b827eb010203", "1-2.3")
 
     def run() -> None:
+        others, _ = cores()
+        os.sched_setaffinity(0, others)
         token = b"x" * 222
         begin = time.monotonic()
         while not stop.wait(0.005):
