@@ -210,6 +210,7 @@ class Media:
         self.began = time.time_ns()
         source = 0x5EED0000 | self.port
         event: list[bytes] = []
+        asked: tuple[str, threading.Event] | None = None
         speech = self.speech
         for due, number in speech.departures or ((n * 0.02, n) for n in itertools.count()):
             wait = start + due - time.monotonic()
@@ -218,11 +219,11 @@ class Media:
             if self._stop.is_set():
                 return
             stamp = number * speech.ticks & 0xFFFFFFFF
-            if self._digit is not None and not event:
-                event = _event(self._digit[0], number, stamp, source)
-                first = True
-            else:
-                first = False
+            first = asked is None and self._digit is not None
+            if first:
+                asked, self._digit = self._digit, None
+                assert asked is not None
+                event = _event(asked[0], number, stamp, source)
             if event:
                 data = event.pop(0)
             else:
@@ -236,9 +237,9 @@ class Media:
             self.sent.append(at)
             if first:
                 self.digit_sent = at
-            if self._digit is not None and not event:
-                self._digit[1].set()
-                self._digit = None
+            if asked is not None and not event:
+                asked[1].set()
+                asked = None
 
 
 def _event(digit: str, number: int, stamp: int, source: int) -> list[bytes]:
