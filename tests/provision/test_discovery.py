@@ -54,7 +54,7 @@ def test_places_are_tried_in_the_order_of_the_design() -> None:
         "dns-sd": [Location("https://sd.test/door", "dns-sd")],
     }
     assert walk(discovery("https://was.test/", "https://typed.test/"), answers) == [
-        "https://typed.test/", "https://was.test/",
+        "https://was.test/", "https://typed.test/",
         "dhcp", "https://dhcp.test/door",
         "multicast", "https://pnp.test/door",
         "dns-sd", "https://sd.test/door",
@@ -90,9 +90,21 @@ def test_place_that_was_found_and_has_nothing_new_keeps_the_door_from_no_other()
     assert lines(outputs)[-1] == "used: https://was.test/ (confirmed)"
 
 
-def test_place_that_the_settings_name_ends_the_search_with_nothing_new() -> None:
+def test_place_that_the_settings_name_is_asked_where_the_one_that_was_found_has_nothing_new() -> (
+    None
+):
     one = discovery("https://was.test/", "https://typed.test/", claimed=True, mode="always")
-    place = Location("https://typed.test/", "typed")
+    found = Location("https://was.test/", "confirmed")
+    named = Location("https://typed.test/", "typed")
+    assert one.start()[-1] == Try(found)
+    assert one.tried(found, None)[-1] == Try(named)
+    assert one.tried(named, None)[-1] == Over(named)
+
+
+def test_confirmed_place_that_the_settings_name_too_ends_the_search_with_nothing_new() -> None:
+    typed = "https://{mac}.test/"
+    one = discovery(DOOR.filled(typed), typed, claimed=True, mode="always")
+    place = Location(DOOR.filled(typed), "confirmed")
     assert one.start()[-1] == Try(place)
     assert one.tried(place, None)[-1] == Over(place)
 

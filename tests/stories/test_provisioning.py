@@ -197,7 +197,7 @@ def test_owners_file_that_went_back_is_not_tried_again_and_lets_no_older_one_in(
     tried = (web.folder / "door.jws").read_bytes()
     says(tried, "this file was tried already, and taken back")
     says(signed(OWNER, 3, settings={}), "serial 3: 4 was taken already")
-    says(first, f"used: {url} (typed)")
+    says(first, f"used: {url} (confirmed)")
     web.put("door.jws", signed(OWNER, 5, settings={}))
     with station(network, tmp_path / "door", settings) as door:
         door.wait_event("configuration", state="confirmed", how="file 5")
@@ -247,7 +247,7 @@ def test_file_that_is_the_same_costs_one_answer_without_a_body(
     with station(network, tmp_path / "door", settings) as door:
         door.wait_event("configuration", state="confirmed")
     with station(network, tmp_path / "door", settings) as door:
-        wait_line(door, f"used: {url} (typed)")
+        wait_line(door, f"used: {url} (confirmed)")
         assert not door.events("configuration", state="staged")[1:]
     first, second = web.requests()
     assert first == "door.jws"
@@ -309,7 +309,7 @@ def test_nginx_serves_a_list_of_files_over_tls_and_a_second_look_costs_nothing(
         with station(network, tmp_path / "door", settings) as door:
             assert door.wait_event("configuration", state="confirmed")["keys"] == "audio.country"
         with station(network, tmp_path / "door", settings) as door:
-            wait_line(door, f"used: {url} (typed)")
+            wait_line(door, f"used: {url} (confirmed)")
         asked = (tmp_path / "web" / "requests.log").read_text().split("\n")
     assert asked[:2] == ["/door.jws - 200 SUCCESS", "/common.json - 200 SUCCESS"]
     assert asked[2].startswith("/door.jws \\x22")  # as its log writes the quote of an ETag

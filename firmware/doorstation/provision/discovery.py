@@ -1,16 +1,16 @@
 """Where the configuration lies: the first place that holds a file that counts.
 
-    1  the place that the settings name: typed, or in a file or order of the owner
-    2  the place of the last file that was taken, or on a card     a card: no owner yet
+    1  the place of the last configuration that was confirmed   a rogue answer later changes nothing
+    2  the place that the settings name: typed, or in a file or order of the owner; or on a card
     3  DHCP
     4  SIP multicast (`ua-profile`)                             only while the door has no owner
     5  DNS-SD, `_door-config._tcp`, also in `.local`            only while the door has no owner
     6  nothing: the door works alone
 
-Once the door has an owner, 3 is read again only if its owner says `always`. Whoever first serves
-an owner's newer file is 2, be it one that he caught: so the owner's word goes before it, and with
-nothing new it ends no search. Sans-I/O: the caller asks and fetches, and tells what came of it;
-every step is a plain line for the log.
+Once the door has an owner, 2 asks no card, and 3 is read again only if its owner says `always`.
+Whoever first serves an owner's newer file is 1, be it one that he caught: so 1 with nothing new
+ends no search, unless the settings name it too. Sans-I/O: the caller asks and fetches, and tells
+what came of it; every step is a plain line for the log.
 """
 
 from collections import deque
@@ -74,8 +74,9 @@ class Discovery:
         self._sources: deque[Source] = deque()
         self._lines: list[Output] = []
         self._unchanged: Location | None = None
-        self._add([Location(typed, "typed")] if typed else [])
+        self._named = placeholders.filled(typed)
         self._add([Location(confirmed, "confirmed")] if confirmed else [])
+        self._add([Location(typed, "typed")] if typed else [])
         self._add(card)
         if mode == "off":
             self._pass_over("the network", "discovery is off")
@@ -100,7 +101,7 @@ class Discovery:
         if fault:
             self._pass_over(f"{place.url} ({place.option})", fault)
             return self._next()
-        if fault is None and place.option == "confirmed":
+        if fault is None and place.option == "confirmed" and place.url != self._named:
             self._unchanged = place
             return self._next()
         return self._used(place)
