@@ -347,7 +347,7 @@ ACTIONS = st.one_of(
 
 
 @given(st.lists(ACTIONS, min_size=20, max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_promises_hold_in_any_order_of_events(
     actions: list[tuple[str, str | int | float | bool]],
 ) -> None:

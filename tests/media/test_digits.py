@@ -19,7 +19,7 @@ from doorstation.media.digits import (
     parse_event,
     parse_info,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 SSRC = 0x1234
@@ -172,7 +172,6 @@ def test_a_payload_that_is_too_short_says_so() -> None:
         EventReceiver().received(SSRC, 0, b"\x05\x0a\x00", 0.0)
 
 
-@settings(deadline=None)
 @given(
     st.builds(
         TelephoneEvent,
@@ -186,7 +185,6 @@ def test_an_event_written_is_read_back(event: TelephoneEvent) -> None:
     assert parse_event(format_event(event)) == event
 
 
-@settings(deadline=None)
 @given(
     st.text(alphabet=DIGITS, min_size=1, max_size=12),
     st.lists(st.booleans(), min_size=40, max_size=40),
@@ -376,7 +374,6 @@ def test_digit_is_in_no_repr_that_a_failing_callback_would_log() -> None:
     assert "7" not in repr(InfoDigit("7"))
 
 
-@settings(deadline=None)
 @given(st.sampled_from(DIGITS), st.integers(1, 9999))
 def test_an_info_written_is_read_back(value: str, duration: int) -> None:
     digit = InfoDigit(value, duration)
@@ -384,7 +381,6 @@ def test_an_info_written_is_read_back(value: str, duration: int) -> None:
     assert parse_info(PLAIN, format_info(digit, PLAIN)) == [InfoDigit(value)]
 
 
-@settings(deadline=None)
 @given(st.text(max_size=20), st.binary(max_size=600))
 def test_any_info_gives_digits_or_our_own_error(content_type: str, body: bytes) -> None:
     try:

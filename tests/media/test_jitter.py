@@ -366,7 +366,7 @@ def test_several_periods_too_much_wait_for_a_pause() -> None:
     assert buffer.delay == 0.0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

@@ -33,7 +33,7 @@ def tone(peak: int, frequency: float = 500.0, periods: int = 1) -> list[bytes]:
 
 
 @given(periods, st.floats(0.0, 100.0))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_sample_is_ever_above_the_ceiling(sounds: list[bytes], gain: float) -> None:
     limiter = Limiter()
     for period in sounds:
@@ -43,7 +43,7 @@ def test_no_sample_is_ever_above_the_ceiling(sounds: list[bytes], gain: float) -
 
 
 @given(periods, periods, st.floats(-40.0, 30.0))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_neither_is_a_sum(ones: list[bytes], others: list[bytes], volume_db: float) -> None:
     speaker = Speaker(SpeakerLevels(volume_db=volume_db))
     for one, other in zip(ones, others, strict=False):

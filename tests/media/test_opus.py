@@ -163,7 +163,7 @@ def test_a_payload_that_is_none_is_malformed(payload: bytes) -> None:
         Opus().decode(payload)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from("drc"), st.binary(max_size=300)), max_size=12))
 def test_any_octets_are_sound_or_malformed_and_speech_goes_on(
     steps: list[tuple[str, bytes]],

@@ -19,7 +19,7 @@ from doorstation.media.rtcp import (
     format_rtcp,
     parse_rtcp,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 u32 = st.integers(0, 0xFFFFFFFF)
@@ -62,20 +62,17 @@ def test_a_compound_as_on_the_wire() -> None:
     assert format_rtcp(expected) == COMPOUND
 
 
-@settings(deadline=None)
 @given(st.lists(rtcp_packets, min_size=1, max_size=4))
 def test_what_is_written_is_read_back(packets: list[RtcpPacket]) -> None:
     assert parse_rtcp(format_rtcp(packets)) == packets
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=120))
 def test_any_bytes_give_packets_or_our_own_error(data: bytes) -> None:
     with contextlib.suppress(MalformedPacket):
         parse_rtcp(data)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=120))
 def test_a_compound_with_any_end_gives_packets_or_our_own_error(tail: bytes) -> None:
     with contextlib.suppress(MalformedPacket):

@@ -3,7 +3,7 @@
 import pytest
 from doorstation.errors import MalformedPacket
 from doorstation.media.rtp import RtpPacket, format_rtp, is_rtcp, parse_rtp, payload_bounds
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 PLAIN = bytes.fromhex("80880001 000000a0 deadbeef") + b"\xd5" * 4
@@ -82,13 +82,11 @@ def test_the_writer_refuses_what_does_not_fit(packet: RtpPacket) -> None:
         format_rtp(packet)
 
 
-@settings(deadline=None)
 @given(packets)
 def test_what_is_written_is_read_back(packet: RtpPacket) -> None:
     assert parse_rtp(format_rtp(packet)) == packet
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_packet_or_our_own_error(data: bytes) -> None:
     try:

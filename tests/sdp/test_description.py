@@ -283,13 +283,13 @@ noise = st.lists(lines | st.binary(max_size=8), max_size=30).map(b"".join)
 
 
 @given(descriptions)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_is_written_is_read_back_equal(session: SessionDescription) -> None:
     assert parse_sdp(format_sdp(session)) == session
 
 
 @given(noise | noise.map(lambda tail: MINIMAL + tail))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_bytes_are_read_or_refused_by_name(data: bytes) -> None:
     try:
         session = parse_sdp(data)

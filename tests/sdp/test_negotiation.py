@@ -948,7 +948,7 @@ local_audios = st.builds(
 
 
 @given(local_audios, local_audios, st.lists(st.tuples(st.booleans(), st.sampled_from(DIRECTIONS))))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_both_sides_agree_after_any_sequence_of_offers(
     left: LocalAudio, right: LocalAudio, turns: list[tuple[bool, str]]
 ) -> None:
@@ -979,7 +979,7 @@ far_ends = st.lists(pieces | st.builds(str.__add__, pieces, words), max_size=12)
 
 
 @given(far_ends, far_ends)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_description_is_agreed_or_refused_by_name(offer: bytes, answer: bytes) -> None:
     party = side()
     try:

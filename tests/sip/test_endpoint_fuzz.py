@@ -47,7 +47,7 @@ BYTES = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(BYTES, max_size=6), st.booleans(), st.integers(1, 3))
 def test_no_bytes_raise_or_leave_anything_behind(
     arrivals: list[bytes], stream: bool, answers: int

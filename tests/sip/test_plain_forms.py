@@ -60,7 +60,7 @@ def understood_by_the_whole_grammar(data: bytes) -> Any:
         return understood(data)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 @given(edits)
 def test_the_plain_forms_are_read_as_by_the_whole_grammar(
     changes: list[tuple[int, int, str]],

@@ -48,7 +48,7 @@ from doorstation.sip.uri import OtherUri, SipUri, Uri, format_uri, parse_uri, sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 ALPHANUMERIC = "abcXYZ019"
 tokens = st.text(ALPHANUMERIC + "-.!%*_+`'~", min_size=1, max_size=12)
