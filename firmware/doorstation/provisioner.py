@@ -22,7 +22,7 @@ from doorstation.dhcp.offered import Location, Offered
 from doorstation.errors import DoorstationError, StoreError
 from doorstation.hashes import sha256
 from doorstation.ids import Ids
-from doorstation.net import dhcp, dns_sd, https, multicast
+from doorstation.net import dhcp, dns_sd, https, ua_profile
 from doorstation.net.offers import AskDhcp, ask_everywhere
 from doorstation.printable import printable
 from doorstation.provision.discovery import (
@@ -248,7 +248,7 @@ class Provisioner:
         self._asked_by_multicast = True
         addresses = [each.address for each in dhcp.interfaces() if each.address]
         asked = await asyncio.gather(
-            *(multicast.ask(self._ids, address, door) for address in addresses),
+            *(ua_profile.ask(self._ids, address, door) for address in addresses),
             return_exceptions=True,
         )
         places = [place for each in asked if isinstance(each, list) for place in each]

@@ -2,7 +2,7 @@
 
 settings        layers.py, configuration.py (a change and its end), state.py
 orders          commander.py (who asks), orders.py (what), outbox.py (results)
-files           discovery.py (where), multicast.py, mdns.py; fetch.py, tftp.py; files.py (whose)
+files           discovery.py (where), ua_profile.py, mdns.py; fetch.py, tftp.py; files.py (whose)
 keys            jws.py (who signs), identity.py (the door's own),
                 claim.py (the code on its label)
 SIP servers     servers.py

@@ -1,8 +1,8 @@
-"""Asking by multicast, byte for byte."""
+"""`ua-profile`, asked by multicast, byte for byte (RFC 6080)."""
 
 from doorstation.ids import SeededIds
 from doorstation.provision.discovery import Placeholders
-from doorstation.provision.multicast import ProfileQuestion
+from doorstation.provision.ua_profile import ProfileQuestion
 from doorstation.sip.message import Request, parse_message
 
 DOOR = Placeholders("b827eb010203", "s1", "pi-4", "0.1")

@@ -1,4 +1,4 @@
-"""Asking by multicast where the configuration lies; the question is `provision.multicast`'s."""
+"""Asking a network for its `ua-profile`; the question is `provision.ua_profile`'s."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from doorstation.dhcp.offered import Location
 from doorstation.ids import Ids
 from doorstation.net.datagrams import receive
 from doorstation.provision.discovery import Placeholders
-from doorstation.provision.multicast import GROUP, MOST_JITTER, PORT, ProfileQuestion
+from doorstation.provision.ua_profile import GROUP, MOST_JITTER, PORT, ProfileQuestion
 
 WITHIN = 5.0
 """Seconds for an answer."""
