@@ -12,7 +12,6 @@ from doorstation.media.digits import Digit
 from doorstation.media.engine import CallAudio, literal
 from doorstation.media.g711 import encode_pcma, encode_pcmu
 from doorstation.media.pcm import audioop
-from doorstation.media.rtp import RtpPacket, format_rtp, parse_rtp
 from doorstation.media.session import (
     CallStatistics,
     Datagram,
@@ -23,6 +22,7 @@ from doorstation.media.session import (
 from doorstation.media.wav import Wav
 
 from tests.support.agreed import PCMA, PCMU, Agreed, Codec, agreed
+from tests.support.rtp import RtpPacket, format_rtp, parse_rtp
 
 PHONE = ("192.0.2.1", 4000)
 NAT = ("198.51.100.7", 61000)

@@ -6,7 +6,6 @@ from doorstation.media import dtls, rtcp
 from doorstation.media.digits import Digit
 from doorstation.media.engine import CallAudio
 from doorstation.media.g711 import encode_pcma
-from doorstation.media.rtp import RtpPacket, format_rtp, parse_rtp
 from doorstation.media.session import (
     CallStatistics,
     Datagram,
@@ -16,6 +15,7 @@ from doorstation.media.session import (
 from doorstation.media.srtp import DtlsPeer, Keys, Srtp
 
 from tests.support.agreed import Address, agreed
+from tests.support.rtp import RtpPacket, format_rtp, parse_rtp
 
 DOOR = ("192.0.2.10", 16384)
 PHONE = ("192.0.2.1", 4000)

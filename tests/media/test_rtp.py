@@ -2,9 +2,11 @@
 
 import pytest
 from doorstation.errors import MalformedPacket
-from doorstation.media.rtp import RtpPacket, format_rtp, is_rtcp, parse_rtp, payload_bounds
+from doorstation.media.rtp import is_rtcp, payload_bounds
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.support.rtp import RtpPacket, format_rtp
 
 PLAIN = bytes.fromhex("80880001 000000a0 deadbeef") + b"\xd5" * 4
 
@@ -23,10 +25,13 @@ packets = st.builds(
 )
 
 
+def payload(data: bytes) -> bytes:
+    start, end = payload_bounds(data)
+    return data[start:end]
+
+
 def test_a_packet_as_a_phone_writes_it() -> None:
-    packet = parse_rtp(PLAIN)
-    assert packet == RtpPacket(8, 1, 160, 0xDEADBEEF, b"\xd5" * 4, marker=True)
-    assert format_rtp(packet) == PLAIN
+    assert payload(PLAIN) == b"\xd5" * 4
 
 
 def test_csrcs_extension_and_padding_are_not_payload() -> None:
@@ -36,12 +41,7 @@ def test_csrcs_extension_and_padding_are_not_payload() -> None:
         "bede0001 10aa0000"
         "d5d5d5 000002"
     )
-    packet = parse_rtp(data)
-    assert packet.csrcs == (0x11, 0x12)
-    assert packet.extension == (0xBEDE, bytes.fromhex("10aa0000"))
-    assert packet.payload == bytes.fromhex("d5d5d500")
-    assert packet.padding == 2
-    assert format_rtp(packet) == data
+    assert payload(data) == bytes.fromhex("d5d5d500")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_csrcs_extension_and_padding_are_not_payload() -> None:
 )
 def test_a_malformed_packet_names_the_byte(data: bytes, fault: str) -> None:
     with pytest.raises(MalformedPacket, match=fault):
-        parse_rtp(data)
+        payload_bounds(data)
 
 
 def test_rtcp_on_the_same_port_is_told_by_its_second_byte() -> None:
@@ -68,30 +68,15 @@ def test_rtcp_on_the_same_port_is_told_by_its_second_byte() -> None:
     assert not is_rtcp(b"\x80")
 
 
-@pytest.mark.parametrize(
-    "packet",
-    [
-        RtpPacket(128, 0, 0, 0),
-        RtpPacket(0, 0, 0, 0, csrcs=tuple(range(16))),
-        RtpPacket(0, 0, 0, 0, extension=(0, b"abc")),
-        RtpPacket(0, 0, 0, 0, padding=256),
-    ],
-)
-def test_the_writer_refuses_what_does_not_fit(packet: RtpPacket) -> None:
-    with pytest.raises(ValueError, match=r"fit|needed"):
-        format_rtp(packet)
-
-
 @given(packets)
-def test_what_is_written_is_read_back(packet: RtpPacket) -> None:
-    assert parse_rtp(format_rtp(packet)) == packet
+def test_payload_is_found_behind_whatever_a_header_may_hold(packet: RtpPacket) -> None:
+    assert payload(format_rtp(packet)) == packet.payload
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_give_a_packet_or_our_own_error(data: bytes) -> None:
+def test_any_bytes_give_a_payload_inside_of_them_or_our_own_error(data: bytes) -> None:
     try:
-        packet = parse_rtp(data)
+        start, end = payload_bounds(data)
     except MalformedPacket:
         return
-    start, end = payload_bounds(data)
-    assert data[start:end] == packet.payload
+    assert 12 <= start <= end <= len(data)

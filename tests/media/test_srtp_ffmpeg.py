@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from doorstation.media.g711 import encode_pcma
-from doorstation.media.rtp import parse_rtp
 from doorstation.media.srtp import Keys, Srtp
 
+from tests.support.rtp import parse_rtp
 from tests.support.sounds import voice
 from tests.support.waiting import wait_until
 

@@ -10,11 +10,11 @@ from doorstation.media.digits import Digit
 from doorstation.media.engine import CallAudio
 from doorstation.media.pcm import audioop
 from doorstation.media.resample import Resampler
-from doorstation.media.rtp import RtpPacket, format_rtp, parse_rtp
 from doorstation.media.session import CallStatistics
 
 from tests.support import sounds
 from tests.support.agreed import PCMA, Agreed, Codec, agreed
+from tests.support.rtp import RtpPacket, format_rtp, parse_rtp
 from tests.support.sounds import correlation
 
 DOOR, PHONE = ("192.0.2.1", 4000), ("192.0.2.2", 4000)

@@ -20,7 +20,6 @@ from doorstation.media.levels import CEILING, MicrophoneLevels
 from doorstation.media.path import Options, SoundPath
 from doorstation.media.pcm import audioop
 from doorstation.media.recording import Packet, Tick
-from doorstation.media.rtp import RtpPacket, format_rtp, parse_rtp
 from doorstation.media.wav import Wav
 from doorstation.net.media.events import (
     CardBack,
@@ -41,6 +40,7 @@ from doorstation.net.media.thread import MediaSession, MediaThread
 
 from tests.support.agreed import Codec, agreed
 from tests.support.audio_port import StepClock, SteppedPort
+from tests.support.rtp import RtpPacket, format_rtp, parse_rtp
 from tests.support.waiting import until
 
 LOUD = array("h", [8000, -8000] * 80).tobytes()

@@ -6,13 +6,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from doorstation.media.rtp import RtpPacket, format_rtp
 from doorstation.net.control_client import Refused
 
 from tests.stories.conftest import USERS
 from tests.stories.sound import both_hear
 from tests.support.lab import Lab, eventually
 from tests.support.peers import Kamailio, baresip, sipp
+from tests.support.rtp import RtpPacket, format_rtp
 from tests.support.station import CODE, account, station
 from tests.support.tls import Authority
 

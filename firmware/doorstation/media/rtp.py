@@ -1,34 +1,15 @@
-"""RTP packets (RFC 3550 5.1): a strict writer and a bounded reader."""
+"""RTP packets (RFC 3550 5.1): the fixed header, and where the payload lies."""
 
 import struct
 from typing import Final
 
-import msgspec
-
 from doorstation.errors import MalformedPacket
 
 HEADER: Final = struct.Struct("!BBHII")
+"""Version and flags, marker and payload type, sequence number, timestamp, SSRC: 12 bytes."""
 _EXTENSION: Final = struct.Struct("!HH")
-_WORD: Final = struct.Struct("!I")
 
 VERSION: Final = 2
-
-
-class RtpPacket(msgspec.Struct, frozen=True):
-    """One packet. `timestamp` in ticks of the payload's clock.
-
-    `extension` is (profile, whole 32-bit words); `padding` counts the octets after the payload.
-    """
-
-    payload_type: int
-    sequence: int
-    timestamp: int
-    ssrc: int
-    payload: bytes = b""
-    marker: bool = False
-    csrcs: tuple[int, ...] = ()
-    extension: tuple[int, bytes] | None = None
-    padding: int = 0
 
 
 def is_rtcp(data: bytes | memoryview) -> bool:
@@ -72,56 +53,3 @@ def payload_bounds(data: bytes | memoryview) -> tuple[int, int]:
             )
         end -= padding
     return start, end
-
-
-def parse_rtp(data: bytes) -> RtpPacket:
-    """Read one datagram. Raises MalformedPacket naming the octet that is wrong."""
-    start, end = payload_bounds(data)
-    first, second, sequence, timestamp, ssrc = HEADER.unpack_from(data)
-    count = first & 0x0F
-    csrcs = tuple(_WORD.unpack_from(data, 12 + 4 * i)[0] for i in range(count))
-    extension = None
-    if first & 0x10:
-        at = 12 + 4 * count
-        extension = (_EXTENSION.unpack_from(data, at)[0], bytes(data[at + 4 : start]))
-    return RtpPacket(
-        payload_type=second & 0x7F,
-        sequence=sequence,
-        timestamp=timestamp,
-        ssrc=ssrc,
-        payload=bytes(data[start:end]),
-        marker=bool(second & 0x80),
-        csrcs=csrcs,
-        extension=extension,
-        padding=len(data) - end,
-    )
-
-
-def format_rtp(packet: RtpPacket) -> bytes:
-    """Write one datagram. Raises ValueError for a field that does not fit."""
-    if len(packet.csrcs) > 15:
-        raise ValueError(f"{len(packet.csrcs)} CSRCs, 15 fit")
-    if not 0 <= packet.payload_type <= 127:
-        raise ValueError(f"payload type {packet.payload_type}, 0 to 127 fit")
-    if not 0 <= packet.padding <= 255:
-        raise ValueError(f"padding of {packet.padding} bytes, 0 to 255 fit")
-    first = VERSION << 6 | len(packet.csrcs)
-    if packet.padding:
-        first |= 0x20
-    tail = b""
-    if packet.extension is not None:
-        profile, words = packet.extension
-        if len(words) % 4:
-            raise ValueError(f"extension of {len(words)} bytes, whole words needed")
-        first |= 0x10
-        tail = _EXTENSION.pack(profile, len(words) // 4) + words
-    header = HEADER.pack(
-        first,
-        packet.payload_type | (0x80 if packet.marker else 0),
-        packet.sequence,
-        packet.timestamp,
-        packet.ssrc,
-    )
-    padding = bytes(packet.padding - 1) + bytes((packet.padding,)) if packet.padding else b""
-    csrcs = b"".join(map(_WORD.pack, packet.csrcs))
-    return b"".join((header, csrcs, tail, packet.payload, padding))
