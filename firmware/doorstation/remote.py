@@ -507,7 +507,7 @@ class Remote:
         pending = self._configurator.pending
         if kind == "reset" and self._kept is not None:
             self._kept = self._remembered()
-            self._key = self._commander = None
+            self._commander = None
             self.take(self._settings)
         if kind != "staged":
             self.station_changed()

@@ -91,8 +91,6 @@ BUSY: Final[dict[str, Tone]] = {
     "us": _cadence((480, 620), 0.5, 0.5),
 }
 
-COUNTRIES: Final = tuple(RINGBACK)
-
 _SIGNALS: Final[dict[str, Tone]] = {
     # The three rising tones of "cannot be reached" (ITU-T E.180): known without any language.
     "error": Tone((Segment(0.33, (950,)), Segment(0.33, (1400,)), Segment(0.33, (1800,)))),

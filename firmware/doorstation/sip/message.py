@@ -159,11 +159,6 @@ class _Typed:
         return addresses
 
     @property
-    def contact_star(self) -> bool:
-        """`Contact: *`: all bindings (RFC 3261 §10.2.2)."""
-        return self.headers.lines("contact") == ("*",)
-
-    @property
     def routes(self) -> tuple[NameAddr, ...]:
         addresses: tuple[NameAddr, ...] = self.headers.memo.get("route") or self._read("route")
         return addresses
