@@ -102,6 +102,7 @@ tests_need_packages() {
   needs 'voices of the sound benchmarks, a woman and a man' asterisk-core-sounds-en-g722 asterisk-core-sounds-it-g722
   needs 'wide-band calls by Opus' libopus0
   needs 'speech of a woman and a man for the benchmarks' asterisk-core-sounds-en-wav asterisk-core-sounds-it-wav
+  needs 'a TPM of software, and what asks it for a door its key' swtpm tpm2-openssl openssl
   needs 'checks the service file' systemd
   needs 'the ALSA bindings and the virtual card are compiled here' gcc libc6-dev libasound2-dev
   own_kernel=''

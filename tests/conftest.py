@@ -1,9 +1,11 @@
 """Fixtures that every room's tests may use."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
+from doorstation.store import tpm
 from hypothesis import HealthCheck, settings
 
 from tests.support.lab import Lab, lab
@@ -11,6 +13,9 @@ from tests.support.lab import Lab, lab
 # How fast an example is made or passes says how busy the machine is, and nothing else.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+# No door of a test makes its key with this machine's TPM, unless it says so.
+os.environ.setdefault(tpm.WAY, "")
 
 
 @pytest.fixture

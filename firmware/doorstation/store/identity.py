@@ -1,4 +1,8 @@
-"""The door's key and certificate on disk: one file, for the service alone."""
+"""The door's key and certificate on disk: one file, for the service alone.
+
+Where there is a TPM, a new door's key is not in it but a lock that only that TPM opens
+(`store.tpm`); TLS then reads it from memory, as it is with the key.
+"""
 
 import contextlib
 import logging
@@ -10,6 +14,7 @@ from typing import Final
 
 from doorstation.errors import StoreError
 from doorstation.provision.identity import Identity, Signed, is_of, signed_of
+from doorstation.store import tpm
 from doorstation.store.files import Files, replace_file
 
 log = logging.getLogger(__name__)
@@ -30,6 +35,10 @@ class IdentityFile:
         self._lock = threading.Lock()
         self._passed_over = ("", "")
         """A door and a chain that is not its."""
+        self._key_lock = b""
+        """What stands on the disk in the key's place; b"" also if the TPM does not open it."""
+        self._opened: tpm.MemoryFile | None = None
+        """The file with the key, where the one on the disk has a lock."""
         self.signed: Signed | None = None
         """Of the file as it was last found or made; None where the door signs."""
 
@@ -39,7 +48,7 @@ class IdentityFile:
         if self._files is None or not is_of(pem, door, self._usable(door, chain)):
             return None
         self.signed = signed_of(pem)
-        return self._files.path(NAME)
+        return self._path(self._files)
 
     def made(self, door: str, chain: str = "") -> Path | None:
         """Where it lies, with a certificate that names this door; None if nothing can be kept.
@@ -49,16 +58,18 @@ class IdentityFile:
         if self._files is None:
             return None
         with self._lock:
+            self._open(door)
             pem = self._read()
             if not pem and self._identity is None:
-                pem = _new(door)
-                replace_file(self._files, NAME, pem)
+                replace_file(self._files, NAME, _new(door))
+                self._open(door)
+                pem = self._read()
             if not is_of(pem, door, self._usable(door, chain)):
                 self._identity = self._of(pem, door)
                 pem = self._signed(self._identity, self._usable(door, chain))
-                replace_file(self._files, NAME, pem)
+                self._write(self._files, pem)
             self.signed = signed_of(pem)
-        return self._files.path(NAME)
+        return self._path(self._files)
 
     def _usable(self, door: str, chain: str) -> str:
         return "" if (door, chain) == self._passed_over else chain
@@ -81,11 +92,41 @@ class IdentityFile:
                 own = self._identity = self._of(self._read(), door)
         return own
 
+    def _path(self, files: Files) -> Path:
+        return files.path(NAME) if self._opened is None else self._opened.path
+
     def _read(self) -> bytes:
+        """With its key; b"" as long as the TPM was not asked for it."""
+        if self._opened is not None:
+            return self._opened.data
+        pem = self._on_disk()
+        return b"" if tpm.lock_of(pem) else pem
+
+    def _on_disk(self) -> bytes:
         if self._files is not None:
             with contextlib.suppress(OSError):
                 return self._files.read(NAME)
         return b""
+
+    def _open(self, door: str) -> None:
+        """Ask the TPM for the key if there is a lock. One that does not tell it may do so again at
+        the next start: so the file stays, and the door has a key of today."""
+        if self._opened is not None or not (lock := tpm.lock_of(pem := self._on_disk())):
+            return
+        try:
+            pem = pem.replace(lock, tpm.key(lock))
+            self._key_lock = lock
+            log.info("%s: the TPM opened it", NAME)
+        except StoreError as fault:
+            log.warning("%s: %s; another key is used until the next start", NAME, fault)
+            pem = Identity.new(door).pem()
+        self._opened = tpm.MemoryFile(pem)
+
+    def _write(self, files: Files, pem: bytes) -> None:
+        if self._opened is None or self._key_lock:
+            replace_file(files, NAME, tpm.locked(pem, self._key_lock))
+        if self._opened is not None:
+            self._opened.replace(pem)
 
     def _of(self, pem: bytes, door: str) -> Identity:
         """With the key that there is: a door that was given another name keeps its key."""
@@ -113,8 +154,18 @@ def _new(door: str) -> bytes:
             done = subprocess.run(program, stdout=subprocess.PIPE, check=False)  # noqa: S603 - us
             if not done.returncode and is_of(done.stdout, door):
                 return done.stdout
+    return _new_here(door)
+
+
+def _new_here(door: str) -> bytes:
+    if tpm.is_there():
+        try:
+            lock = tpm.new_lock()
+            return tpm.locked(Identity.parse(tpm.key(lock), door).pem(), lock)
+        except (StoreError, ValueError) as fault:
+            log.warning("%s: %s; the key is in the file", NAME, fault)
     return Identity.new(door).pem()
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(Identity.new(sys.argv[1]).pem())
+    sys.stdout.buffer.write(_new_here(sys.argv[1]))
