@@ -1,5 +1,7 @@
 """What clients write down, as they write it."""
 
+import time
+
 from doorstation.dhcp.leases import of_dhclient, of_dhcpcd, of_networkd
 
 DHCLIENT = """lease {
@@ -40,3 +42,12 @@ def test_files_of_no_sense_give_nothing() -> None:
         assert not of_dhcpcd(data).useful
         assert not of_dhclient(data).useful
         assert not of_networkd(data).useful
+
+
+def test_file_of_empty_lines_takes_time_by_its_length_and_no_more() -> None:
+    def cost(lines: int) -> float:
+        began = time.process_time()
+        of_dhclient(b"lease {" + b"\n" * lines)
+        return time.process_time() - began
+
+    assert min(cost(32_000) for _ in range(3)) < 30 * max(cost(4_000), 1e-4)

@@ -17,7 +17,8 @@ _MAGIC: Final = bytes.fromhex("63825363")
 _OPTIONS_AT: Final = 240
 """Bytes of BOOTP's fixed fields, the magic cookie the last four."""
 _NUMBERS: Final = {"domain-name": offered.DOMAIN, "sip-servers": offered.SIP, "unknown-120": 120}
-_OPTION: Final = re.compile(r"^\s*option ([a-z0-9-]+) (.*);\s*$", re.MULTILINE)
+# Blanks within the line: with line ends among them, empty lines would be read from each anew.
+_OPTION: Final = re.compile(r"^[ \t]*option ([a-z0-9-]+) (.*);[ \t\r]*$", re.MULTILINE)
 
 
 def of_dhclient(file: bytes) -> Offered:
