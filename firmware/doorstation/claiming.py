@@ -11,6 +11,7 @@ from doorstation.configurator import Configurator
 from doorstation.errors import DoorstationError, StoreError
 from doorstation.ids import Ids
 from doorstation.net.tls import TlsFiles, server_context
+from doorstation.net.visits import listening
 from doorstation.provision.claim import Attempts
 from doorstation.provision.jws import PublicKey
 from doorstation.provision.layers import Change
@@ -69,25 +70,26 @@ class Claiming:
             return await self._claim(attempts, code, key, url)
 
         facts = {"door": own.door, "fingerprint": own.public.fingerprint}
+        context = server_context(TlsFiles(certificate=str(file)))
         runner = web.AppRunner(create_app(facts, claim), access_log=None, shutdown_timeout=0.5)
         await runner.setup()
-        try:
-            context = server_context(TlsFiles(certificate=str(file)))
+        assert runner.server is not None, "set up"
+        async with contextlib.AsyncExitStack() as stack:
             try:
-                await web.TCPSite(runner, None, port, ssl_context=context).start()
+                await stack.enter_async_context(listening(port, runner.server, context))
             except OSError as fault:
                 raise DoorstationError(os.strerror(fault.errno or 0)) from fault
+            finally:
+                stack.push_async_callback(runner.cleanup)  # answers leave before all is cut
             log.info("claim page on port %d, until the door has an owner", port)
             yield
             log.info("claim page ended")
-        finally:
-            await runner.cleanup()
 
     async def _claim(self, attempts: Attempts, code: str, key: str, url: str) -> tuple[int, str]:
         if self._is_claimed():
             return 410, "This door has an owner."
         verdict = attempts.typed(code, asyncio.get_running_loop().time())
-        if verdict != "right":
+        if verdict == "wrong":  # never what is not looked at: there is no end to that
             self._configurator.audit("claim", {"result": verdict}, done=False)
         match verdict:
             case "wait":

@@ -105,6 +105,8 @@ def test_a_wrong_code_claims_nothing_and_too_many_are_not_looked_at(
         assert "minute" in said
         assert door.command("keys")["keys"] == {}
         assert listening(door)
+    # Nor is the card worn out: each line is synced to it.
+    assert (tmp_path / "state" / "asked.jsonl").read_bytes().count(b'"claim"') == FREE
 
 
 def test_the_right_code_with_what_is_no_key_or_no_url_changes_nothing_and_says_why(

@@ -320,7 +320,7 @@ class SipSockets:
             try:
                 made = self._bound(each.transport, host, port)
             except OSError as fault:
-                if not each.host and host == "::" and fault.errno in _NO_IPV6:
+                if not each.host and host == "::" and fault.errno in NO_IPV6:
                     continue
                 raise
             port = int(made.getsockname()[1])
@@ -694,7 +694,8 @@ class SipSockets:
 # or a line slower than we send, makes of a datagram that the kernel had taken.
 _LOST: Final = (errno.EAGAIN, errno.ENOBUFS)
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104 -- compared with, not bound
-_NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""What binding to an IPv6 address says where that is switched off."""
 _RECVERR: Final = (
     (socket.IPPROTO_IP, _IP_RECVERR),
     (socket.IPPROTO_IPV6, _IPV6_RECVERR),
