@@ -11,7 +11,8 @@ from doorstation.provision.configuration import Refused
 from doorstation.provision.layers import Change
 from doorstation.provision.orders import Order
 from doorstation.provision.outbox import Outbox
-from doorstation.remote import Asked, Kept, Remote
+from doorstation.remote import Kept, Remote
+from doorstation.results import Asked
 from doorstation.settings.reader import parse
 
 from tests.support.disk import Disk, Inline
@@ -93,8 +94,10 @@ def test_word_that_the_disk_does_not_take_is_told_as_applied_and_not_as_confirme
             assert result["why"].startswith("not on disk, a restart takes it back: ")
             # To who typed it at his phone.
             typed = Asked("office", "test", "sip:office@192.0.2.9", by_account=False)
-            cast(Any, office)._send_text = lambda asked, text: told.append(text)
-            cast(Any, office)._can_tell = lambda: True
+            cast(Any, office)._results = SimpleNamespace(
+                can_tell=True, tell_text=lambda asked, text: told.append(text),
+                send_due=lambda: None, close=lambda: None,
+            )  # fmt: skip
             office._kept = Kept(asked=typed)
             office.station_changed()
             assert "audio.speaker_gain is -6.0, was null; not on disk, a restart" in told[0]

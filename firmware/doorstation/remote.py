@@ -45,6 +45,7 @@ from doorstation.provision.orders import Order, may_set
 from doorstation.provision.outbox import Outbox
 from doorstation.provision.state import Past, Pending
 from doorstation.provisioner import Provisioner
+from doorstation.results import Asked, Result, Results
 from doorstation.settings.option import Section, options
 from doorstation.settings.rules import RESERVED_WORDS
 from doorstation.settings.text import url_fault
@@ -52,8 +53,7 @@ from doorstation.settings.tree import Settings, Word
 from doorstation.sip.message import Request
 from doorstation.sip.transport import Flow
 from doorstation.ua import events as ua
-from doorstation.ua.agent import TEXT, Out
-from doorstation.ua.inspect import ORDERS, RESULTS
+from doorstation.ua.inspect import ORDERS
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,6 @@ PART: Final = "orders"
 SHORTEST_TRIAL: Final = 5.0
 LONGEST_TRIAL: Final = 3600.0
 """Seconds for `within`, as for `provisioning.confirm_within`."""
-MAX_RESULT: Final = 5000
-"""Bytes of a result: as a token it still passes a proxy's buffer."""
 REBOOT_AFTER: Final = 1.0
 """Seconds for the answer and the result to leave."""
 BUILT_ANEW: Final = "the station ended and another was built before it was done; order again"
@@ -72,27 +70,6 @@ PULLED_WITHIN: Final = 2.0
 """Seconds until a relay's driver must have answered."""
 
 _LOOKS: Final = frozenset({"get", "check", "history", "status"})
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """Who ordered the change that is tried, and where he hears of it."""
-
-    by: str
-    how: str
-    """With `by` what the change's record says: which one it is."""
-    target: str
-    by_account: bool
-    op: str = ""
-    kid: str = ""
-    ctr: int = 0
-
-
-class Result(msgspec.Struct, frozen=True):
-    """What is told to who ordered something."""
-
-    asked: Asked
-    body: str
-    kind: str
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -120,19 +97,15 @@ class Remote:
         outbox: Outbox[Result],
     ) -> None:
         self._reach = reach
-        self._outbox = outbox
-        self._resend: asyncio.TimerHandle | None = None
-        self._closed = False
+        self._results = Results(reach, configurator, ids, is_registered, outbox)
         self._configurator = configurator
         self._status = status
         self._is_busy = is_busy
-        self._is_registered = is_registered
         self._restart = restart
         self._provisioner = provisioner
         self._ids = ids
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._flows: dict[str, Flow] = {}
         self._one_writes = asyncio.Lock()
         """What is kept is written as it is then, never over something newer."""
         self._staging: Callable[[Pending], None] | None = None
@@ -147,13 +120,10 @@ class Remote:
 
     def close(self) -> None:
         """The station ends."""
-        self._closed = True
+        self._results.close()
         self._configurator.followers.remove(self._change_told)
         for task in self._tasks:
             task.cancel()
-        if self._resend is not None:
-            self._resend.cancel()
-        self._outbox.station_ended(self._loop.time())
 
     def take(self, settings: Settings) -> None:
         """The station goes on with other settings."""
@@ -337,7 +307,7 @@ class Remote:
             by, f"message {order.ctr}", str(event.request.from_.uri), event.by_account,
             order.op, kid, order.ctr,
         )  # fmt: skip
-        self._flows[asked.target] = event.flow
+        self._results.came_by(asked.target, event.flow)
         accepted = partial(self._answer, event, Answer(202))
         if order.op == "set":
             await self._set(event, order, asked, accepted)
@@ -362,9 +332,9 @@ class Remote:
         except DoorstationError as fault:
             result = {"state": "failed", "why": str(fault)}
         except asyncio.CancelledError:
-            self._send(asked, order.op, {"state": "failed", "why": BUILT_ANEW})
+            self._results.tell(asked, order.op, {"state": "failed", "why": BUILT_ANEW})
             raise
-        self._send(asked, order.op, result)
+        self._results.tell(asked, order.op, result)
 
     async def _done(self, order: Order, by: str) -> Mapping[str, Any]:
         """Do it; the result. Raises DoorstationError with why not."""
@@ -439,7 +409,7 @@ class Remote:
         except DoorstationError as found:
             fault = found
         except asyncio.CancelledError:
-            self._send(asked, "fetch", {"state": "failed", "why": BUILT_ANEW})
+            self._results.tell(asked, "fetch", {"state": "failed", "why": BUILT_ANEW})
             raise
         else:
             fault = await self._stage(
@@ -449,7 +419,7 @@ class Remote:
                 ),
             )
         if fault is not None:
-            self._send(asked, "fetch", {"state": "failed", "why": str(fault)})
+            self._results.tell(asked, "fetch", {"state": "failed", "why": str(fault)})
 
     async def _stage(
         self,
@@ -516,16 +486,16 @@ class Remote:
 
     def station_changed(self) -> None:
         """Something is different at the station: tell who asked what became of his change."""
-        self._send_due()
+        self._results.send_due()
         asked = None if self._kept is None else self._kept.asked
         configurator = self._configurator
-        if asked is None or configurator.waiting or not self._can_tell():
+        if asked is None or configurator.waiting or not self._results.can_tell:
             return
         pending = configurator.pending
         if pending is not None and _is_of(pending, asked):
             if asked.kid and configurator.well and not self._applied_told:
                 self._applied_told = True
-                self._send(
+                self._results.tell(
                     asked,
                     asked.op,
                     {"state": "applied", "number": pending.number, **_told(pending.differences)},
@@ -541,32 +511,31 @@ class Remote:
             changed = ", ".join(_plainly(each) for each in past.differences) or "nothing changed"
             if unsaved := configurator.unsaved:
                 changed += f"; {unsaved}"
-            self._send_text(asked, changed if kept else f"taken back: {why}")
+            self._results.tell_text(asked, changed if kept else f"taken back: {why}")
         elif not kept:
-            self._send(asked, asked.op, {"state": "rolled-back", "number": past.number, "why": why})
+            result = {"state": "rolled-back", "number": past.number, "why": why}
+            self._results.tell(asked, asked.op, result)
         self._spawn(self._remember())
-
-    def _can_tell(self) -> bool:
-        return self._reach.agent.config.account is None or self._is_registered()
 
     # -- typed lines
 
     async def _typed(self, event: ua.ContentReceived, typed: Typed) -> None:
         call = sha256(typed.call_id.encode()).hexdigest()[:8]
         asked = Asked(typed.by, f"text {call}", str(event.request.from_.uri), event.by_account)
-        self._flows[asked.target] = event.flow
+        self._results.came_by(asked.target, event.flow)
         configurator = self._configurator
         words = self._settings.words
         fault: DoorstationError | None = None
         match typed.words:
             case ("status",):
-                self._send_text(asked, self._status_line())
+                self._results.tell_text(asked, self._status_line())
             case ("help",):
-                self._send_text(asked, _help(words))
+                self._results.tell_text(asked, _help(words))
             case ("undo",):
                 last = self._last_kept()
                 if last is not None and not _may_undo(last, words):
-                    self._send_text(asked, "not done: the last change is more than a typed word's")
+                    why = "not done: the last change is more than a typed word's"
+                    self._results.tell_text(asked, why)
                     return
                 # Of this one alone: an owner's may be kept before it is our turn.
                 of = 0 if last is None else last.number
@@ -585,9 +554,9 @@ class Remote:
                     ),
                 )
             case _:
-                self._send_text(asked, f"not understood; {_help(words)}")
+                self._results.tell_text(asked, f"not understood; {_help(words)}")
         if fault is not None:
-            self._send_text(asked, f"not done: {fault}")
+            self._results.tell_text(asked, f"not done: {fault}")
 
     def _last_kept(self) -> Past | None:
         history = reversed(self._configurator.history())
@@ -624,70 +593,9 @@ class Remote:
             found += below or [Row(key, _default(self._configurator.settings, key), "default")]
         return found
 
-    def _send(self, asked: Asked, op: str, result: Mapping[str, Any]) -> None:
-        """A result, signed by the door."""
-        told = {
-            "door": self._configurator.door, "kid": asked.kid, "ctr": asked.ctr, "op": op,
-            "iat": int(time.time()), **result,
-        }  # fmt: skip
-        payload = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
-        if len(payload) > MAX_RESULT:
-            why = f"{len(payload)} bytes, {MAX_RESULT} can be sent: ask for fewer keys"
-            kept = {name: told[name] for name in ("door", "kid", "ctr", "op", "iat")}
-            kept["state"] = result["state"] if result["state"] != "done" else "too-large"
-            payload = json.dumps({**kept, "number": told.get("number", 0), "why": why}).encode()
-        token = self._configurator.identity(self._ids).sign(payload)
-        self._send_content(asked, token, RESULTS)
-
-    def _send_text(self, asked: Asked, text: str) -> None:
-        self._send_content(asked, text, TEXT)
-
-    def _send_content(self, asked: Asked, body: str, kind: str) -> None:
-        self._outbox.add(Result(asked, body, kind), self._loop.time())
-        self._send_due()
-
     def message_result(self, event: ua.MessageResult) -> None:
         """How a message of ours fared, perhaps a result."""
-        self._outbox.answered(event.message, event.status, self._loop.time())
-        self._send_due()
-
-    def _send_due(self) -> None:
-        """Send what is due, but by the account only while we are registered."""
-        if self._closed:
-            return
-        now = self._loop.time()
-        for result in self._outbox.take(
-            now, lambda result: not result.asked.by_account or self._can_tell()
-        ):
-            self._send_result(result)
-        if self._resend is not None:
-            self._resend.cancel()
-        deadline = self._outbox.deadline(now)
-        if deadline is not None:
-            self._resend = self._loop.call_at(deadline, self._send_due)
-
-    def _send_result(self, result: Result) -> None:
-        asked, body, kind = result.asked, result.body, result.kind
-        agent, flow = self._reach.agent, self._flows.pop(asked.target, None)
-        if flow is not None:
-            self._flows[asked.target] = flow
-            while len(self._flows) > _MAX_FLOWS:
-                del self._flows[next(iter(self._flows))]
-
-        def send(now: float) -> list[Out]:
-            if asked.by_account or flow is not None:
-                way = None if asked.by_account else flow
-                name, outputs = agent.reply(asked.target, way, body, kind, now)
-            else:
-                name, outputs = agent.message(asked.target, body, now, kind)
-            self._outbox.sent(result, name)
-            return outputs
-
-        try:
-            self._reach.shell.tell(send)
-        except ProtocolError as fault:
-            log.warning("%s cannot be told: %s", asked.by, fault)
-            self._outbox.dropped(result)
+        self._results.message_result(event)
 
     # -- what is kept
 
@@ -718,7 +626,6 @@ class Remote:
             log.warning("orders: %s", fault)
 
 
-_MAX_FLOWS: Final = 16
 _SHA256: Final = re.compile("[0-9a-fA-F]{64}")
 
 

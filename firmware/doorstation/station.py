@@ -50,7 +50,8 @@ from doorstation.provision.state import RECORDINGS
 from doorstation.provisioner import Provisioner
 from doorstation.recorder import Recorder
 from doorstation.relays import Relays
-from doorstation.remote import Remote, Result
+from doorstation.remote import Remote
+from doorstation.results import Result
 from doorstation.sdp.negotiation import AudioSession
 from doorstation.settings.text import parse_port_range
 from doorstation.settings.tree import Settings
