@@ -10,6 +10,8 @@ from doorstation.journal import Event, Journal
 from doorstation.settings.tree import Log
 from doorstation.store.events import read_events
 
+from tests.support.waiting import until
+
 
 async def test_disk_that_stands_still_keeps_nobody_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -63,3 +65,27 @@ async def test_records_beyond_what_a_stalled_disk_may_keep_in_memory_are_counted
     moves.set()
     journal.close()
     assert len(list(read_events(tmp_path / "events.jsonl"))) == kept
+
+
+async def test_flood_of_a_known_phones_records_leaves_older_ones_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A datagram under its address is enough for each: a call in, a text."""
+    path = tmp_path / "events.jsonl"
+    monkeypatch.setattr("doorstation.journal.AT_ONCE", 20)
+    monkeypatch.setattr("doorstation.journal.TOLD_AFTER", 0.1)
+    journal = Journal(Log(events=str(path), size=10_000, files=2))
+    heard: list[Event] = []
+    journal.follower = heard.append
+    journal.record("release", {"relay": "door", "rule": "code"})
+    for number in range(2000):
+        journal.record("call_in", {"number": number, "rule": "one_call"})
+    journal.record("release", {"relay": "door", "rule": "card"})
+    await until(lambda: heard and heard[-1]["event"] == "not_kept")
+    journal.record("call_in", {"number": 2000})
+    journal.close()
+    kinds = [event["kind"] for event in read_events(path)]
+    assert kinds == ["release", *["call_in"] * 20, "release", "not_kept", "not_kept"]
+    told = [event["events"] for event in heard if event["event"] == "not_kept"]
+    assert told == [1980, 1]
+    assert len(heard) == 2 + 2001 + 2  # who follows hears all

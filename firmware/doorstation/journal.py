@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from doorstation.door.events import Field
+from doorstation.door.ration import Ration
 from doorstation.settings.tree import Log
 from doorstation.store.events import EventLog
 from doorstation.ua.events import Refused
@@ -20,6 +21,18 @@ RECENT: Final = 200
 """Events kept for `ctl events`."""
 REFUSALS_EVERY: Final = 10.0
 """Seconds between records of strangers turned away: bounds what a scanner writes into the log."""
+
+AT_ONCE: Final = 2000
+EVERY: Final = 4.0
+"""Records of the file in a row, and seconds for each one after that: more than a large house makes.
+Who forges a known phone's address, or has taken the phone over, would else write over in half a
+minute who came last night, and wear out the card."""
+ALWAYS: Final = frozenset(
+    ("release", "relay_fault", "lock_out", "configuration", "owner", "refused", "not_kept")
+)
+"""What the file keeps all the same."""
+TOLD_AFTER: Final = 600.0
+"""Seconds until the file says how many it did not keep."""
 
 DISK_AFTER: Final = 0.05
 """Seconds that records wait for the disk, to be written together: its thread wants the interpreter
@@ -48,6 +61,8 @@ class Journal:
         self._for_disk: list[_Record] = []
         self._refusals = 0
         self._refusals_due = 0.0
+        self._ration = Ration(AT_ONCE, EVERY)
+        self._untold: asyncio.TimerHandle | None = None
         self.follower: Callable[[Event], None] = lambda event: None
         """Hears every record when it is written."""
 
@@ -96,22 +111,39 @@ class Journal:
     def close(self) -> None:
         """Write what is left, and close the event log."""
         self._write()
+        if self._untold is not None:
+            self._untold.cancel()
+            self._tell_untold()
+            self._write()
         self._hand_over()
         self._disk.close()
 
     def _write(self) -> None:
         """Tell what this turn recorded, in its order, and keep it for the disk."""
         records, self._unwritten = self._unwritten, []
-        if records and self._kept:
+        kept = [record for record in records if self._keeps(record[0])] if self._kept else []
+        if kept:
             if not self._for_disk:
                 self._loop.call_later(DISK_AFTER, self._hand_over)
-            self._for_disk += records
+            self._for_disk += kept
         for kind, fields, at in records:
             event = {"event": kind, "at": f"{at:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z", **fields}
             self._recent.append(event)
             self.follower(event)
             detail = " ".join(f"{k}={value}" for k, value in fields.items() if value is not None)
             log.info("%s: %s", kind, detail)
+
+    def _keeps(self, kind: str) -> bool:
+        """Whether the file takes one more of this kind."""
+        if kind in ALWAYS or self._ration.take(self._loop.time()):
+            return True
+        if self._untold is None:
+            self._untold = self._loop.call_later(TOLD_AFTER, self._tell_untold)
+        return False
+
+    def _tell_untold(self) -> None:
+        self._untold = None
+        self.record("not_kept", {"events": self._ration.tell(self._loop.time())})
 
     def _hand_over(self) -> None:
         records, self._for_disk = self._for_disk, []

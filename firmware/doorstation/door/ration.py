@@ -1,4 +1,4 @@
-"""How much one part may write into the event log."""
+"""How much may be written into the event log."""
 
 from typing import Final
 
@@ -9,11 +9,13 @@ EVERY: Final = 60.0
 
 
 class Ration:
-    """Allows some records at once, then one in each `EVERY` seconds; the others are counted."""
+    """Allows some records at once, then one in each `every` seconds; the others are counted."""
 
-    __slots__ = ("_held_back", "_spent_until")
+    __slots__ = ("_at_once", "_every", "_held_back", "_spent_until")
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = AT_ONCE, every: float = EVERY) -> None:
+        self._at_once = at_once
+        self._every = every
         self._spent_until = 0.0
         self._held_back = 0
 
@@ -28,7 +30,7 @@ class Ration:
     @property
     def due(self) -> float:
         """From when on one may be written."""
-        return self._spent_until - (AT_ONCE - 1) * EVERY
+        return self._spent_until - (self._at_once - 1) * self._every
 
     def tell(self, now: float) -> int:
         """How many were not written since this was asked; the answer counts as one that is."""
@@ -37,4 +39,4 @@ class Ration:
         return told
 
     def _spend(self, now: float) -> None:
-        self._spent_until = max(self._spent_until, now) + EVERY
+        self._spent_until = max(self._spent_until, now) + self._every
