@@ -41,12 +41,6 @@ def is_address(host: str) -> bool:
     return packed_address(host) is not None
 
 
-def stranger_of(host: str) -> str:
-    """Who is counted as one: an IPv4 address, or a /64, which any IPv6 host has to itself."""
-    packed = packed_address(host)
-    return packed[:8].hex() if packed and len(packed) == 16 else host
-
-
 def is_ours(host: str) -> bool:
     """Whether this machine has the address now."""
     if host.startswith("fe80:"):

@@ -30,12 +30,11 @@ from doorstation.net.addresses import (
     is_ours,
     remote_of,
     sockaddr,
-    stranger_of,
     without_zone,
 )
 from doorstation.net.netlink import NetworkWatch
 from doorstation.net.tls import NO_FILES, TlsFiles, client_context, server_context, wrong_name
-from doorstation.sip.transport import Flow, Target, Transport
+from doorstation.sip.transport import Flow, Target, Transport, stranger_of
 
 if TYPE_CHECKING:
     import ssl

@@ -25,8 +25,8 @@ from doorstation.provision.jws import MAX_TOKEN, NotSigned, PublicKey, parse_tok
 from doorstation.provision.orders import Order, Role, may_order, parse_order
 from doorstation.sip.digest import DigestServer
 from doorstation.sip.message import Request
+from doorstation.sip.transport import stranger_of
 from doorstation.sip.uri import SipUri
-from doorstation.ua.guesses import source_key
 from doorstation.ua.inspect import ORDERS
 
 CONTENT: Final = ORDERS
@@ -361,7 +361,7 @@ def _identity(request: Request) -> bytes:
 
 
 def _pace_key(source: str, named: str | None, reliable: bool) -> str:
-    key = f"{source_key(source)} {'by a connection' if reliable else 'by datagrams'}"
+    key = f"{stranger_of(source)} {'by a connection' if reliable else 'by datagrams'}"
     return key if named is None else f"{key} {named}"
 
 

@@ -6,6 +6,7 @@ one timer. It answers each `OpenFlow` with `flow_opened` or `flow_failed`, and e
 """
 
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -148,3 +149,13 @@ class Resolve(msgspec.Struct, frozen=True):
 
 
 Wire: TypeAlias = Send | OpenFlow | CloseFlow | Resolve
+
+
+def stranger_of(host: str) -> str:
+    """Who is counted as one: an IPv4 address, or the /64 that any IPv6 host has to itself."""
+    if ":" not in host:
+        return host
+    try:
+        return ip_address(host.partition("%")[0]).packed[:8].hex()
+    except ValueError:
+        return host

@@ -1,7 +1,8 @@
 """Guessing the passwords of peers: slowed down for each source, in bounded memory. Pure."""
 
-from ipaddress import ip_address
 from typing import Final
+
+from doorstation.sip.transport import stranger_of
 
 LIMIT: Final = 5
 """Wrong passwords in a row from one source."""
@@ -23,11 +24,13 @@ class Guesses:
         return len(self._rows)
 
     def locked(self, source: str, now: float) -> bool:
-        wrong, last = self._rows.get(source_key(source), (0, 0.0))
+        """Whether no password from there is looked at now."""
+        wrong, last = self._rows.get(stranger_of(source), (0, 0.0))
         return wrong >= LIMIT and now < last + LOCKED
 
     def wrong(self, source: str, now: float) -> None:
-        key = source_key(source)
+        """One more wrong password from there."""
+        key = stranger_of(source)
         wrong, last = self._rows.pop(key, (0, 0.0))
         if now >= last + LOCKED:
             wrong = 0
@@ -36,14 +39,5 @@ class Guesses:
         self._rows[key] = (wrong + 1, now)
 
     def right(self, source: str) -> None:
-        self._rows.pop(source_key(source), None)
-
-
-def source_key(source: str) -> str:
-    """What one host cannot change of its address: IPv4 whole, of IPv6 the /64 that it has whole."""
-    if ":" not in source:
-        return source
-    try:
-        return ip_address(source.partition("%")[0]).packed[:8].hex()
-    except ValueError:
-        return source
+        """A right one: the row is forgotten."""
+        self._rows.pop(stranger_of(source), None)
