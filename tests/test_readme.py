@@ -1,4 +1,4 @@
-"""The README's configurations are ones that the door starts with, its commands exist."""
+"""The README's configurations are ones that the door starts with, all pages' commands exist."""
 
 import re
 import shlex
@@ -11,7 +11,11 @@ from doorstation.settings.reader import problems
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"^    .*?doorstation ((?:check|ctl|run|doctor)\b.*)$", README, re.MULTILINE)
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = "\n".join([README, *(page.read_text() for page in DOCS)])
+COMMANDS = re.findall(
+    r"^ *(?:sudo |\S+/)?doorstation ([^`>\n]+)", PAGES.replace("\\\n", ""), re.MULTILINE
+)
 CONFIGURATIONS = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 
 
@@ -31,7 +35,7 @@ def test_command_is_one_that_there_is(command: str) -> None:
 
 
 def test_there_are_commands() -> None:
-    assert len(COMMANDS) == 6
+    assert len(COMMANDS) > 20
 
 
 def test_what_is_installed_can_fetch_configuration_files() -> None:
