@@ -295,3 +295,33 @@ def test_what_was_to_be_kept_with_the_confirmation_is_not_after_a_rollback_or_a_
     assert restarted(configuration.state).kept == {}
     configuration.roll_back(1, "tried enough")
     assert configuration.state.kept == {}
+
+
+def without_tls() -> Configuration:
+    """A door that tries to do without TLS while the network names a server that cannot prove it."""
+    account = {"user": "door", "password": "geheim", "transport": "tls"}
+    named = {"sip": {"servers": ["pbx.test"]}}
+    configuration = Configuration({"local": {**LOCAL, "account": account}, "dhcp": named}, State())
+    stage(configuration, {"account.transport": "udp"})
+    configuration.applied(10.0)
+    configuration.base_changed("dhcp", {"sip": {"servers": ["192.0.2.66"]}})
+    return configuration
+
+
+def test_what_the_network_says_meanwhile_keeps_no_change_that_nobody_confirms() -> None:
+    configuration = without_tls()
+    _, tell, apply = configuration.timer_fired(130.0)
+    assert tell == Tell("rolled_back", 1, "office", "message", ("account.transport",), LOST_WORD)
+    assert isinstance(apply, Apply)
+    assert apply.settings.account is not None
+    assert apply.settings.account.transport == "tls"
+    assert apply.settings.sip.servers == ()
+    assert configuration.settings == apply.settings
+
+
+def test_what_the_network_says_meanwhile_keeps_no_door_from_a_reset() -> None:
+    configuration = without_tls()
+    *_, apply = configuration.reset(by="owner", how="ctl")
+    assert isinstance(apply, Apply)
+    assert apply.settings.account is not None
+    assert apply.settings.account.transport == "tls"

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from doorstation.errors import DoorstationError
+from doorstation.errors import DoorstationError, SettingsError
 from doorstation.provision.layers import Change, Difference, Raw, Tree
 from doorstation.provision.state import (
     HISTORY,
@@ -277,8 +277,7 @@ class Configuration:
         # The number goes on: a late word about a change of before is about none of the new ones.
         kept = {part: value for part, value in self.state.kept.items() if part == RECORDINGS}
         self.state = State(number=self.state.number, kept=kept)
-        self.tree = self._tree(self.state)
-        self.settings = self.tree.settings()
+        self.settings = self._former_settings()
         return [Save(self.state, must=True), tell, Apply(self.settings, before)]
 
     def _tried(self, number: int) -> Pending:
@@ -289,9 +288,8 @@ class Configuration:
 
     def _roll_back(self, pending: Pending, why: str) -> list[Output]:
         outputs = self._end(pending, f"rolled back: {why}", before=pending.before)
-        settings = self.tree.settings()
-        before, self.settings = self.settings, settings
-        return [*outputs, Apply(settings, before)]
+        before, self.settings = self.settings, self._former_settings()
+        return [*outputs, Apply(self.settings, before)]
 
     def _end(self, pending: Pending, result: str, before: Raw | None = None) -> list[Output]:
         self._applied_at = None
@@ -299,6 +297,17 @@ class Configuration:
         self.tree = self._tree(self.state)
         kind, _, why = result.partition(": ")
         return [Save(self.state, must=False), _tell(kind.replace(" ", "_"), pending, why)]
+
+    def _former_settings(self) -> Settings:
+        """Those of layers that worked before. What the network says meanwhile keeps nothing from
+        going back: where it goes with the tried settings alone, it goes with them."""
+        self.tree = self._tree(self.state)
+        try:
+            return self.tree.settings()
+        except SettingsError:
+            self._base.pop("dhcp", None)
+            self.tree = self._tree(self.state)
+            return self.tree.settings()
 
     def _layers(self, state: State) -> dict[str, Raw]:
         return {origin: state.layer(origin) for origin in KEPT_ORIGINS}
