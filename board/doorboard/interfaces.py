@@ -23,10 +23,16 @@ class ButtonEvent:
 
 
 class Device(Protocol):
-    def close(self) -> None: ...
+    """What every driver can do."""
+
+    def close(self) -> None:
+        """Let the hardware go, at rest; no callback any more."""
+        ...
 
 
 class Button(Device, Protocol):
+    """A bell button, debounced."""
+
     @property
     def pressed(self) -> bool:
         """Whether it is in now; one that was in before the start is, and reports no press."""
@@ -38,10 +44,12 @@ class Button(Device, Protocol):
 
 
 class Contact(Device, Protocol):
-    """A door contact: closed is True."""
+    """A door contact, debounced."""
 
     @property
-    def closed(self) -> bool: ...
+    def closed(self) -> bool:
+        """Whether the door is shut now."""
+        ...
 
     def watch(self, callback: Callable[[bool, float], None]) -> None:
         """Report every debounced change as (closed, at) from now on; one watcher."""
@@ -52,7 +60,9 @@ class Relay(Device, Protocol):
     """Rests released. `close()` releases; the driver enforces `hold_limit` seconds by itself."""
 
     @property
-    def on(self) -> bool: ...
+    def on(self) -> bool:
+        """Whether it is energised, as far as its driver knows."""
+        ...
 
     @property
     def pulses(self) -> int:
@@ -63,18 +73,29 @@ class Relay(Device, Protocol):
         """Report every change as (on, at), a release by the hold limit too; one watcher."""
         ...
 
-    def energise(self) -> None: ...
+    def energise(self) -> None:
+        """Pull; one that is pulled already stays, and its limit counts from the first time.
 
-    def release(self) -> None: ...
+        Raises BoardError when it cannot be, or may not have been.
+        """
+        ...
+
+    def release(self) -> None:
+        """Back to rest. Raises BoardError."""
+        ...
 
 
 class Indicator(Device, Protocol):
     """Shows "idle", "registering", "ringing", "in_call", "door_open", "fault", "off"."""
 
     @property
-    def pattern(self) -> str: ...
+    def pattern(self) -> str:
+        """What it shows now."""
+        ...
 
-    def show(self, pattern: str) -> None: ...
+    def show(self, pattern: str) -> None:
+        """Show this until told otherwise. Raises ValueError for another pattern, BoardError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +108,11 @@ class ReaderEvent:
 
 
 class Reader(Device, Protocol):
-    def watch(self, callback: Callable[[ReaderEvent], None]) -> None: ...
+    """A card reader or keypad; one that is pulled out is waited for."""
+
+    def watch(self, callback: Callable[[ReaderEvent], None]) -> None:
+        """Report every event from now on; one watcher."""
+        ...
 
 
 class AudioPort(Device, Protocol):
@@ -101,10 +126,15 @@ class AudioPort(Device, Protocol):
     period: int
     """Frames in one period of 20 ms: rate // 50; known after `open()`."""
     overruns: int
+    """How often captured sound was lost, since the driver was made."""
     underruns: int
+    """How often the loudspeaker had nothing to play, likewise."""
 
     def open(self) -> None:
-        """Start both directions, stale capture dropped, playback primed with silence."""
+        """Start both directions, stale capture dropped, playback primed with silence.
+
+        Raises BoardError, naming the cards that there are.
+        """
         ...
 
     def read(self) -> bytes:
