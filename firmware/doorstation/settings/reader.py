@@ -145,10 +145,7 @@ def remarks(settings: Settings) -> list[str]:
 
 _S = TypeVar("_S", bound=Section)
 
-
 _UNUSABLE: Final = object()
-
-
 _TABLE_NEEDED: Final = "a table of its own, [section] or { key = value }"
 
 

@@ -6,24 +6,15 @@ from typing import Final
 from urllib.parse import urlsplit
 
 MIN_CODE_DIGITS: Final = 4
-
-
 MAX_CODE_DIGITS: Final = 16
-
-
-MAX_TEXT: Final = 1024  # longer than any URI or path in use; keeps requests inside one datagram
-
-
+MAX_TEXT: Final = 1024
+"""Longer than any URI or path in use; keeps requests inside one datagram."""
 MAX_DOCUMENT: Final = 16384
-
+"""Of an option that holds a whole document."""
+DIAL_CHARACTERS: Final = frozenset("0123456789*#+")
+TLS_NEEDS_NAME: Final = "TLS proves a name, not an address; a domain name, or another transport"
 
 _PARAM_SIGNS: Final = frozenset("-_.!%*+'~")
-
-
-DIAL_CHARACTERS: Final = frozenset("0123456789*#+")
-
-
-TLS_NEEDS_NAME: Final = "TLS proves a name, not an address; a domain name, or another transport"
 
 
 def parse_host_port(text: str) -> tuple[str, int | None]:
@@ -84,6 +75,7 @@ def host_port_fault(text: str) -> str:
 
 
 def bare_host(host_port: str) -> str:
+    """The host in small letters, without its port; a text that is none as it stands."""
     try:
         return parse_host_port(host_port)[0].lower()
     except ValueError:
@@ -150,6 +142,7 @@ def sip_uri_fault(text: str) -> str:
 
 
 def secure_address(uri: str) -> bool:
+    """Whether a SIP URI wants TLS with an address, which no certificate proves."""
     scheme, _, host, params = split_uri(uri)
     secure = scheme == "sips" or "transport=tls" in [param.lower() for param in params]
     return secure and is_address(bare_host(host))

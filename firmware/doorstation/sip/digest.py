@@ -404,7 +404,6 @@ MAX_NONCES: Final = 1024
 # Attack bounded: megabytes of hashing and hex for one request.
 _MAX_VALUE: Final = 1024
 
-
 ALGORITHMS: Final = ("SHA-256", "MD5")
 
 WRONG_PASSWORD: Final = "wrong password"  # noqa: S105 - a rule
