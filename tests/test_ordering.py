@@ -66,3 +66,5 @@ def test_what_a_door_says_does_nothing_to_the_offices_terminal(
     ):
         assert ordered(Client({"state": "done", **member}), key, monkeypatch, op) == 0
         assert capsys.readouterr().out.rstrip("\n").isprintable()
+    assert ordered(Client({"state": "\x1b[2J"}), key, monkeypatch, "status") == 1
+    assert capsys.readouterr().out == "\\x1b[2J\n"

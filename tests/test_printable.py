@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from doorstation import cli
 from doorstation.printable import printable
 from doorstation.station import PlainFormatter
 
@@ -21,3 +22,17 @@ def test_line_ends_stay_where_they_are_ours() -> None:
     assert printable("a\n\tb", lines=True) == "a\n\tb"
     assert printable("a\nb") == "a\\nb"
     assert printable("größer") == "größer"
+
+
+def test_what_a_registrar_says_does_nothing_to_the_terminal_that_shows_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none: dict[str, object] = {}
+    status = {
+        "registration": {"state": "retrying", "why": "503 \x1b]0;a door\x07"},
+        "configuration": {"pending": None, "fault": ""},
+        **dict.fromkeys(("calls", "faults", "recording", "relays", "leds", "versions"), none),
+    }
+    monkeypatch.setattr("doorstation.net.control_client.call", lambda *_: status)
+    assert cli.main(["ctl", "status"]) == 0
+    assert capsys.readouterr().out == "registration  retrying  503 \\x1b]0;a door\\x07\n"

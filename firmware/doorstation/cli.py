@@ -378,7 +378,8 @@ def _ctl(options: argparse.Namespace) -> int:
 def _print_status(status: object) -> None:
     assert isinstance(status, dict)
     registration = status["registration"]
-    print(f"registration  {registration['state']}  {registration.get('why', '')}".rstrip())
+    line = f"registration  {registration['state']}  {registration.get('why', '')}"
+    print(printable(line.rstrip()))
     for call in status["calls"]:
         line = f"call {call['id']}  {call['state']}  {call['peer']}"
         if call["codec"]:

@@ -148,7 +148,8 @@ def _outcome(result: Mapping[str, Any]) -> int:
     """Print a result; whether it is what was wanted."""
     told = {name: value for name, value in result.items() if name not in _FRAME}
     state = told.pop("state")
-    print(" ".join([state, *(f"{name}={json.dumps(value)}" for name, value in told.items())]))
+    words = (str(state), *(f"{name}={json.dumps(value)}" for name, value in told.items()))
+    print(printable(" ".join(words)))
     return 0 if state in ("done", "confirmed") or result["op"] == "rollback" else 1
 
 
