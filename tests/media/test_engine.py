@@ -19,6 +19,7 @@ from doorstation.media.session import (
     MediaSilent,
     MediaStarted,
 )
+from doorstation.media.verdict import verdict
 from doorstation.media.wav import Wav
 
 from tests.support.agreed import PCMA, PCMU, Agreed, Codec, agreed
@@ -946,6 +947,17 @@ def test_statistics_tell_a_call_in_numbers() -> None:
     assert numbers.remote == "192.0.2.1:4000"
     assert numbers.microphone_dbfs == pytest.approx(-32.2, abs=0.1)
     assert numbers.loudspeaker_dbfs == pytest.approx(-12.3, abs=0.3)
+
+
+@pytest.mark.parametrize(("payload_type", "payload"), [(8, b"\xd5"), (8, b"\x55"), (0, b"\xff")])
+def test_a_phone_whose_microphone_is_switched_off_sent_silence(
+    payload_type: int, payload: bytes
+) -> None:
+    call = Call()
+    far = Far(payload_type=payload_type)
+    for _ in range(150):
+        call.tick((far.next(payload * 160), PHONE), microphone=SOFT)
+    assert verdict(call.statistics) == "the phone sent silence"
 
 
 def test_an_ipv6_far_end_is_shown_in_brackets() -> None:

@@ -29,7 +29,8 @@ CARD_MISSED: Final = 1.0
 STUMBLE_EVERY: Final = 10.0
 """Seconds of a call that forgive one xrun: a short gap, heard if one listens for it."""
 
-SILENT_FAR_END: Final = -75.0
+SILENT_FAR_END: Final = -72.0
+"""dBFS: digital silence in A-law, which has no zero, is 8 of 32768: -72.2."""
 
 
 def verdict(of: CallStatistics) -> str:
