@@ -5,7 +5,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Final
 
 from doorstation.configurator import Configurator
 from doorstation.errors import DoorstationError, StoreError
@@ -17,6 +17,9 @@ from doorstation.provision.jws import PublicKey
 from doorstation.provision.layers import Change
 
 log = logging.getLogger(__name__)
+
+AGAIN: Final = 60.0
+"""Seconds until a page that could not be served is tried again: its port may be free then."""
 
 
 class Claiming:
@@ -33,17 +36,23 @@ class Claiming:
 
     async def run(self) -> None:
         """For ever."""
+        told = ""
         while True:
             self._changed.clear()
             port = self._wanted_port
             try:
                 async with self._page(port) if port else contextlib.nullcontext():
+                    told = ""
                     while self._wanted_port == port:
                         await self._changed.wait()
                         self._changed.clear()
             except (OSError, DoorstationError) as fault:
-                log.warning("claim page on port %d: %s", port, fault)
-                await self._changed.wait()
+                if told != str(fault):
+                    told = str(fault)
+                    log.warning("claim page on port %d: %s", port, fault)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(AGAIN):
+                        await self._changed.wait()
 
     @property
     def _wanted_port(self) -> int:
@@ -54,10 +63,14 @@ class Claiming:
 
     @contextlib.asynccontextmanager
     async def _page(self, port: int) -> AsyncIterator[None]:
-        from aiohttp import web
+        try:
+            from aiohttp import web
 
-        from doorstation.web.claim_page import create_app
-
+            from doorstation.web.claim_page import create_app
+        except ImportError:
+            raise DoorstationError(
+                'aiohttp is not installed: pip install "doorstation[web]"'
+            ) from None
         configurator = self._configurator
         configurator.identify(self._ids)
         file = await configurator.identity_file()

@@ -1,0 +1,54 @@
+"""The claim page comes when it can, and what keeps it from coming stops nothing else."""
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from doorstation import claiming
+from doorstation.claiming import Claiming
+from doorstation.configurator import Configurator
+from doorstation.ids import SystemIds
+from doorstation.store.files import Folder
+
+from tests.support.waiting import until
+
+
+@contextlib.asynccontextmanager
+async def door(folder: Path, port: int) -> AsyncIterator[asyncio.Task[None]]:
+    """A door without an owner that is to have the page on this port."""
+    base = {"board": {"kind": "fake"}, "provisioning": {"claim_port": port}}
+    configurator = Configurator({"local": base}, Folder(folder))
+    task = asyncio.create_task(Claiming(configurator, SystemIds(), lambda: False).run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await configurator.aclose()
+
+
+async def test_page_whose_port_was_taken_comes_once_it_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(claiming, "AGAIN", 0.05)
+    caplog.set_level("INFO")
+    with socket.create_server(("", 0)) as other:
+        port = other.getsockname()[1]
+        async with door(tmp_path, port):
+            await until(lambda: "in use" in caplog.text)
+            other.close()
+            await until(lambda: "until the door has an owner" in caplog.text)
+    assert caplog.text.count("in use") == 1
+
+
+async def test_door_without_the_pages_library_is_a_door_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    async with door(tmp_path, 8443) as task:
+        await until(lambda: "aiohttp is not installed" in caplog.text)
+        assert not task.done()
