@@ -1,17 +1,17 @@
 """The fake board's rooms: the microphone hears the loudspeaker, later and coloured."""
 
 import math
-from array import array
 
 import pytest
 from doorboard.fake import FakeAudioPort
 from doorboard.fake_room import ROOMS, FakeRoom
 from doorstation.media.pcm import audioop
 
+from tests.support import sounds
+
 
 def sine(rate: int, level: int) -> bytes:
-    step = 2 * math.pi * 500 / rate
-    return array("h", (round(level * math.sin(step * i)) for i in range(rate // 50))).tobytes()
+    return sounds.sine(500, rate // 50, rate, peak=level)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 48000])

@@ -1,11 +1,10 @@
 """The table of codecs: what holds for each of them."""
 
-import math
-from array import array
-
 import pytest
 from doorstation.media import codecs
 from doorstation.media.pcm import audioop
+
+from tests.support.sounds import sine
 
 SPOKEN = [
     ("PCMA", 8000, 8000),
@@ -21,9 +20,7 @@ SPOKEN = [
 def test_a_tone_arrives_as_loud_as_it_was_sent(name: str, clock: int, rate: int) -> None:
     codec = codecs.make(name, clock)
     assert (codec.rate, codec.clock) == (rate, clock)
-    tone = array(
-        "h", (round(8000 * math.sin(2 * math.pi * 440 * n / rate)) for n in range(rate // 2))
-    ).tobytes()
+    tone = sine(440, rate // 2, rate, peak=8000)
     size = 2 * rate // 50
     heard = b""
     for at in range(0, len(tone), size):

@@ -8,10 +8,11 @@ import pytest
 from doorstation.media.conceal import Concealer
 from doorstation.media.pcm import audioop
 
+from tests.support import sounds
 
-def sine(frequency: float, begin: int, count: int, rate: int = 8000) -> bytes:
-    step = 2 * math.pi * frequency / rate
-    return array("h", (round(8000 * math.sin(step * (begin + i))) for i in range(count))).tobytes()
+
+def sine(hertz: float, begin: int, count: int, rate: int = 8000) -> bytes:
+    return sounds.sine(hertz, count, rate, peak=8000, begin=begin)
 
 
 def begun(history: bytes, rate: int = 8000) -> Concealer:

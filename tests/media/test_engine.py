@@ -1,6 +1,5 @@
 """One call's audio in virtual time: what is sent, to whom, and who is heard."""
 
-import math
 from array import array
 from collections.abc import Iterable
 from itertools import pairwise
@@ -24,6 +23,7 @@ from doorstation.media.wav import Wav
 
 from tests.support.agreed import PCMA, PCMU, Agreed, Codec, agreed
 from tests.support.rtp import RtpPacket, format_rtp, parse_rtp
+from tests.support.sounds import sine
 
 PHONE = ("192.0.2.1", 4000)
 NAT = ("198.51.100.7", 61000)
@@ -191,8 +191,7 @@ def wide(name: str) -> Agreed:
 
 def wide_tone(periods: int, hertz: int = 5000, rate: int = 16000) -> list[bytes]:
     """Periods of a tone that no telephone of old carries."""
-    wave = array("h", (round(9000 * math.sin(2 * math.pi * hertz * n / rate)) for n in range(320)))
-    return [wave.tobytes()] * periods  # 5 kHz: a whole number of waves in a period
+    return [sine(hertz, 320, rate)] * periods  # 5 kHz: a whole number of waves in a period
 
 
 @pytest.mark.parametrize(("name", "ticks"), [("G722", 160), ("L16", 320), ("opus", 960)])

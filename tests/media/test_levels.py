@@ -17,6 +17,8 @@ from doorstation.media.pcm import audioop, dbfs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.sounds import sine
+
 PERIOD = 320
 samples = st.integers(-32768, 32767)
 periods = st.lists(st.lists(samples, min_size=1, max_size=9), min_size=1, max_size=6).map(
@@ -26,10 +28,7 @@ periods = st.lists(st.lists(samples, min_size=1, max_size=9), min_size=1, max_si
 
 
 def tone(peak: int, frequency: float = 500.0, periods: int = 1) -> list[bytes]:
-    step = 2 * math.pi * frequency / 16000
-    wave = array("h", (round(peak * math.sin(step * i)) for i in range(PERIOD * periods)))
-    data = wave.tobytes()
-    return [data[i : i + 2 * PERIOD] for i in range(0, len(data), 2 * PERIOD)]
+    return [sine(frequency, PERIOD, peak=peak, begin=PERIOD * number) for number in range(periods)]
 
 
 @given(periods, st.floats(0.0, 100.0))

@@ -1,6 +1,5 @@
 """The sound between card and calls, without a card: rates, and where the reference comes from."""
 
-import math
 from array import array
 from random import Random
 
@@ -9,6 +8,8 @@ from doorstation.media import echo
 from doorstation.media.levels import MicrophoneLevels, SpeakerLevels
 from doorstation.media.path import RATE, Options, SoundPath
 from doorstation.media.pcm import audioop
+
+from tests.support.sounds import sine
 
 PLAIN = Options(echo.Options("off", False), MicrophoneLevels(gain_control=False))
 
@@ -37,9 +38,8 @@ class Recorder:
 
 
 def tone(rate: int, periods: int) -> list[bytes]:
-    samples = rate // 50
-    wave = [round(9000 * math.sin(2 * math.pi * 1000 * n / rate)) for n in range(samples * periods)]
-    return [array("h", wave[at : at + samples]).tobytes() for at in range(0, len(wave), samples)]
+    count = rate // 50
+    return [sine(1000, count, rate, begin=count * number) for number in range(periods)]
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 32000, 44100, 48000])

@@ -1,8 +1,6 @@
 """Rate conversion: exact in length, faithful to a telephone's band, or a clear error."""
 
 import ctypes
-import math
-from array import array
 
 import pytest
 from doorstation.errors import DoorstationError
@@ -10,11 +8,7 @@ from doorstation.media import resample, speexdsp
 from doorstation.media.pcm import audioop
 from doorstation.media.resample import Resampler
 
-
-def sine(frequency: float, rate: int, seconds: float) -> bytes:
-    step = 2 * math.pi * frequency / rate
-    count = int(rate * seconds)
-    return array("h", (round(10000 * math.sin(step * i)) for i in range(count))).tobytes()
+from tests.support.sounds import sine
 
 
 def convert(pcm: bytes, rate_in: int, rate_out: int) -> bytes:
@@ -32,13 +26,13 @@ def convert(pcm: bytes, rate_in: int, rate_out: int) -> bytes:
     [(8000, 48000), (48000, 8000), (44100, 8000), (8000, 44100), (16000, 8000), (8000, 16000)],
 )
 def test_every_period_is_exact_and_a_tone_keeps_its_level(rate_in: int, rate_out: int) -> None:
-    out = convert(sine(1000, rate_in, 1.0), rate_in, rate_out)
+    out = convert(sine(1000, rate_in, rate_in, peak=10000), rate_in, rate_out)
     assert len(out) == 2 * rate_out
     assert audioop.rms(out[rate_out // 2 :], 2) == pytest.approx(7071, rel=0.03)
 
 
 def test_what_a_lower_rate_cannot_carry_is_removed() -> None:
-    out = convert(sine(6000, 48000, 1.0), 48000, 8000)
+    out = convert(sine(6000, 48000, 48000, peak=10000), 48000, 8000)
     assert audioop.rms(out[4000:], 2) < 100
 
 

@@ -10,6 +10,8 @@ from doorstation.media.pcm import audioop
 from doorstation.media.tones import BUSY, RINGBACK, Segment, Tone, WavPlayer, player
 from doorstation.media.wav import Wav
 
+from tests.support.sounds import sine
+
 BEEP = Tone((Segment(0.06, (1000,)),))
 
 
@@ -140,9 +142,7 @@ def test_a_wav_loops_without_a_seam() -> None:
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
 @pytest.mark.parametrize("card", [8000, 16000, 48000])
 def test_a_wav_of_any_rate_keeps_pitch_and_length(rate: int, card: int) -> None:
-    step = 2 * math.pi * 500 / rate
-    pcm = array("h", (round(8000 * math.sin(step * i)) for i in range(rate))).tobytes()
-    source = WavPlayer(Wav(rate, pcm), card)
+    source = WavPlayer(Wav(rate, sine(500, rate, rate, peak=8000)), card)
     heard = b""
     while not source.finished:
         heard += source.read(card // 50)

@@ -3,7 +3,6 @@ the record. A door and a phone of ours on loopback, in real time."""
 
 import asyncio
 import logging
-import math
 import socket
 from array import array
 from pathlib import Path
@@ -16,7 +15,7 @@ from doorstation.media.tones import player
 from doorstation.media.wav import parse_wav
 from doorstation.sound import PROMPTS
 
-from tests.support.sounds import likeness
+from tests.support.sounds import likeness, sine
 from tests.support.two_stations import CALL_BUTTON, Side, seconds_of, silent, two_stations
 from tests.support.wav import wav_bytes
 
@@ -33,8 +32,7 @@ CARD = "0A1B2C3D4E"
 
 
 def tone(path: Path, frequency: float, seconds: float, rate: int = 8000, channels: int = 1) -> Path:
-    step = 2 * math.pi * frequency / rate
-    samples = (round(9000 * math.sin(step * i)) for i in range(round(seconds * rate)))
+    samples = memoryview(sine(frequency, round(seconds * rate), rate)).cast("h")
     pcm = array("h", (sample for sample in samples for _ in range(channels)))
     path.write_bytes(wav_bytes(pcm.tobytes(), rate, channels=channels))
     return path

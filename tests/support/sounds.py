@@ -54,6 +54,15 @@ def write_pcm(path: Path, pcm: bytes, rate: int) -> None:
         file.writeframes(pcm)
 
 
+def sine(
+    hertz: float, count: int, rate: int = 16000, *, peak: float = 9000, begin: int = 0
+) -> bytes:
+    """`count` samples S16 of a tone, from its sample `begin` on."""
+    step = 2 * math.pi * hertz / rate
+    wave = (round(peak * math.sin(step * n)) for n in range(begin, begin + count))
+    return array("h", wave).tobytes()
+
+
 def voice(seconds: float, rate: int = 16000, pitch: float = 130) -> list[bytes]:
     """Periods of 20 ms: a voice around that pitch with its overtones, loud and soft."""
     samples = array("h")
