@@ -13,20 +13,13 @@ from doorstation.ids import Ids
 
 _DSCP_EF: Final = 46 << 2
 
-
 # Linux's receive time of a datagram (SO_TIMESTAMPNS_NEW), which Python's socket does not name: the
 # thread reads the socket once per period, and jitter is to be that of the line.
 _SO_TIMESTAMPNS: Final = 64
-
-
 _TIMESPEC: Final = struct.Struct("=qq")
-
-
 ANCILLARY: Final = socket.CMSG_SPACE(_TIMESPEC.size)
 
-
 _IN_USE: Final = (98, 13)  # EADDRINUSE, EACCES: the next port may do
-
 
 _Pair = tuple[socket.socket, socket.socket]
 
@@ -68,6 +61,7 @@ class Sockets:
 
 
 def bind_pair(address: str, ports: tuple[int, int], ids: Ids) -> Sockets:
+    """Sockets on a free even port of the range and the next. Raises TransportError for none."""
     first = ports[0] + (ports[0] & 1)
     pairs = (ports[1] - first + 1) // 2
     if pairs <= 0:
