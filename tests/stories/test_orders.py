@@ -89,6 +89,22 @@ def test_a_change_shows_its_difference_is_applied_confirmed_and_stays(
     assert "confirmed  relays.door.pulse" in office.orders(door, "history").stdout
 
 
+def test_an_office_that_orders_faster_than_the_door_takes_it_is_held_up_and_loses_nothing(
+    office: Office, door: Station
+) -> None:
+    async def story() -> list[str]:
+        async with order_client(office.admin, door.uri(), identity(door), "office", WORD) as client:
+            states = []
+            for pulse in (1.5, 2.5, 3.5, 4.5):
+                change = {"relays.door.pulse": pulse}
+                await client.order("check", set=change)
+                applied = await client.order("set", set=change)
+                states.append((await client.order("confirm", of=applied["number"]))["state"])
+            return states
+
+    assert asyncio.run(story()) == ["confirmed"] * 4
+
+
 def test_a_change_that_ends_the_station_and_builds_another_is_confirmed_too(
     office: Office, door: Station
 ) -> None:

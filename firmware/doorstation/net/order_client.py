@@ -35,6 +35,9 @@ from doorstation.ua.inspect import ORDERS, RESULTS
 ANSWERED_WITHIN: Final = 40.0
 """Seconds: longer than a request that nobody answers (32 s)."""
 RESULT_WITHIN: Final = 15.0
+PATIENCE: Final = 30.0
+"""Seconds in which an order is given again to a door that asks to be left alone for a moment: a
+change whose word is missing would go back."""
 STOP_WITHIN: Final = 2.0
 """Seconds that taking a registration back may take."""
 
@@ -123,7 +126,20 @@ class OrderClient:
 
     async def send(self, op: str, **fields: Any) -> int:
         """Give an order; its counter, once the door has accepted it. Raises OrderRefused."""
-        counter = self._keys.next_counter()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + PATIENCE
+        while True:
+            counter = self._keys.next_counter()
+            answer = await self._sent(counter, op, fields)
+            if answer.status < 300:
+                return counter
+            wait = answer.retry_after
+            if answer.status != 503 or wait is None or loop.time() + wait > until:
+                raise OrderRefused(answer.status, answer.why)
+            await asyncio.sleep(max(wait, 1.0))
+
+    async def _sent(self, counter: int, op: str, fields: Mapping[str, Any]) -> ua.MessageResult:
+        """How an order is answered. Raises TransportError."""
         order = {"sub": self._door, "ctr": counter, "iat": int(time.time()), "op": op, **fields}
         token = self._keys.key.sign(json.dumps(order, separators=(",", ":")).encode())
         loop = asyncio.get_running_loop()
@@ -131,12 +147,9 @@ class OrderClient:
         answered = self._answers[name] = loop.create_future()
         self.shell.carry_out(outputs)
         try:
-            answer = await asyncio.wait_for(answered, ANSWERED_WITHIN)
+            return await asyncio.wait_for(answered, ANSWERED_WITHIN)
         except TimeoutError:
             raise TransportError(f"no answer within {ANSWERED_WITHIN:.0f} s") from None
-        if answer.status >= 300:
-            raise OrderRefused(answer.status, answer.why)
-        return counter
 
     async def result(self, counter: int, within: float = RESULT_WITHIN) -> Mapping[str, Any]:
         """The next result of an order. Raises TransportError: none came."""

@@ -90,7 +90,6 @@ STREAM_FAILED_SECONDS: Final = (
 )
 DNS_SECONDS: Final = 10.0  # the shell gives up before; this holds should it not
 RETRY_AFTER_SECONDS: Final = 32  # by then the transactions that filled the table are gone
-MAX_RETRY_AFTER: Final = 3600.0  # a server may not have itself left alone for longer
 
 PONG: Final = b"\r\n"
 _COOKIE: Final = "z9hg4bk"  # in lower case
@@ -731,7 +730,8 @@ class Endpoint:
                 return outputs
         elif response.status == 503:
             if outgoing.target is not None:
-                self._locator.target_failed(outgoing.target, now, _retry_after(response))
+                seconds = FAILED_SECONDS if response.retry_after is None else response.retry_after
+                self._locator.target_failed(outgoing.target, now, seconds)
             elsewhere = outgoing.targets or (outgoing.first is not None and not outgoing.located)
             if elsewhere and not outgoing.cancelled:
                 client.owner = None
@@ -1021,14 +1021,6 @@ def _on_link_of(known: Flow | None, target: Target) -> Target:
     if not zone or "%" in target.host or not target.host.startswith("fe80:"):
         return target
     return replace(target, host=f"{target.host}%{zone}")
-
-
-def _retry_after(response: Response) -> float:
-    """How long a 503 asks to be left alone."""
-    text = (response.headers.get("Retry-After") or "").partition(";")[0].partition("(")[0].strip()
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        return FAILED_SECONDS
-    return min(float(text), MAX_RETRY_AFTER)
 
 
 def _stamp(request: Request, flow: Flow) -> None:

@@ -58,6 +58,7 @@ __all__ = [
 
 # Attack bounded: memory per message. A UDP datagram cannot be longer; a stream could send for ever.
 MAX_MESSAGE: Final = 65_535
+MAX_RETRY_AFTER: Final = 3600.0  # a server may not have itself left alone for longer
 # Attack bounded: a stream that never ends its header section, held in memory meanwhile.
 MAX_HEAD: Final = 32_768
 # Attack bounded: a stream's Content-Length of gigabytes, which we would wait for.
@@ -335,6 +336,12 @@ class Response(_Typed, msgspec.Struct):
     def service_routes(self) -> tuple[NameAddr, ...]:
         """By which servers a registrar wants to be sent requests (RFC 3608)."""
         return tuple(_readable(self.headers.lines("service-route"), "Service-Route"))
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds to be left alone, an hour at most; None if it does not say (RFC 3261 §20.33)."""
+        text = (self.headers.get("Retry-After") or "").partition(";")[0].partition("(")[0].strip()
+        return min(float(text), MAX_RETRY_AFTER) if is_digits(text) and len(text) < 10 else None
 
     def copy(self) -> Response:
         """A copy whose headers can be changed on their own."""

@@ -787,7 +787,7 @@ class _Message:
             why = response.reason
             if response.status >= 300 and response.content_type == "text/plain":
                 why = response.body[:MAX_TEXT].decode("utf-8", "replace").strip() or why
-            self._agent._tell(MessageResult(self._name, response.status, why))
+            self._agent._tell(MessageResult(self._name, response.status, why, response.retry_after))
 
     def request_failed(self, method: str, status: int, why: str, now: float) -> None:
         self._agent._tell(MessageResult(self._name, status, why))

@@ -157,6 +157,8 @@ class MessageResult(msgspec.Struct, frozen=True):
     message: str
     status: int
     why: str
+    retry_after: float | None = None
+    """Seconds after which it is worth sending again, if that was said."""
 
 
 class SyncAsked(msgspec.Struct, frozen=True):

@@ -298,7 +298,7 @@ class Registration:
         elif 300 <= response.status < 400 and self._redirected(response):
             self._register(now)
         elif response.status in (408, 480, 500, 502, 503, 504) or response.status >= 600:
-            self._failed(f"{response.status} {response.reason}", now, _retry_after(response))
+            self._failed(f"{response.status} {response.reason}", now, response.retry_after)
         else:
             self._refused(response, now)
 
@@ -474,9 +474,3 @@ def _granted(request: Request, response: Response, bound: Uri, asked: int) -> fl
     if response.expires is not None:
         return float(min(response.expires, LONGEST_INTERVAL))
     return float(asked)
-
-
-def _retry_after(response: Response) -> float | None:
-    """Seconds of a Retry-After, bounded to an hour (RFC 3261 §20.33)."""
-    text = (response.headers.get("Retry-After") or "").split("(")[0].split(";")[0].strip()
-    return float(min(int(text), 3600)) if is_digits(text) and len(text) < 10 else None
