@@ -1,10 +1,12 @@
 """Where servers come from when no DHCP server names any."""
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from doorstation.dhcp.offered import Offered
-from doorstation.ids import SystemIds
+from doorstation.ids import Ids, SystemIds
 from doorstation.net import dhcp
 from doorstation.net.dns import Resolver
 from doorstation.net.offers import Offers
@@ -58,3 +60,27 @@ async def test_lease_of_the_systems_client_serves_where_nobody_answers(
     leases.mkdir(parents=True)
     (leases / "2").write_text("SIP=10.0.0.5 10.0.0.6\n")
     assert await used(monkeypatch, tmp_path) == ("10.0.0.5", "10.0.0.6")
+
+
+async def test_interface_that_goes_takes_nothing_from_what_another_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    going = dhcp.Interface("wlan0", bytes(6), "192.0.2.8", "")
+
+    async def ask(each: dhcp.Interface, ids: Ids, heard: Callable[[Offered], None]) -> list[str]:
+        if each is going:
+            raise OSError(19, "No such device")
+        await asyncio.sleep(0.02)
+        heard(Offered("10.0.0.1", sip_servers=("10.0.0.5",)))
+        return []
+
+    found: list[tuple[str, ...]] = []
+
+    async def use(servers: tuple[str, ...]) -> None:
+        found.append(servers)
+
+    monkeypatch.setattr(dhcp, "ask", ask)
+    monkeypatch.setattr(dhcp, "interfaces", lambda: [going, *UP])
+    offers = Offers(SystemIds(), Resolver(), lambda: True, use, folder=tmp_path)
+    assert "DHCP: [Errno 19] No such device" in await offers.ask()
+    assert found == [("10.0.0.5",)]

@@ -40,14 +40,21 @@ _SRV: Final = ("_sip._udp", "_sip._tcp", "_sips._tcp")
 
 async def ask_everywhere(ids: Ids, heard: Callable[[Offered], None]) -> list[str]:
     """Ask by DHCP on every interface at the same time; what there was in place of answers."""
+
+    async def ask(interface: dhcp.Interface) -> list[str]:
+        try:
+            return await dhcp.ask(interface, ids, heard)
+        except (TransportError, OSError) as fault:  # perhaps it has just gone: the others go on
+            return [f"DHCP: {fault}"]
+
     try:
         interfaces = dhcp.interfaces()
-        if not interfaces:
-            return ["DHCP: no interface is up"]
-        asked = await asyncio.gather(*(dhcp.ask(each, ids, heard) for each in interfaces))
-        return [line for lines in asked for line in lines]
-    except (TransportError, OSError) as fault:
+    except OSError as fault:
         return [f"DHCP: {fault}"]
+    if not interfaces:
+        return ["DHCP: no interface is up"]
+    asked = await asyncio.gather(*map(ask, interfaces))
+    return list(dict.fromkeys(line for lines in asked for line in lines))
 
 
 AskDhcp = Callable[[Ids, Callable[[Offered], None]], Awaitable[list[str]]]
