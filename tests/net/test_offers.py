@@ -83,4 +83,4 @@ async def test_interface_that_goes_takes_nothing_from_what_another_says(
     monkeypatch.setattr(dhcp, "interfaces", lambda: [going, *UP])
     offers = Offers(SystemIds(), Resolver(), lambda: True, use, folder=tmp_path)
     assert "DHCP: [Errno 19] No such device" in await offers.ask()
-    assert found == [("10.0.0.5",)]
+    assert set(found) == {("10.0.0.5",)}
