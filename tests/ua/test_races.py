@@ -576,3 +576,13 @@ def test_reinvite_to_another_codec_changes_what_both_send() -> None:
     assert b"m=audio 16384 RTP/AVP 0 101" in w.response().body
     session = w.told(MediaChanged)[-1].session
     assert (session.codec.name, session.payload_type) == ("PCMU", 0)
+
+
+def test_calls_given_up_that_no_phone_answered_keep_nobody_from_calling() -> None:
+    w = Wire(CONFIG)
+    for bell in range(CONFIG.max_calls + 1):
+        w.do(w.agent.place(f"g{bell}", (PHONE,), 16384, w.now))
+        w.do(w.agent.cancel_group(f"g{bell}", w.now))
+    assert len(w.agent.calls) > CONFIG.max_calls
+    w.receive(request("INVITE", body=SDP))
+    assert w.told(CallArrived)

@@ -28,7 +28,7 @@ from doorstation.sip.headers import NameAddr
 from doorstation.sip.message import Request, Response, make_response
 from doorstation.sip.transport import DnsQuery, DnsResult, Flow, Target, Wire
 from doorstation.sip.uri import SipUri, parse_uri
-from doorstation.ua.call import Call, Line, base_headers, refusal, sdp_alone, send_ack
+from doorstation.ua.call import Call, Line, Phase, base_headers, refusal, sdp_alone, send_ack
 from doorstation.ua.config import Account, AgentConfig, Peer
 from doorstation.ua.events import (
     CallArrived,
@@ -572,7 +572,10 @@ class UserAgent:
     def _call_in(
         self, server: int, request: Request, flow: Flow, decision: Decision, now: float
     ) -> None:
-        if len(self.calls) >= self.config.max_calls:
+        # Not those that we gave up: a phone without power answers no CANCEL, and a visitor who
+        # tries one bell after the other would keep residents out for half a minute.
+        kept = sum(call.phase is not Phase.CANCELLING for call in self.calls.values())
+        if kept >= self.config.max_calls:
             self._refuse(server, request, flow, make_response(request, 486), "calls-full")
             return
         peer, account = decision.peer, self.config.account
