@@ -348,9 +348,9 @@ class Registration:
         self._bound = bound
         self._moves = self._moves + 1 if moved else 0
         if 0 < self._moves <= MOST_MOVES and not same_uri(bound, self.contact_uri(flow)):
-            # The registrar sees us elsewhere than this Contact says: take it back, bind the other.
-            self._send(now, NOBODY, 0, bound)
-            self._register(now)
+            # The registrar sees us elsewhere than this Contact says: take it back, then bind the
+            # other. Not both at once (RFC 3261 §10.2): one may lack room for two bindings.
+            self._ticket = self._send(now, self, 0, bound)
             return
         if before is not None and not same_uri(before, bound) and _lists(response, before):
             # From before an address change; calls would ring there as well, until it expires.
