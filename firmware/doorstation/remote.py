@@ -560,7 +560,7 @@ class Remote:
 
     def _last_kept(self) -> Past | None:
         history = reversed(self._configurator.history())
-        return next((past for past in history if past.result == "confirmed"), None)
+        return next((past for past in history if past.undoable), None)
 
     def _status_line(self) -> str:
         found = self._summary()

@@ -182,6 +182,16 @@ def test_undo_tries_what_was_before_the_last_change_that_was_kept() -> None:
     assert configuration.settings.audio.country == "at"
 
 
+def test_undo_passes_over_a_change_that_changed_nothing() -> None:
+    configuration = door()
+    for _ in range(2):
+        stage(configuration, {"audio.country": "at"}, needs_word=False)
+        configuration.applied(0.0)
+        configuration.well_again()
+    configuration.undo(by="keyboard", how="command", at=NOON, seconds=60.0, needs_word=False)
+    assert configuration.settings.audio.country == "de"
+
+
 def test_undo_of_a_change_that_is_not_the_last_one_any_more_is_refused() -> None:
     configuration = door()
     for country in ("at", "ch"):

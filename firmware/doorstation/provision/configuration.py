@@ -161,7 +161,7 @@ class Configuration:
 
         Raises Refused: there is none, or another.
         """
-        last = next((past for past in reversed(self.state.history) if _kept(past)), None)
+        last = next((past for past in reversed(self.state.history) if past.undoable), None)
         if last is None:
             raise Refused("there is no change to undo")
         if of not in (None, last.number):
@@ -342,10 +342,6 @@ def _ended(state: State, pending: Pending, result: str, before: Raw | None) -> S
         state = state.with_layer(pending.origin, before)
     history = (*state.history, past)[-HISTORY:]
     return msgspec.structs.replace(state, pending=None, history=history, kept=kept)
-
-
-def _kept(past: Past) -> bool:
-    return past.result == "confirmed"
 
 
 def _tell(kind: str, pending: Pending, why: str = "") -> Tell:

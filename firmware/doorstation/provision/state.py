@@ -31,6 +31,11 @@ class Past(msgspec.Struct, frozen=True):
     result: str
     """ "confirmed", or "rolled back: " and why."""
 
+    @property
+    def undoable(self) -> bool:
+        """Whether it was kept, and anything was different after it."""
+        return self.result == "confirmed" and bool(self.differences)
+
 
 class Pending(msgspec.Struct, frozen=True):
     """A change that is being tried: it stays if it is confirmed in time."""
