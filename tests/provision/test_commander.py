@@ -122,6 +122,8 @@ def test_good_order_is_counted_first_then_audited_answered_and_carried_out() -> 
     assert (audit.user, audit.key, audit.op, audit.keys) == (
         "office", "admin", "set", ("audio.country",),
     )  # fmt: skip
+    assert isinstance(count, Count)
+    assert (audit.kid, audit.ctr) == (count.kid, count.counter)
     assert answer == Answer(202)
     assert isinstance(execute, Execute)
     assert execute.order.set == {"audio.country": "at"}

@@ -113,6 +113,8 @@ class Audit(msgspec.Struct, frozen=True):
     keys: tuple[str, ...]
     status: int
     rule: str
+    kid: str = ""
+    ctr: int = 0
 
 
 Output: TypeAlias = Answer | Execute | Typed | Count | Audit
@@ -307,7 +309,7 @@ class Commander:
         count = Count(token.kid, order.ctr, self._issued[token.kid])
         audit = Audit(
             source, user, key.name, order.op, (*order.set, *order.unset, *order.keys), 202,
-            decision.rule,
+            decision.rule, token.kid, order.ctr,
         )  # fmt: skip
         if (fault := self._stands_against(order, key)) is not None:
             audit = msgspec.structs.replace(audit, status=fault.status, rule=fault.reason)
