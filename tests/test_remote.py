@@ -100,7 +100,7 @@ def test_word_that_the_disk_does_not_take_is_told_as_applied_and_not_as_confirme
             )  # fmt: skip
             office._kept = Kept(asked=typed)
             office.station_changed()
-            assert "audio.speaker_gain is -6.0, was null; not on disk, a restart" in told[0]
+            assert "audio.speaker_gain is -6.0, was not set; not on disk, a restart" in told[0]
             office.close()
             await settled()
 

@@ -665,7 +665,11 @@ def _may_undo(last: Past, words: Mapping[str, Word]) -> bool:
 
 
 def _plainly(difference: Difference) -> str:
-    return f"{difference.key} is {json.dumps(difference.new)}, was {json.dumps(difference.old)}"
+    new, old = (
+        "not set" if value is None else json.dumps(value)
+        for value in (difference.new, difference.old)
+    )
+    return f"{difference.key} is {new}, was {old}"
 
 
 def _default(settings: Settings, key: str) -> Any:
