@@ -548,7 +548,7 @@ class Door(Section, frozen=True, kw_only=True):
 
 
 class Log(Section, frozen=True, kw_only=True):
-    """The event log: one JSON line per event, no code or password in it."""
+    """The event log: one JSON line per event, a flood cut short; no code or password in it."""
 
     events: Annotated[str, Option(help="The file.", absent="no event log")] = (
         "/var/log/doorstation/events.jsonl"
