@@ -94,7 +94,8 @@ class Recorder:
             return
         at = self._wall()
         try:
-            writer = _Writer(Recordings(Folder(self._settings.folder)), at, at - self._clock())
+            recordings = Recordings(Folder(self._settings.folder))
+            writer = _Writer(recordings, self._settings.size, at, at - self._clock())
         except (OSError, DoorstationError) as error:
             self._state = "off"
             self._record("recording_failed", {"call": call, "why": str(error)})
@@ -152,7 +153,7 @@ class Recorder:
             ticks, self._ticks = self._ticks, []
             packets, self._packets = self._packets, []
             writer.put(ticks, packets)
-            if writer.fault or writer.size > self._settings.size:
+            if writer.fault or writer.full:
                 why = writer.fault or "as large as it may be"
                 self._loop.call_soon_threadsafe(partial(self._stop_this, writer, why))
 
@@ -211,9 +212,12 @@ class Recorder:
 class _Writer:
     """One recording's thread: an SD card can stall for seconds."""
 
-    def __init__(self, recordings: Recordings, at: float, offset: float) -> None:
+    def __init__(self, recordings: Recordings, limit: int, at: float, offset: float) -> None:
         self.name = recordings.begin(at)
         self.fault = ""
+        self.full = False
+        """Whether what comes now would make it larger than `limit`."""
+        self._limit = limit - recording.OVERHEAD
         self._recordings = recordings
         self._at = at
         self._offset = offset
@@ -224,11 +228,6 @@ class _Writer:
         self._done: Callable[[str], None] = lambda fault: None
         self._thread = threading.Thread(target=self._run, name="recording", daemon=True)
         self._thread.start()
-
-    @property
-    def size(self) -> int:
-        """Bytes written."""
-        return self._recordings.size
 
     def put(self, ticks: list[Tick], packets: list[Packet]) -> None:
         """Take a batch; never waits."""
@@ -249,7 +248,7 @@ class _Writer:
     def _run(self) -> None:
         try:
             while (batch := self._batches.get()) is not None:
-                if not self.fault:
+                if not self.fault and not self.full:
                     self._add(*batch)
             if not self.fault:
                 self._recordings.finish(self.name, self._members)
@@ -265,7 +264,10 @@ class _Writer:
     def _add(self, ticks: list[Tick], packets: list[Packet]) -> None:
         try:
             records = b"".join(recording.pcap_record(one, self._offset) for one in packets)
-            self._recordings.add(self._tracks.frames(ticks), records)
+            frames = self._tracks.frames(ticks)
+            self.full = self._recordings.size + len(frames) + len(records) > self._limit
+            if not self.full:
+                self._recordings.add(frames, records)
         except (OSError, DoorstationError) as error:
             self.fault = str(error)
 

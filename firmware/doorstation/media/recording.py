@@ -25,6 +25,9 @@ _PCAP: Final = struct.Struct("<IHHiIII")
 _RECORD: Final = struct.Struct("<IIII")
 _RAW_IP: Final = 101
 
+OVERHEAD: Final = 4096
+"""Most bytes of the file that are neither sound nor packets: headers, and what fills blocks."""
+
 
 class Tick(msgspec.Struct, frozen=True):
     """What sounded in 20 ms. The first two are at the card's rate, the others at the calls'."""
