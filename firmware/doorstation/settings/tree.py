@@ -481,7 +481,11 @@ class Audio(Section, frozen=True, kw_only=True):
         Option(help="Noise at the microphone from which it does.", unit="dBFS", low=-80, high=-20),
     ] = -50.0
     microphone: Annotated[
-        str, Option(help="WAV file heard as the fake board's microphone.", absent="silence")
+        str,
+        Option(
+            help="WAV file heard as the fake board's microphone: mono, 16 bits, of this `rate`.",
+            absent="silence",
+        ),
     ] = ""
 
 
