@@ -62,6 +62,7 @@ GOOD = CallStatistics(
         ({"received": 2945, "lost": 55}, "good"),
         ({"late": 150}, "5 % came too late"),
         ({"remote_lost": 150}, "the phone hears 5 % loss"),
+        ({"remote_lost": 0x7FFFFF}, "the phone hears 100 % loss"),
         ({"remote_lost": -3}, "good"),
         ({"remote_discarded_percent": 4.0}, "4 % came too late at the phone"),
         (

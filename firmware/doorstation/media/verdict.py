@@ -91,4 +91,5 @@ def _on_the_way(of: CallStatistics) -> Iterator[str]:
 
 
 def _percent(part: int, whole: int) -> float:
-    return 100.0 * part / whole if whole else 0.0
+    """At most 100: what a phone reports need not fit what was sent."""
+    return min(100.0, 100.0 * part / whole) if whole else 0.0
