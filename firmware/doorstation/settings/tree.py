@@ -699,7 +699,10 @@ class Key(Section, frozen=True, kw_only=True):
 class Commander(Section, frozen=True, kw_only=True):
     """Somebody who may send orders by SIP MESSAGE; the name is the user that he proves."""
 
-    password: Annotated[Secret, Option(help="Password of the digest that the door asks for.")]
+    password: Annotated[
+        Secret,
+        Option(help="Password of the digest that the door asks for; at least 12 characters."),
+    ]
     types: Annotated[bool, Option(help="He may type lines of text, without a signature.")] = False
     digest: Annotated[
         tuple[Literal["sha-256", "md5"], ...],
