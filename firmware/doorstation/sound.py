@@ -1,7 +1,8 @@
 """The door's sound: what the visitor hears, and the one call that has microphone and speaker."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -28,14 +29,29 @@ WHO_RINGS: Final = "who_rings"
 Record: TypeAlias = Callable[[str, Mapping[str, Field]], None]
 
 
+def sound_from(listen: Sequence[str]) -> str:
+    """Where sound leaves from: SIP's one address, which the SDP names, or any address ("::").
+
+    On a machine with several the kernel might choose another, and a far end takes DTLS from the
+    address of the SDP only.
+    """
+    only = ip_address(listen[0])
+    return "::" if len(listen) > 1 or only.is_unspecified or only.is_link_local else listen[0]
+
+
 class Sound:
     """Which call is heard, through which ports, with which codec. On the loop only.
 
     A session's ports are opened when a call is placed or answered, and closed with the last use.
     """
 
-    def __init__(self, media: MediaThread, audio: Audio, prompts: Prompts, record: Record) -> None:
+    def __init__(
+        self, media: MediaThread, listen: Sequence[str], audio: Audio, prompts: Prompts,
+        record: Record,
+    ) -> None:  # fmt: skip
+        """`listen`: local addresses of SIP."""
         self._media = media
+        self._address = sound_from(listen)
         self._record = record
         self._visitor_hears, self._far_end_hears = read_sounds(audio, prompts)
         self._sessions = 0
@@ -83,7 +99,7 @@ class Sound:
         """The session of the next or current call. Raises TransportError without free ports."""
         if self.session is None:
             self._sessions += 1
-            self.session = self._media.start_session("::", f"session-{self._sessions}")
+            self.session = self._media.start_session(self._address, f"session-{self._sessions}")
             self.early = ""
         return self.session
 

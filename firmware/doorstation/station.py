@@ -227,7 +227,9 @@ class Station:
         )
         self._card = CardWatch(board.check_audio, lambda: self._media.card, self._card_changed)
         self._recorder = self._make_recorder(settings)
-        self._sound = Sound(self._media, settings.audio, settings.prompts, self._journal.record)
+        self._sound = Sound(
+            self._media, settings.sip.listen, settings.audio, settings.prompts, self._journal.record
+        )
         self._relays = Relays(board.relays, self._later, self._state_changed, self._relay_fault)
         self._leaving = False
         """Nothing begins any more."""

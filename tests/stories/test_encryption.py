@@ -363,6 +363,22 @@ async def test_a_call_whose_certificate_is_not_the_signalled_one_is_ended_and_to
         assert await door.events("encryption") == await phone.events("encryption") == []
 
 
+def test_doors_on_addresses_of_their_own_agree_on_keys_on_a_machine_that_has_both(
+    town: Lab, tmp_path: Path
+) -> None:
+    here, there = "127.0.0.21", "127.0.0.22"
+    settings = {"audio.srtp": "required", "audio.srtp_keys": ["dtls"]}
+    one = {"peers.other.uri": f"sip:{there}", "buttons.call.steps": [{"ring": ["other"]}]}
+    other = {"peers.other.uri": f"sip:{here}", "peers.other.auto_answer": True}
+    with (
+        station(town, tmp_path / "there", {**settings, **other}, address=there) as phone,
+        station(town, tmp_path / "here", {**settings, **one}, address=here) as door,
+    ):
+        door.press()
+        door.wait_event("encryption", keys="dtls")
+        phone.wait_event("encryption", keys="dtls")
+
+
 async def test_two_doors_talk_with_keys_of_their_own(tmp_path: Path) -> None:
     srtp = '[audio]\nrate = 8000\nsrtp = "required"\nsrtp_keys = ["dtls"]\n'
     async with two_stations(tmp_path, CALL_BUTTON + srtp, srtp) as (door, phone):
