@@ -33,6 +33,8 @@ class Network:
     def __init__(self, configurator: Configurator, ids: Ids) -> None:
         self._configurator = configurator
         self._names = Resolver()
+        self._not_used = ""
+        """Why the servers that are offered are not used, as it was told."""
         self._offers = Offers(ids, self._names, self._wants_servers, self._use_servers)
         self.provisioner = Provisioner(configurator, ids)
         self._claiming = Claiming(configurator, ids, lambda: self.provisioner.claimed)
@@ -66,10 +68,15 @@ class Network:
         return not (account.domain or account.registrar or account.outbound_proxy)
 
     async def _use_servers(self, servers: tuple[str, ...]) -> None:
+        layer = {"sip": {"servers": list(servers)}} if servers else {}
+        why_not = ""
         try:
-            await self._configurator.base_changed("dhcp", {"sip": {"servers": list(servers)}})
+            await self._configurator.base_changed("dhcp", layer)
         except SettingsError as fault:
-            log.warning("SIP servers: %s: not used: %s", ", ".join(servers), fault)
+            why_not = f"{', '.join(servers)}: not used: {fault}"
+        told, self._not_used = self._not_used, why_not
+        if why_not and why_not != told:
+            log.warning("SIP servers: %s", why_not)
 
 
 def examine(base: Mapping[str, Mapping[str, Any]], *, as_json: bool) -> int:

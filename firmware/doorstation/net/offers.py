@@ -62,7 +62,7 @@ AskDhcp = Callable[[Ids, Callable[[Offered], None]], Awaitable[list[str]]]
 
 
 class Offers:
-    """Runs the questions. `use` is told of each change of the servers, the preferred first."""
+    """Runs the questions. `use` is told of the servers, the preferred first."""
 
     def __init__(
         self,
@@ -133,7 +133,11 @@ class Offers:
         self._told = lines
 
     async def ask(self) -> list[str]:
-        """One round; what happened, in plain lines. Raises what `use` raises."""
+        """One round; what happened, in plain lines. Raises what `use` raises.
+
+        `use` hears what there is after each round, new or not: the settings may take today what
+        did not go with them before.
+        """
         self._servers.begin()
         lines: list[str] = []
         domains: list[str] = []
@@ -151,18 +155,17 @@ class Offers:
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
-        changed = news.is_set()
         if not self._servers.found:
-            changed |= await self._by_domain(domains, lines)
+            await self._by_domain(domains, lines)
         if not self._servers.found and dhcp.interfaces():
             for offered in self._leases():
                 lines.append(described(offered))
-                changed |= self._servers.guessed(offered.sip_servers)
+                self._servers.guessed(offered.sip_servers)
                 domains = [name for name in offered.domains if name not in domains]
-                changed |= not self._servers.found and await self._by_domain(domains, lines)
-        changed |= self._servers.end()
-        if changed:
-            await self._use(self._servers.used)
+                if not self._servers.found:
+                    await self._by_domain(domains, lines)
+        self._servers.end()
+        await self._use(self._servers.used)
         lines.append(f"used: {', '.join(self._servers.used) or 'none'}")
         return lines
 
@@ -171,7 +174,7 @@ class Offers:
         await news.wait()
         await self._use(self._servers.used)
 
-    async def _by_domain(self, domains: Iterable[str], lines: list[str]) -> bool:
+    async def _by_domain(self, domains: Iterable[str], lines: list[str]) -> None:
         """The first domain whose DNS names SIP servers; an address alone is any computer's."""
         for domain in list(dict.fromkeys(domains))[:2]:
             questions = [DnsQuery("NAPTR", domain)]
@@ -179,9 +182,9 @@ class Offers:
             answers = await asyncio.gather(*map(self._names.resolve, questions))
             if any(isinstance(answer, DnsAnswer) and answer.records for answer in answers):
                 lines.append(f"DNS: {domain} names SIP servers")
-                return self._servers.guessed((domain,))
+                self._servers.guessed((domain,))
+                return
             lines.append(f"DNS: {domain} names no SIP server")
-        return False
 
     def _leases(self) -> list[Offered]:
         """What the system's clients were given, the newest of each kind first."""

@@ -40,13 +40,11 @@ class Servers:
             self.used, self._guessed = usable, False
         return self.used != before
 
-    def guessed(self, names: tuple[str, ...]) -> bool:
-        """Servers from elsewhere; whether other servers are used from now on."""
+    def guessed(self, names: tuple[str, ...]) -> None:
+        """Servers from elsewhere."""
         usable = self._usable(names)
         if usable and not self.used:
             self.used, self._guessed = usable, True
-            return True
-        return False
 
     def _usable(self, names: tuple[str, ...]) -> tuple[str, ...]:
         usable = tuple(name for name in names if _usable(name))[:MOST_SERVERS]
@@ -54,15 +52,10 @@ class Servers:
             self._found.append(usable)
         return usable
 
-    def end(self) -> bool:
-        """The round is over; whether other servers are used from now on.
-
-        A silent network takes nothing away: its server may be starting.
-        """
-        if self.used in self._found or not (self._found or self._answered):
-            return False
-        before, self.used = self.used, self._found[0] if self._found else ()
-        return self.used != before
+    def end(self) -> None:
+        """The round is over. A silent network takes nothing away: its server may be starting."""
+        if self.used not in self._found and (self._found or self._answered):
+            self.used = self._found[0] if self._found else ()
 
 
 def _usable(name: str) -> bool:
