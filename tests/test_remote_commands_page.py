@@ -1,10 +1,13 @@
 """docs/remote-commands.md says what the code does: its test vectors, byte by byte."""
 
+import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 from doorstation.provision.jws import PrivateKey, parse_token
+from doorstation.provision.layers import Change, Tree
 from doorstation.provision.orders import MAY, parse_order
 from doorstation.ua.inspect import ORDERS, RESULTS
 
@@ -36,3 +39,10 @@ def test_content_types_and_roles_are_those_of_the_code() -> None:
     assert RESULTS in PAGE
     for role in MAY:
         assert f"| `{role}` |" in PAGE
+
+
+def test_the_word_that_is_shown_takes_the_value_that_is_shown() -> None:
+    [page] = [block for block in blocks("toml") if "[words.volume]" in block]
+    [value] = re.findall(r"`volume (\S+)`", PAGE)
+    key = tomllib.loads(page)["words"]["volume"]["sets"]
+    Tree({}).changed(Change({key: json.loads(value)})).settings()
