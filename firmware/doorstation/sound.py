@@ -29,16 +29,6 @@ WHO_RINGS: Final = "who_rings"
 Record: TypeAlias = Callable[[str, Mapping[str, Field]], None]
 
 
-def sound_from(listen: Sequence[str]) -> str:
-    """Where sound leaves from: SIP's one address, which the SDP names, or any address ("::").
-
-    On a machine with several the kernel might choose another, and a far end takes DTLS from the
-    address of the SDP only.
-    """
-    only = ip_address(listen[0])
-    return "::" if len(listen) > 1 or only.is_unspecified or only.is_link_local else listen[0]
-
-
 class Sound:
     """Which call is heard, through which ports, with which codec. On the loop only.
 
@@ -51,7 +41,7 @@ class Sound:
     ) -> None:  # fmt: skip
         """`listen`: local addresses of SIP."""
         self._media = media
-        self._address = sound_from(listen)
+        self._listen = frozenset(map(ip_address, listen))
         self._record = record
         self._visitor_hears, self._far_end_hears = read_sounds(audio, prompts)
         self._sessions = 0
@@ -99,7 +89,7 @@ class Sound:
         """The session of the next or current call. Raises TransportError without free ports."""
         if self.session is None:
             self._sessions += 1
-            self.session = self._media.start_session(self._address, f"session-{self._sessions}")
+            self.session = self._media.start_session("::", f"session-{self._sessions}")
             self.early = ""
         return self.session
 
@@ -164,7 +154,7 @@ class Sound:
             self._record("encryption", {"call": call, "suite": None})
         try:
             own = self.open()
-            own.configure(session, inband=inband)
+            own.configure(session, inband=inband, source=self._source(session))
             self._calls[own.name] = call
             if call == self.talking and self._words is not None:
                 # The visitor is heard, too: he says who he is.
@@ -172,6 +162,14 @@ class Sound:
                 self._words = None
         except (ValueError, TransportError) as error:
             log.warning("the call has no sound: %s", error)
+
+    def _source(self, session: AudioSession) -> str:
+        """Where sound leaves from: the SDP's address if SIP listens there, or any ("").
+
+        On a machine with several the kernel might choose another, and a far end takes DTLS from
+        the address of the SDP only. A connection that we opened may have yet another there.
+        """
+        return session.local if ip_address(session.local) in self._listen else ""
 
     def keys_ready(self, session: str, suite: str) -> None:
         """The two ends agreed on keys by themselves."""

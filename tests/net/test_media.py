@@ -36,6 +36,7 @@ from doorstation.net.media.events import (
     SoundFault,
 )
 from doorstation.net.media.leg import Leg
+from doorstation.net.media.ports import sender
 from doorstation.net.media.thread import MediaSession, MediaThread
 
 from tests.support.agreed import Codec, agreed
@@ -235,6 +236,20 @@ async def test_a_range_that_is_full_says_so() -> None:
 async def test_an_address_that_is_not_ours_says_so(door: Door) -> None:
     with pytest.raises(TransportError, match=r"192\.0\.2\.1"):
         door.media.start_session("192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("to", "source", "foreign"),
+    [("127.0.0.1", "127.0.0.21", "192.0.2.1"), ("::1", "::1", "2001:db8::1")],
+)
+def test_packets_leave_from_the_address_that_is_named(to: str, source: str, foreign: str) -> None:
+    family = socket.AF_INET6 if ":" in to else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as one, socket.socket(family, one.type) as far:
+        far.bind((to, 0))
+        sender(one, source)(b"sound", far.getsockname()[:2])
+        assert far.recvfrom(9)[1][0] == source
+        with pytest.raises(OSError, match=r".+"):
+            sender(one, foreign)(b"sound", far.getsockname()[:2])
 
 
 async def test_packets_are_marked_as_expedited_forwarding(door: Door) -> None:

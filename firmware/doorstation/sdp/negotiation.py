@@ -120,6 +120,7 @@ class LocalAudio(msgspec.Struct, frozen=True):
 class AudioSession(msgspec.Struct, frozen=True):
     """What both sides agreed on, as the media side needs it."""
 
+    local: str  # our address, as we described it
     remote: tuple[str, int]
     remote_rtcp: tuple[str, int] | None  # None: the far end wants no RTCP
     rtcp_mux: bool
@@ -622,6 +623,7 @@ class OfferAnswer:
         noises = {_number_of(n): n for n in (*stream.noises, COMFORT_NOISE)}
         others = {number for number, _ in receive} | {_number_of(e) for e in event_receive}
         return AudioSession(
+            local=self.local.address,
             remote=(stream.address, media.port),
             remote_rtcp=_rtcp_address(media, stream, mux),
             rtcp_mux=mux,

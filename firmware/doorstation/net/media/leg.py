@@ -10,7 +10,7 @@ from doorstation.media.recording import Packet, Tick
 from doorstation.media.session import Address, CardSeen, Datagram
 from doorstation.net.addresses import remote_of, sockaddr
 from doorstation.net.media.card import PERIOD, Card
-from doorstation.net.media.ports import ANCILLARY, Sockets, age_of
+from doorstation.net.media.ports import ANCILLARY, Sockets, age_of, sender
 
 
 class Sink(Protocol):
@@ -51,6 +51,7 @@ class Leg:
         "microphone_muted",
         "name",
         "receive",
+        "send_rtcp_to",
         "send_to",
         "sink",
         "sockets",
@@ -72,11 +73,12 @@ class Leg:
         self.xruns_before: tuple[int, int] | None = None
         self.use(sockets.address)
 
-    def use(self, remote: str) -> None:
-        """Speak with an address: by the sockets of its family, where there are any."""
+    def use(self, remote: str, source: str = "") -> None:
+        """Speak with an address, see `Sockets.use`."""
         self.sockets.use(remote)
         self.receive = self.sockets.rtp.recvmsg
-        self.send_to: Callable[..., int] = self.sockets.rtp.sendto
+        self.send_to = sender(self.sockets.rtp, source)
+        self.send_rtcp_to = sender(self.sockets.rtcp, source)
 
     def mute(self, part: str, *, on: bool) -> None:
         if part == "microphone":
@@ -144,7 +146,7 @@ class Leg:
             if self.sink is not None:
                 self.trace(data, to=to, rtcp=rtcp)
             with contextlib.suppress(OSError):
-                (self.sockets.rtcp if rtcp else self.sockets.rtp).sendto(data, sockaddr(*to))
+                (self.send_rtcp_to if rtcp else self.send_to)(data, sockaddr(*to))
 
     def watch_card(self, card: "Card") -> None:
         """Count what it did since this call began."""

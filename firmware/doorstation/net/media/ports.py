@@ -5,7 +5,7 @@ import ipaddress
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from doorstation.errors import TransportError
@@ -18,6 +18,8 @@ _DSCP_EF: Final = 46 << 2
 _SO_TIMESTAMPNS: Final = 64
 _TIMESPEC: Final = struct.Struct("=qq")
 ANCILLARY: Final = socket.CMSG_SPACE(_TIMESPEC.size)
+
+_IP_PKTINFO: Final = 8  # which Python's socket does not name either
 
 _IN_USE: Final = (98, 13)  # EADDRINUSE, EACCES: the next port may do
 
@@ -111,6 +113,23 @@ def _bind_one(family: int, address: str, port: int) -> _Pair:
 def _close(pair: _Pair) -> None:
     for one in pair:
         one.close()
+
+
+def sender(one: socket.socket, source: str) -> Callable[..., int]:
+    """What sends (data, sockaddr) by this socket, from `source`, a local address of its family.
+
+    As the kernel chooses, and at less cost, where that is "" or of the other family.
+    """
+    ipv6 = one.family == socket.AF_INET6
+    if not source or (":" in source) is not ipv6:
+        return one.sendto
+    address = ipaddress.ip_address(source).packed
+    said = (
+        (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, struct.pack("=16sI", address, 0))
+        if ipv6
+        else (socket.IPPROTO_IP, _IP_PKTINFO, struct.pack("=I4s4s", 0, address, bytes(4)))
+    )
+    return lambda data, to: one.sendmsg((data,), (said,), 0, to)
 
 
 def age_of(ancillary: list[tuple[int, int, bytes]]) -> float:

@@ -9,7 +9,7 @@ API, for the event loop's thread only:
                                                             "0.0.0.0" or an address of ours
         session.rtp_port, session.rtcp_port, session.address, session.name
         raises TransportError when no port pair is free
-    session.configure(agreed: sdp.negotiation.AudioSession, inband=False)
+    session.configure(agreed: sdp.negotiation.AudioSession, inband=False, source="")
         audio runs from here; again on re-INVITE; raises ValueError for a codec we do not speak
     session.play(sound, loop=None, mix=False)       to the far end, in place of or over our mic
     session.stop_sound()
@@ -94,9 +94,10 @@ class MediaSession:
         self._agreed: AgreedAudio | None = None
         self._stopped = False
 
-    def configure(self, agreed: AgreedAudio, *, inband: bool = False) -> None:
+    def configure(self, agreed: AgreedAudio, *, inband: bool = False, source: str = "") -> None:
         """Start the audio as agreed, or change it; `inband`: tones of the far end are digits too.
 
+        `source`: the local address that packets leave from; "": as the kernel chooses.
         Raises ValueError for an unknown codec.
         """
         check_agreed(agreed)
@@ -105,7 +106,7 @@ class MediaSession:
         leg = self._leg
         first = self._agreed is None
         self._agreed = agreed
-        self._media._do(lambda worker: worker.configure(leg, agreed, first, inband=inband))
+        self._media._do(lambda worker: worker.configure(leg, agreed, first, source, inband=inband))
 
     @property
     def can_send_events(self) -> bool:

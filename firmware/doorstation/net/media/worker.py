@@ -141,8 +141,10 @@ class Worker:
 
     # Calls from the loop, carried out here.
 
-    def configure(self, leg: Leg, agreed: AgreedAudio, first: bool, *, inband: bool) -> None:
-        leg.use(agreed.remote[0])
+    def configure(
+        self, leg: Leg, agreed: AgreedAudio, first: bool, source: str, *, inband: bool
+    ) -> None:
+        leg.use(agreed.remote[0], source)
         leg.audio.configure(agreed, self._clock(), inband=inband)
         if first:
             leg.audio.card_opened(self.rate)
