@@ -94,6 +94,19 @@ def test_file_that_is_no_key_is_replaced() -> None:
     assert IdentityFile(disk).identity(DOOR).public == key
 
 
+def test_file_that_ends_early_is_made_again_with_its_key_if_that_is_whole() -> None:
+    disk = Disk()
+    key = IdentityFile(disk).identity(DOOR).public
+    whole = disk.read(NAME)
+    for end, kept in ((-1, True), (-200, True), (whole.index(b"-----BEGIN C"), True), (99, False)):
+        disk.spoil(NAME, whole[:end])
+        files = IdentityFile(disk)
+        assert files.found(DOOR) is None
+        files.made(DOOR)
+        assert is_of(disk.read(NAME), DOOR)
+        assert (Identity.parse(disk.read(NAME), DOOR).public == key) is kept
+
+
 def test_owners_certificate_takes_the_place_of_the_doors_own_and_gives_it_back() -> None:
     disk = Disk()
     files = IdentityFile(disk)

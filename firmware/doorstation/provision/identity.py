@@ -28,6 +28,7 @@ EXPIRES_SOON: Final = datetime.timedelta(days=30)
 
 _SIGNED_BY: Final = "signed by "
 _UNTIL: Final = " until "
+_END: Final = b"-----END CERTIFICATE-----\n"
 _COORDINATE: Final = 32
 # A SubjectPublicKeyInfo of P-256 (RFC 5480 2) up to the point's coordinates.
 _SPKI_HEAD: Final = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
@@ -221,9 +222,9 @@ class Identity:
 
 
 def is_of(pem: bytes, door: str, chain: str = "") -> bool:
-    """Whether a file as `Identity.pem` writes it is this door's, signed so."""
+    """Whether a file as `Identity.pem` writes it is whole, this door's, and signed so."""
     head, _, rest = pem.partition(b"\n")
-    named = head == _urn(door).encode() and rest.endswith(chain.encode())
+    named = head == _urn(door).encode() and rest.endswith(chain.encode() or _END)
     return named and rest.startswith(_SIGNED_BY.encode()) == bool(chain)
 
 
