@@ -6,9 +6,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from doorstation.errors import SettingsError
 from doorstation.provision.jws import PrivateKey, parse_token
 from doorstation.provision.layers import Change, Tree
 from doorstation.provision.orders import MAY, parse_order
+from doorstation.remote import LONGEST_TRIAL, SHORTEST_TRIAL
 from doorstation.ua.inspect import ORDERS, RESULTS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "remote-commands.md").read_text()
@@ -32,6 +34,17 @@ def test_each_vector_is_what_is_signed_and_read(payload: str, token: str) -> Non
     assert key.sign(payload.encode()) == token
     assert parse_token(token).check(key.public) == payload.encode()
     parse_order(payload.encode())
+
+
+def test_example_of_a_refusal_is_what_the_door_says() -> None:
+    order, told = re.findall("```\n([{/].*?)```", PAGE, re.DOTALL)
+    read = parse_order(order.encode())
+    with pytest.raises(SettingsError) as raised:
+        Tree({}).changed(read.change).settings()
+    *faults, within = told.replace("…", "").splitlines()
+    for line, fault in zip(faults, read.faults(raised.value), strict=True):
+        assert fault.startswith(line)
+    assert within == f"/within: 2 s is out of range; {SHORTEST_TRIAL:g} to {LONGEST_TRIAL:g} s"
 
 
 def test_content_types_and_roles_are_those_of_the_code() -> None:

@@ -262,12 +262,13 @@ class Remote:
         configurator = self._configurator
         if order.op not in _LOOKS and configurator.closed:
             return ProtocolError(configurator.closed, status=503)
+        faults: list[str] = []
         match order.op:
             case "set" | "check":
                 try:
-                    configurator.check(_change(order))
+                    configurator.check(order.change)
                 except SettingsError as fault:
-                    return ProtocolError("\n".join(fault.problems), status=422)
+                    faults = order.faults(fault)
             case "confirm" | "rollback":
                 tried = configurator.pending
                 if tried is None or tried.number != order.of:
@@ -283,15 +284,18 @@ class Remote:
                 return ProtocolError("a call is up; later", status=409)
             case "fetch" if self._provisioner is None:
                 return ProtocolError("this door fetches nothing", status=501)
-            case "fetch" if why := url_fault(order.url):
-                return ProtocolError(f"url: {why}", status=422)
-            case "fetch" if not _SHA256.fullmatch(order.sha256):
-                return ProtocolError("sha256: 64 hexadecimal digits", status=422)
-        if order.op in ("set", "fetch") and (tried := configurator.pending) is not None:
-            return ProtocolError(_is_tried(tried), status=409)
+            case "fetch":
+                if why := url_fault(order.url):
+                    faults.append(f"/url: {why}")
+                if not _SHA256.fullmatch(order.sha256):
+                    faults.append("/sha256: 64 hexadecimal digits")
         if order.within is not None and not SHORTEST_TRIAL <= order.within <= LONGEST_TRIAL:
             limits = f"{SHORTEST_TRIAL:g} to {LONGEST_TRIAL:g} s"
-            return ProtocolError(f"within: {limits}", status=422)
+            faults.append(f"/within: {order.within:g} s is out of range; {limits}")
+        if faults:
+            return ProtocolError("\n".join(faults), status=422)
+        if order.op in ("set", "fetch") and (tried := configurator.pending) is not None:
+            return ProtocolError(_is_tried(tried), status=409)
         return None
 
     def _ordered_by(self, key: Key, tried: Pending) -> bool:
@@ -343,7 +347,7 @@ class Remote:
             case "get":
                 return {"state": "done", "rows": [_row(row) for row in self._rows(order.keys)]}
             case "check":
-                return {"state": "done", **_told(configurator.check(_change(order)))}
+                return {"state": "done", **_told(configurator.check(order.change))}
             case "history":
                 return {
                     "state": "done",
@@ -377,7 +381,7 @@ class Remote:
         fault = await self._stage(
             asked,
             lambda kept: self._configurator.stage(
-                _change(order),
+                order.change,
                 by=asked.by,
                 how=asked.how,
                 needs_word=True,
@@ -386,12 +390,14 @@ class Remote:
             ),
             accepted,
         )
+        if isinstance(fault, SettingsError):  # something else was set meanwhile
+            fault = ProtocolError("\n".join(order.faults(fault)), status=422)
         if fault is not None:
             self._refuse(event, fault)
 
     def _refuse(self, event: ua.ContentReceived, fault: DoorstationError) -> None:
         """Answer an order that was to be carried out and cannot be."""
-        status = 422 if isinstance(fault, SettingsError) else 409
+        status = fault.status if isinstance(fault, ProtocolError) else 409
         if isinstance(fault, StoreError):
             status = 503
         answer = refusal(status, str(fault))
@@ -627,10 +633,6 @@ class Remote:
 
 
 _SHA256: Final = re.compile("[0-9a-fA-F]{64}")
-
-
-def _change(order: Order) -> Change:
-    return Change(order.set, order.unset)
 
 
 def _is_tried(tried: Pending) -> str:

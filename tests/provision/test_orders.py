@@ -5,7 +5,8 @@ from typing import Any, get_args
 
 import pytest
 from doorstation.errors import ProtocolError, SettingsError
-from doorstation.provision.layers import Change, Tree
+from doorstation.printable import printable
+from doorstation.provision.layers import Tree
 from doorstation.provision.orders import MAY, Op, Order, Role, may_order, may_set, parse_order
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,27 +93,29 @@ def test_order_is_read() -> None:
 def test_table_in_an_order_is_one_key_for_each_value_in_it() -> None:
     table = {"set": {"peers": {"hall": {"uri": "sip:h", "password": "x"}}}}
     read = parse_order(json.dumps(GOOD | table).encode())
-    assert list(read.set) == ["peers.hall.uri", "peers.hall.password"]
+    assert list(read.change.set) == ["peers.hall.uri", "peers.hall.password"]
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"set": {"": {"keys": {"mine": {"role": "owner"}}}}}, "not a key"),
-        ({"set": {"audio" + ".a" * 3000: 1}}, "more than 8 names"),
-        ({"op": "open_all"}, "open_all"),
-        ({"ctr": "1"}, "ctr"),
-        ({"set": ["audio"]}, "set"),
-        ({"force": True}, "force"),
-        ({"sub": None}, "sub"),
-        ({"ctr": 2**53 + 1}, "ctr"),
-        ({"ctr": -1}, "ctr"),
-        ({"iat": 10**400}, "iat"),
-        ({"of": 10**400}, "of"),
+        ({"set": {"": {"keys": {"mine": {"role": "owner"}}}}}, '/set/: "": not a key'),
+        ({"set": {"audio" + ".a" * 3000: 1}}, "/set: .*: more than 8 names"),
+        ({"op": "open_all"}, "/op: .*open_all"),
+        ({"ctr": "1"}, "/ctr: "),
+        ({"set": ["audio"]}, "/set: "),
+        ({"unset": ["audio", 1]}, "/unset/1: "),
+        ({"force": True}, "/force: unknown$"),
+        ({"a/b~\n": True}, r"/a~1b~0\\n: unknown$"),
+        ({"sub": None}, "/sub: "),
+        ({"ctr": 2**53 + 1}, "/ctr: "),
+        ({"ctr": -1}, "/ctr: "),
+        ({"iat": 10**400}, "/iat: "),
+        ({"of": 10**400}, "/of: "),
     ],
 )
-def test_order_that_is_wrong_names_the_key(change: dict[str, Any], named: str) -> None:
-    with pytest.raises(ProtocolError, match=named) as raised:
+def test_order_that_is_wrong_points_at_the_fault(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ProtocolError, match=f"^{named}") as raised:
         parse_order(json.dumps(GOOD | change).encode())
     assert raised.value.status == 422
 
@@ -120,9 +123,25 @@ def test_order_that_is_wrong_names_the_key(change: dict[str, Any], named: str) -
 @pytest.mark.parametrize(
     "payload", [b"", b"{", b"[]", b"[" * 100_000, b"\xff", b'{"sub":"\xff"}', b'{"\xff":1}']
 )
-def test_payload_that_is_no_order_is_refused(payload: bytes) -> None:
-    with pytest.raises(ProtocolError):
+def test_payload_that_is_no_order_is_refused_as_a_whole(payload: bytes) -> None:
+    with pytest.raises(ProtocolError, match=r"^: \S"):
         parse_order(payload)
+
+
+def test_member_that_is_missing_is_pointed_at() -> None:
+    with pytest.raises(ProtocolError, match=r"^/ctr: required$"):
+        parse_order(b'{"sub":"*"}')
+
+
+def found(payload: Any, line: str) -> Any:
+    """What a line's pointer leads to (RFC 6901 4). Raises LookupError."""
+    for token in line.partition(": ")[0].split("/")[1:]:
+        name = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(payload, list):
+            payload = payload[int(name)]
+        else:
+            payload = {printable(key): value for key, value in payload.items()}[name]
+    return payload
 
 
 NAMES = [
@@ -147,10 +166,15 @@ def test_whatever_the_holder_of_a_key_signs_is_judged(set_: Any, unset: list[str
     tree = Tree({"local": {"account": {"user": "6", "domain": "b.test", "password": "geheim"}}})
     try:
         read = parse_order(json.dumps(GOOD | {"set": set_, "unset": unset}).encode())
-        change = Change(read.set, read.unset)
+        change = read.change
         new = tree.changed(change)
         new.settings()
-    except (ProtocolError, SettingsError):
+    except ProtocolError:
+        return
+    except SettingsError as fault:
+        for line in read.faults(fault):
+            assert line.isprintable()
+            found({"set": set_}, line)
         return
     told = tree.differences(new, change.written)
     assert "geheim" not in json.dumps([[each.old, each.new] for each in told])

@@ -333,7 +333,7 @@ def test_an_order_that_ends_the_station_is_answered_with_its_result_all_the_same
         ({"op": "get", "keys": ["__class__", "audio.__struct_fields__"]},
          '["audio.__struct_fields__", null, "default"]'),
         ({"op": "check", "set": {"audio" + ".a" * 2900: 1}}, "422 audio.a.a"),
-        ({"op": "status", "iat": 10**400}, "422 order: "),
+        ({"op": "status", "iat": 10**400}, "422 iat: "),
     ],
     ids=["secret", "class", "deep", "huge"],
 )  # fmt: skip
@@ -349,6 +349,23 @@ def test_an_order_that_is_out_to_do_harm_is_answered_like_any_other(
 
     assert told in asyncio.run(story())
     assert office.orders(door, "status").returncode == 0
+
+
+def test_each_fault_is_pointed_at_in_the_order_and_shown_as_it_was_typed(
+    office: Office, door: Station
+) -> None:
+    typed = office.orders(door, "set", "relays.door.pulse=99", 'peers.hall={"uri":"x y"}')
+    assert typed.returncode == 1
+    shown = typed.stderr.removeprefix("doorstation: 422 ").splitlines()
+    assert [line.partition(": ")[0] for line in shown] == ["peers.hall.uri", "relays.door.pulse"]
+    script = Path(__file__).parents[2] / "deploy" / "examples" / "order.sh"
+    sent = '"op":"set","set":{"relays.door.pulse":99,"peers":{"hall":{"uri":"x y"}}},"within":1'
+    key = office.folder / "admin.key"
+    words = [str(script), str(key), f"{door.address}:5060", identity(door), "office", WORD, sent]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    first, *rest = done.stdout.splitlines()
+    assert first.startswith("SIP/2.0 422 Unprocessable Content /set/peers/hall/uri: ")
+    assert [line.partition(": ")[0] for line in rest] == ["/set/relays.door.pulse", "/within"]
 
 
 # -- through a PBX

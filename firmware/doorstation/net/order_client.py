@@ -23,6 +23,7 @@ from doorstation.net.dns import Resolver
 from doorstation.net.sockets import Listen, SipSockets
 from doorstation.provision.identity import DoorKey, read_result
 from doorstation.provision.jws import PrivateKey
+from doorstation.provision.pointers import as_typed
 from doorstation.sip.digest import Credential
 from doorstation.sip.endpoint import Endpoint
 from doorstation.sip.transport import Transport
@@ -135,7 +136,8 @@ class OrderClient:
                 return counter
             wait = answer.retry_after
             if answer.status != 503 or wait is None or loop.time() + wait > until:
-                raise OrderRefused(answer.status, answer.why)
+                lines = answer.why.splitlines() if answer.status == 422 else [answer.why]
+                raise OrderRefused(answer.status, "\n".join(map(as_typed, lines)))
             await asyncio.sleep(max(wait, 1.0))
 
     async def _sent(self, counter: int, op: str, fields: Mapping[str, Any]) -> ua.MessageResult:

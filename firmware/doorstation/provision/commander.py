@@ -308,8 +308,8 @@ class Commander:
         self._issued[token.kid] = max(order.iat, self._issued.get(token.kid, 0))
         count = Count(token.kid, order.ctr, self._issued[token.kid])
         audit = Audit(
-            source, user, key.name, order.op, (*order.set, *order.unset, *order.keys), 202,
-            decision.rule, token.kid, order.ctr,
+            source, user, key.name, order.op, (*order.change.set, *order.unset, *order.keys),
+            202, decision.rule, token.kid, order.ctr,
         )  # fmt: skip
         if (fault := self._stands_against(order, key)) is not None:
             audit = msgspec.structs.replace(audit, status=fault.status, rule=fault.reason)

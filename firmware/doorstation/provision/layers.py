@@ -212,7 +212,7 @@ def _put(raw: dict[str, Any], key: str, value: Any) -> None:
             raise SettingsError([f"{key}: {above} is a value, no table; a key below a table"])
         table = inner
     if not all((*path, last)):
-        raise SettingsError([f"{key!r}: not a key; names with dots between, like audio.country"])
+        raise SettingsError([f"{key}: not a key; names with dots between, like audio.country"])
     if isinstance(value, Mapping):  # an empty one
         if not isinstance(table.get(last), dict):
             table[last] = {}

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from doorstation.errors import ProtocolError, SettingsError
-from doorstation.provision.layers import leaves
+from doorstation.provision.layers import Change, leaves
+from doorstation.provision.pointers import placed, pointed
 from doorstation.settings.keys import OWNERS_ONLY, holds_secret
 
 Op = Literal[
@@ -45,7 +46,7 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When it was signed, seconds since 1970."""
     op: Op
     set: dict[str, Any] = {}
-    """Values by key: what was written as a table is one key for each value in it."""
+    """Values by key, or tables of them: as they were sent."""
     unset: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     """What `get` asks for; none: all."""
@@ -57,6 +58,15 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = ""
     sha256: str = ""
 
+    @property
+    def change(self) -> Change:
+        """What it changes: what was written as a table is one key for each value in it."""
+        return Change(dict(leaves(self.set)), self.unset)
+
+    def faults(self, fault: SettingsError) -> list[str]:
+        """Each problem of what it sets, behind its place in the order."""
+        return [pointed(self.set, problem) for problem in fault.problems]
+
 
 class Decision(msgspec.Struct, frozen=True):
     allowed: bool
@@ -64,14 +74,16 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def parse_order(payload: bytes) -> Order:
-    """Read a payload. Raises ProtocolError 422 that names the key."""
+    """Read a payload. Raises ProtocolError 422 that points at the fault."""
     try:
         order = msgspec.json.decode(payload, type=Order)
-        return msgspec.structs.replace(order, set=dict(leaves(order.set)))
-    except SettingsError as fault:
-        raise ProtocolError("\n".join(fault.problems), status=422) from None
     except (ValueError, RecursionError) as fault:  # not UTF-8 is no DecodeError of msgspec's
-        raise ProtocolError(f"order: {fault}", status=422) from None
+        raise ProtocolError(placed(str(fault)), status=422) from None
+    try:
+        dict(leaves(order.set))  # that there can be such keys
+    except SettingsError as fault:
+        raise ProtocolError("\n".join(order.faults(fault)), status=422) from None
+    return order
 
 
 def may_order(
@@ -89,7 +101,7 @@ def may_order(
             return Decision(True, "key opens this relay")
         return Decision(False, "this key does not open this relay")
     if order.op in ("set", "check"):
-        return may_set((*order.set, *order.unset), role, scope)
+        return may_set((*order.change.set, *order.unset), role, scope)
     if order.op == "fetch" and scope:
         return Decision(False, "a key that is kept to some settings may not fetch")
     if order.op == "fetch" and role != "owner" and order.url.lower().startswith(_UNPROVED):
