@@ -7,22 +7,29 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
-from doorstation import claiming
+from doorstation import claiming, provisioner
 from doorstation.claiming import Claiming
 from doorstation.configurator import Configurator
 from doorstation.ids import SystemIds
+from doorstation.provisioner import PART, FirstUse, Kept
 from doorstation.store.files import Folder
 
 from tests.support.waiting import until
 
 
 @contextlib.asynccontextmanager
-async def door(folder: Path, port: int) -> AsyncIterator[asyncio.Task[None]]:
-    """A door without an owner that is to have the page on this port."""
+async def door(
+    folder: Path, port: int, kept: Kept | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
+    """A door that is to have the page on this port; without an owner, or with what is `kept`."""
     base = {"board": {"kind": "fake"}, "provisioning": {"claim_port": port}}
     configurator = Configurator({"local": base}, Folder(folder))
-    task = asyncio.create_task(Claiming(configurator, SystemIds(), lambda: False).run())
+    if kept is not None:
+        await configurator.remember(PART, msgspec.to_builtins(kept))
+    claiming = Claiming(configurator, SystemIds(), lambda: kept is not None)
+    task = asyncio.create_task(claiming.run())
     try:
         yield task
     finally:
@@ -52,3 +59,20 @@ async def test_door_without_the_pages_library_is_a_door_all_the_same(
     async with door(tmp_path, 8443) as task:
         await until(lambda: "aiohttp is not installed" in caplog.text)
         assert not task.done()
+
+
+async def test_page_that_says_who_claimed_the_door_ends_with_its_half_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    with socket.create_server(("", 0)) as other:
+        port = other.getsockname()[1]
+    uptime = 100.0
+    monkeypatch.setattr(provisioner, "_uptime", lambda: uptime)
+    monkeypatch.setattr(provisioner, "CLAIM_SHOWN", 0.5)
+    kept = Kept(boot=provisioner._boot(), first_use=FirstUse("kid", uptime))
+    async with door(tmp_path, port, kept):
+        await until(lambda: "to say who claimed the door" in caplog.text)
+        uptime += 0.5
+        await until(lambda: "claim page ended" in caplog.text)
+    assert "until the door has an owner" not in caplog.text

@@ -5,13 +5,14 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import msgspec
 import pytest
 from doorstation import provisioner
 from doorstation.configurator import Configurator
 from doorstation.errors import DoorstationError
 from doorstation.ids import SeededIds
 from doorstation.provision.fetch import Poll
-from doorstation.provisioner import File, Kept, Provisioner
+from doorstation.provisioner import PART, File, FirstUse, Kept, Provisioner, first_use
 from doorstation.settings.tree import Settings
 
 from tests.support.disk import Disk, Inline
@@ -124,5 +125,24 @@ def test_file_is_looked_for_once_the_door_is_registered_or_its_registrar_is_down
         async with rounds(local) as (door, _):
             await asyncio.sleep(12)
             assert door.looked == 1
+
+    run(story())
+
+
+def test_claim_by_first_use_is_news_for_half_an_hour_and_not_after_a_restart_of_the_machine() -> (
+    None
+):
+    async def story() -> None:
+        async with rounds() as (_, configurator):
+            await asyncio.sleep(1)
+            for boot, since, news in (
+                (provisioner._boot(), 60.0, True),
+                (provisioner._boot(), 1801.0, False),
+                ("another", 60.0, False),
+            ):
+                claim = FirstUse("kid", provisioner._uptime() - since)
+                kept = msgspec.to_builtins(Kept(boot=boot, first_use=claim))
+                await configurator.remember(PART, kept)
+                assert first_use(configurator) == (claim if news else None)
 
     run(story())

@@ -86,7 +86,7 @@ class Relay(Device, Protocol):
 
 
 class Indicator(Device, Protocol):
-    """Shows "idle", "registering", "ringing", "in_call", "door_open", "fault", "off"."""
+    """Shows "idle", "registering", "ringing", "in_call", "door_open", "fault", "claimed", "off"."""
 
     @property
     def pattern(self) -> str:

@@ -17,6 +17,7 @@ PATTERNS: Final[Mapping[str, tuple[float, ...]]] = {
     "in_call": (1.8, 0.2),
     "door_open": (0.1, 0.1),
     "fault": (0.15, 0.15, 0.15, 1.55),
+    "claimed": (1.0, 1.0),
 }
 
 

@@ -1,4 +1,7 @@
-"""The claim page's life: there while the settings name a port for it and the door has no owner."""
+"""The claim page's life: there while the settings name a port for it and the door has no owner.
+
+For half an hour after a claim by first use it stays, without its form, and says whose the door is.
+"""
 
 import asyncio
 import contextlib
@@ -15,6 +18,7 @@ from doorstation.net.visits import listening
 from doorstation.provision.claim import Attempts
 from doorstation.provision.jws import PublicKey
 from doorstation.provision.layers import Change
+from doorstation.provisioner import FirstUse, first_use
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +43,14 @@ class Claiming:
         told = ""
         while True:
             self._changed.clear()
-            port = self._wanted_port
+            port, news = wanted = self._wanted
             try:
-                async with self._page(port) if port else contextlib.nullcontext():
+                async with self._page(port, news) if port else contextlib.nullcontext():
                     told = ""
-                    while self._wanted_port == port:
-                        await self._changed.wait()
+                    while self._wanted == wanted:
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(news.left if news is not None else None):
+                                await self._changed.wait()
                         self._changed.clear()
             except (OSError, DoorstationError) as fault:
                 if told != str(fault):
@@ -55,18 +61,20 @@ class Claiming:
                         await self._changed.wait()
 
     @property
-    def _wanted_port(self) -> int:
+    def _wanted(self) -> tuple[int, FirstUse | None]:
+        """(the page's port, 0 for no page; what it says in place of its form)."""
         configurator = self._configurator
-        if configurator.closed or self._is_claimed():
-            return 0
-        return configurator.settings.provisioning.claim_port
+        news = first_use(configurator)
+        if configurator.closed or (self._is_claimed() and news is None):
+            return 0, None
+        return configurator.settings.provisioning.claim_port, news
 
     @contextlib.asynccontextmanager
-    async def _page(self, port: int) -> AsyncIterator[None]:
+    async def _page(self, port: int, news: FirstUse | None) -> AsyncIterator[None]:
         try:
             from aiohttp import web
 
-            from doorstation.web.claim_page import create_app
+            from doorstation.web.claim_page import claim_app, notice_app
         except ImportError:
             raise DoorstationError(
                 'aiohttp is not installed: pip install "doorstation[web]"'
@@ -83,8 +91,12 @@ class Claiming:
             return await self._claim(attempts, code, key, url)
 
         facts = {"door": own.door, "fingerprint": own.public.fingerprint}
+        if news is None:
+            app, until = claim_app(facts, claim), "until the door has an owner"
+        else:
+            app, until = notice_app(facts, lambda: str(news)), "to say who claimed the door"
         context = server_context(TlsFiles(certificate=str(file)))
-        runner = web.AppRunner(create_app(facts, claim), access_log=None, shutdown_timeout=0.5)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         assert runner.server is not None, "set up"
         async with contextlib.AsyncExitStack() as stack:
@@ -94,7 +106,7 @@ class Claiming:
                 raise DoorstationError(os.strerror(fault.errno or 0)) from fault
             finally:
                 stack.push_async_callback(runner.cleanup)  # answers leave before all is cut
-            log.info("claim page on port %d, until the door has an owner", port)
+            log.info("claim page on port %d, %s", port, until)
             yield
             log.info("claim page ended")
 

@@ -403,6 +403,8 @@ def _print_status(status: object) -> None:
         print(f"configuration  change {configuration['pending']} is being tried{waits}")
     if configuration["fault"]:
         print(printable(f"configuration  fault: {configuration['fault']}"))
+    if status["first_use"]:
+        print(f"owner  {status['first_use']}")
     for name, version in status["versions"].items():
         print(f"{name}  {version}")
 

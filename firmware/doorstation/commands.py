@@ -33,7 +33,7 @@ from doorstation.net.media.thread import MediaThread
 from doorstation.parts import FakeInputs, Parts
 from doorstation.provision.jws import PublicKey
 from doorstation.provision.layers import Change, Tree
-from doorstation.provisioner import remembered
+from doorstation.provisioner import first_use, remembered
 from doorstation.recorder import Recorder
 from doorstation.relays import Relays
 from doorstation.settings.tree import Settings
@@ -211,6 +211,7 @@ class Commands:
         reach, registration = self._reach, self._registration
         board = reach.board
         overruns, underruns = reach.media.xruns
+        claim = None if reach.configurator is None else first_use(reach.configurator)
         return {
             "registration": {
                 "state": registration.state.value,
@@ -237,6 +238,7 @@ class Commands:
             "recording": reach.recorder.status(),
             "log": {"fault": reach.journal.fault, "lost": reach.journal.lost},
             "configuration": self.config.status(),
+            "first_use": str(claim or ""),
             "counters": {k: v for k, v in reach.endpoint.counters.items() if v},
             "versions": {
                 "doorstation": __version__,

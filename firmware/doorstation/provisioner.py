@@ -36,7 +36,7 @@ from doorstation.provision.discovery import (
     described,
 )
 from doorstation.provision.fetch import Failed, Fetched, Poll, Unchanged, beside
-from doorstation.provision.files import MAX_FILE, Trust, assembled, read_signed
+from doorstation.provision.files import FIRST_USE, MAX_FILE, Trust, assembled, read_signed
 from doorstation.provision.jws import PublicKey
 from doorstation.store.card import SIGNED, Card, read_card, read_file
 
@@ -53,8 +53,27 @@ REGISTERED_WITHIN: Final = 10.0
 APART: Final = 2.0
 """Seconds between two rounds, however often somebody who may says that there is something new: the
 server that has the files shall not hear of each time."""
+CLAIM_SHOWN: Final = 1800.0
+"""Seconds for which a door shows that it was claimed by first use."""
 MAX_NAMED: Final = 10
 """Unknown keys of a file that a line of the log names."""
+
+
+class FirstUse(msgspec.Struct, frozen=True):
+    """A key became the owner's by first use. `since`: seconds of the boot of the first start."""
+
+    kid: str
+    since: float
+
+    @property
+    def left(self) -> float:
+        """Seconds for which it is still shown; 0: not any more."""
+        return max(0.0, self.since + CLAIM_SHOWN - _uptime())
+
+    def __str__(self) -> str:
+        # Reckoned back from now: the clock may have been set since.
+        at = datetime.datetime.fromtimestamp(time.time() - _uptime() + self.since, datetime.UTC)
+        return f"claimed by first use at {at:%Y-%m-%dT%H:%M:%SZ} by key {self.kid}"
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -72,6 +91,8 @@ class Kept(msgspec.Struct, frozen=True):
     """Keys that became the owner's by a file: kid -> key."""
     rule: str = ""
     """By which they did."""
+    first_use: FirstUse | None = None
+    """The last claim by it; what a file of its key says since changes nothing of it."""
     boot: str = ""
     """The first start's name of its boot: the first half hour ends with it at the latest."""
     began: float = 0.0
@@ -83,6 +104,14 @@ def remembered(configurator: Configurator) -> Kept:
     with contextlib.suppress(msgspec.ValidationError):
         return msgspec.convert(configurator.remembered(PART) or {}, Kept)
     return Kept()
+
+
+def first_use(configurator: Configurator) -> FirstUse | None:
+    """How the door was claimed by first use, while that is shown: a restart of the machine ends it,
+    as it ends the half hour in which it can be."""
+    kept = remembered(configurator)
+    found = kept.first_use
+    return found if found is not None and found.left and kept.boot == _boot() else None
 
 
 class File(msgspec.Struct, frozen=True):
@@ -325,9 +354,10 @@ class Provisioner:
             rest = f" and {len(unknown) - MAX_NAMED} more" if len(unknown) > MAX_NAMED else ""
             keys = ", ".join(key[:80] for key in unknown[:MAX_NAMED])
             self._tell(f"passed over: unknown to this version: {keys}{rest}")
-        owners, rule = before.owners, before.rule
+        owners, rule, claim = before.owners, before.rule, before.first_use
         if (owner := accepted.new_owner) is not None:
             owners, rule = {owner.kid: owner.text}, accepted.rule
+            claim = FirstUse(owner.kid, _uptime()) if rule == FIRST_USE else claim
         elif accepted.kid not in owners:
             # By a key that the settings name: they alone say from now on who is an owner.
             owners = {}
@@ -335,7 +365,7 @@ class Provisioner:
         kept = msgspec.structs.replace(
             before,
             url=url, etag=fetched.etag, sha256=_sha256(fetched), tried="",
-            serial=accepted.manifest.serial, owners=owners, rule=rule,
+            serial=accepted.manifest.serial, owners=owners, rule=rule, first_use=claim,
         )  # fmt: skip
         return File(raw, accepted.kid, owner is not None, kept, before)
 

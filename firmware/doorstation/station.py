@@ -47,7 +47,7 @@ from doorstation.network import Network
 from doorstation.printable import printable
 from doorstation.provision.outbox import Outbox
 from doorstation.provision.state import RECORDINGS
-from doorstation.provisioner import Provisioner
+from doorstation.provisioner import Provisioner, first_use
 from doorstation.recorder import Recorder
 from doorstation.relays import Relays
 from doorstation.remote import Remote
@@ -269,6 +269,10 @@ class Station:
             if self._configurator is not None:
                 self._remote = self._make_remote(self._configurator)
                 stack.callback(self._remote.close)
+                show_claim = partial(self._show_claim, self._configurator)
+                self._configurator.followers.append(show_claim)
+                stack.callback(self._configurator.followers.remove, show_claim)
+                show_claim()
             self._loop.set_exception_handler(self._callback_failed)
             sockets.attach(self._shell)
             self._watch_board()
@@ -637,6 +641,11 @@ class Station:
                     self._journal.record("led_fault", {"led": name, "why": str(error)})
             else:
                 self._dark.discard(name)
+
+    def _show_claim(self, configurator: Configurator, *change: object) -> None:
+        """At the start and after each change: a file brings an owner, a reset forgets him."""
+        claim = first_use(configurator)
+        self._door_input(door.Claimed(claim.left if claim is not None else 0.0))
 
     def _relay_fault(self, relay: str, why: str) -> None:
         self._journal.record("relay_fault", {"relay": relay, "why": why})

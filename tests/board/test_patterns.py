@@ -11,6 +11,7 @@ def test_every_state_of_the_door_has_a_pattern() -> None:
         "in_call",
         "door_open",
         "fault",
+        "claimed",
     }
 
 

@@ -13,6 +13,7 @@ from doorstation.door.events import (
     CallRequested,
     CancelCall,
     CardRead,
+    Claimed,
     ContactChanged,
     DigitReceived,
     EarlyMedia,
@@ -464,6 +465,26 @@ def test_without_registration_and_direct_targets_the_visitor_hears_of_no_connect
 def test_while_the_first_registration_is_under_way_the_account_is_tried() -> None:
     house = House(registered=None)
     assert PlaceCall("step-1", (GROUP,), 30.0) in house.tell(Pressed("call"))
+
+
+def test_claim_by_first_use_is_shown_for_its_time_over_faults_and_under_calls() -> None:
+    house = House()
+    assert house.tell(Claimed(1800.0)) == [Show("claimed")]
+    house.tell(RegistrationChanged(False, "no answer"))
+    assert house.door.pattern == "claimed"
+    assert Show("ringing") in house.tell(Pressed("upstairs"))
+    assert Show("in_call") in house.tell(StepAnswered("step-1", "c1", UP))
+    assert house.tell(CallEnded("c1", "bye")) == [Show("claimed")]
+    assert house.wait(1800.0) == [Show("fault")]
+    assert house.door.deadline is None
+
+
+def test_claim_that_is_forgotten_is_shown_no_more() -> None:
+    house = House()
+    assert house.tell(Claimed(0.0)) == []
+    house.tell(Claimed(1800.0))
+    assert house.tell(Claimed(0.0)) == [Show("idle")]
+    assert house.door.deadline is None
 
 
 def test_led_shows_registering_then_idle_then_fault() -> None:

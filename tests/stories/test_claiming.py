@@ -13,11 +13,13 @@ from doorstation.provision.jws import PrivateKey
 from playwright.async_api import expect
 
 from tests.support.browser import chromium
+from tests.support.files import signed, web_server
 from tests.support.lab import Lab
 from tests.support.station import Station, station
 
 PORT = 8443
-OWNER = PrivateKey.new().public
+KEY = PrivateKey.new()
+OWNER = KEY.public
 
 
 def settings(tmp_path: Path, **more: Any) -> dict[str, Any]:
@@ -91,6 +93,41 @@ def listening(door: Station) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_page_of_a_door_that_was_claimed_by_first_use_says_so_and_takes_nothing(
+    town: Lab, tmp_path: Path
+) -> None:
+    with web_server(town, tmp_path / "web", town.address()) as web:
+        url = web.put("door.jws", signed(KEY, settings={"audio": {"country": "fr"}}))
+        first_use = settings(tmp_path, **{"provisioning.first_use": True, "provisioning.url": url})
+        with station(town, tmp_path / "door", first_use) as door:
+            door.wait_log("to say who claimed the door", 20)
+            status, said = sent(door)
+            told = door.status()["first_use"]
+            assert status == 200
+            assert told.partition(" at ")[2][:16] in said
+            assert OWNER.kid in said
+            assert "config reset" in said
+            assert "<form" not in said
+            label_code = label(door)["claim"]
+            status, said = sent(door, code=label_code, key=PrivateKey.new().public.text)
+            assert status == 410
+            assert OWNER.kid in said
+            assert door.command("keys")["keys"] == {}
+            # Who resets the door finds the form again.
+            (web.folder / "door.jws").unlink()
+            door.command("config reset")
+            door.process.ready(
+                lambda: (
+                    door.process.log_text()
+                    .rpartition("claim page on port")[2]
+                    .startswith(f" {PORT}, until the door has an owner")
+                ),
+                "has its form",
+                20,
+            )
+            assert "<form" in sent(door)[1]
 
 
 def test_a_wrong_code_claims_nothing_and_too_many_are_not_looked_at(

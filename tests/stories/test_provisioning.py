@@ -96,6 +96,9 @@ def test_door_without_an_owner_is_claimed_by_the_first_key_and_says_so(
         assert "asked: dhcp" in text
         listed = doorstation("keys", "list", "--socket", str(door.socket)).stdout
         assert f"-  {OWNER.public.kid}  owner of files  by first use" in listed
+        seen = told_of_claim(door)
+    with station(network, tmp_path / "door", settings) as door:  # for the rest of its half hour
+        assert told_of_claim(door) == seen
     # Root, beside the service, which is another user.
     state = Path(settings["provisioning.state"])
     os.chown(state, 65534, -1)
@@ -103,6 +106,30 @@ def test_door_without_an_owner_is_claimed_by_the_first_key_and_says_so(
     os.chown(state, os.getuid(), -1)
     assert looked.startswith(f"state: looked at: {state}\n")
     assert f"asked: {url}" in looked or f"used: {url} (confirmed)" in looked
+
+
+def told_of_claim(door: Station) -> str:
+    """What the status tells of a claim by first use, and the light shows it."""
+    door.wait_status(lambda now: now["leds"]["status"]["pattern"] == "claimed", "its light")
+    said: str = door.status()["first_use"]
+    assert said.startswith("claimed by first use at 20")
+    assert said.endswith(f"Z by key {OWNER.public.kid}")
+    assert f"owner  {said}\n" in door.ctl("status").stdout
+    return said.partition(" at ")[2][:16]  # the reckoned second may differ by one
+
+
+def test_light_tells_of_a_claim_until_all_is_forgotten(
+    network: Lab, tmp_path: Path, web: WebServer
+) -> None:
+    url = web.put("door.json", signed(OWNER, settings=QUIET))
+    settings = door_settings(tmp_path, provisioning__first_use=True, provisioning__url=url)
+    with station(network, tmp_path / "door", settings) as door:
+        door.wait_event("configuration", state="confirmed")
+        told_of_claim(door)
+        (web.folder / "door.json").unlink()
+        door.command("config reset")
+        door.wait_status(lambda now: now["leds"]["status"]["pattern"] == "idle", "its light")
+        assert door.status()["first_use"] == ""
 
 
 def test_key_whose_fingerprint_the_door_was_given_becomes_its_owners(
@@ -116,6 +143,8 @@ def test_key_whose_fingerprint_the_door_was_given_becomes_its_owners(
         wait_line(door, f"used: {url} (typed)")
         door.wait_event("configuration", state="confirmed")
         assert "owner now, by fingerprint" in door.process.log_text()
+        assert door.status()["first_use"] == ""
+        assert door.status()["leds"]["status"]["pattern"] == "idle"
 
 
 def test_file_may_name_a_door_without_commanders_by_its_uuid(

@@ -21,6 +21,7 @@ from doorstation.door.events import (
     CallRequested,
     CancelCall,
     CardRead,
+    Claimed,
     ContactChanged,
     DigitReceived,
     EarlyMedia,
@@ -175,6 +176,7 @@ class Timer(enum.Enum):
     AFTER_OPEN = enum.auto()
     DIGITS = enum.auto()
     FAULT = enum.auto()
+    CLAIMED = enum.auto()
     RELAY = enum.auto()
     """One for each relay that is on."""
     LEFT_OPEN = enum.auto()
@@ -330,6 +332,8 @@ class Door:
             return "in_call"
         if self._phase is not Phase.IDLE:
             return "ringing"
+        if (Timer.CLAIMED, "") in self._timers:  # whose door it is goes before what it lacks
+            return "claimed"
         if self.faults:
             return "fault"
         account = self._settings.account is not None
@@ -414,6 +418,10 @@ class Door:
                     self._record("registration", registered=told[0], why=told[1])
             case ContactChanged():
                 self._handle_contact(event, now)
+            case Claimed(seconds):
+                self._timers.pop((Timer.CLAIMED, ""), None)
+                if seconds:
+                    self._timers[Timer.CLAIMED, ""] = now + seconds
             case SoundCardChanged(fault):
                 self._deaf = bool(fault)
                 if fault:

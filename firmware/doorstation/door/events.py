@@ -160,6 +160,12 @@ class PartMissing(msgspec.Struct, frozen=True):
     why: str
 
 
+class Claimed(msgspec.Struct, frozen=True):
+    """By first use somebody has become the door's owner: shown for `seconds`; 0: no more."""
+
+    seconds: float
+
+
 class RelayPulled(msgspec.Struct, frozen=True):
     """The driver did what a PulseRelay asked for; each is answered by this or RelayFailed."""
 
@@ -210,6 +216,7 @@ Input = (
     | SoundCardChanged
     | ReaderChanged
     | PartMissing
+    | Claimed
     | RelayPulled
     | RelayFailed
     | CardRead

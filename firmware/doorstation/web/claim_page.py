@@ -3,6 +3,8 @@
 It is there as long as there is no owner, by HTTPS with the door's own certificate, for the LAN
 alone. It shows what the certificate shows and nothing more; the code is all its authority, so a
 form that another site sends here, or a name that resolves to the door, gains nothing.
+
+A door that was claimed by first use says so in its place, to who only reads.
 """
 
 import html
@@ -32,8 +34,8 @@ Claim = Callable[[str, str, str], Awaitable[tuple[int, str]]]
 """(code, key, url) -> the answer's status and what it says."""
 
 
-def create_app(door: Mapping[str, str], claim: Claim) -> web.Application:
-    """`door`: its name and its key's fingerprint, as `keys list` has them."""
+def claim_app(door: Mapping[str, str], claim: Claim) -> web.Application:
+    """The page with its form. `door`: its name and its key's fingerprint, as in `keys list`."""
 
     async def page(request: web.Request) -> web.Response:
         return _page(200, "", {})
@@ -44,22 +46,45 @@ def create_app(door: Mapping[str, str], claim: Claim) -> web.Application:
         status, said = await claim(typed["code"], typed["key"], typed["url"])
         return _page(status, said, typed)
 
-    async def style(request: web.Request) -> web.FileResponse:
-        return web.FileResponse(STATIC / "claim.css")
-
     def _page(status: int, said: str, typed: Mapping[str, str]) -> web.Response:
         # The code is not given back: it is typed again.
         shown = {"key": typed.get("key", ""), "url": typed.get("url", "")}
-        text = Template((STATIC / "claim.html").read_text("utf-8")).substitute(
-            {name: html.escape(value) for name, value in {**door, **shown, "said": said}.items()}
-        )
-        return web.Response(status=status, text=text, content_type="text/html")
+        return _filled("claim.html", status, {**door, **shown, "said": said})
 
-    app = web.Application(middlewares=[_for_the_lan], client_max_size=MAX_REQUEST)
+    app = _app()
     app.router.add_get("/", page)
     app.router.add_post("/", form)
+    return app
+
+
+def notice_app(door: Mapping[str, str], says: Callable[[], str]) -> web.Application:
+    """What it `says` of the claim and nothing else; who still has the form and sends it reads it,
+    too, and what was sent is not looked at."""
+
+    async def page(request: web.Request) -> web.Response:
+        status = 410 if request.method == "POST" else 200
+        return _filled("claimed.html", status, {**door, "said": says()})
+
+    app = _app()
+    app.router.add_get("/", page)
+    app.router.add_post("/", page)
+    return app
+
+
+def _app() -> web.Application:
+    async def style(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(STATIC / "claim.css")
+
+    app = web.Application(middlewares=[_for_the_lan], client_max_size=MAX_REQUEST)
     app.router.add_get("/claim.css", style)
     return app
+
+
+def _filled(name: str, status: int, values: Mapping[str, str]) -> web.Response:
+    text = Template((STATIC / name).read_text("utf-8")).substitute(
+        {name: html.escape(value) for name, value in values.items()}
+    )
+    return web.Response(status=status, text=text, content_type="text/html")
 
 
 @web.middleware
