@@ -49,13 +49,19 @@ class Office:
         }  # fmt: skip
 
     def orders(
-        self, door: Station, *words: str, key: str = "admin", to: str = "", account: str = ""
+        self,
+        door: Station,
+        *words: str,
+        key: str = "admin",
+        to: str = "",
+        account: str = "",
+        named: str = "",
     ) -> "subprocess.CompletedProcess[str]":
         """`doorstation command … WORDS`, to its end."""
         way = ["--account", account, "--account-password-file", str(self.folder / "account")]
         return doorstation(
             "command", "--key", str(self.folder / f"{key}.key"), "--to", to or door.uri(),
-            "--door", identity(door), "--user", "office",
+            "--door", named or identity(door), "--user", "office",
             "--password-file", str(self.folder / "word"),
             *(way if account else ()), *words,
         )  # fmt: skip
@@ -385,6 +391,18 @@ def guest(town: Lab, tmp_path: Path, office: Office, pbx: Kamailio) -> Iterator[
     with station(town, tmp_path / "door", settings) as running:
         running.wait_registered()
         yield running
+
+
+def test_who_names_another_door_is_told_which_one_answered(
+    office: Office, guest: Station, pbx: Kamailio
+) -> None:
+    other = "8e2b1c34-0000-4000-8000-b827eb010203"
+    told = f"doorstation: 401 the door there says that it is {identity(guest)}, not {other}\n"
+    assert office.orders(guest, "status", named=other).stderr == told
+    by_pbx = {"to": f"sip:door@{pbx.address}", "account": f"sip:office@{pbx.address}"}
+    assert office.orders(guest, "status", named=other, **by_pbx).stderr == told
+    # No password was shown to it, so that none was refused.
+    assert guest.events("order") == []
 
 
 def test_order_to_the_doors_gruu_reaches_it(

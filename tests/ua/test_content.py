@@ -154,6 +154,22 @@ def test_account_password_is_not_what_another_realm_is_shown() -> None:
     assert len(w.told(MessageResult)) == 1
 
 
+def test_account_password_is_not_what_a_door_is_shown_that_is_not_meant() -> None:
+    w = wire(account=ACCOUNT, proves=(Credential("office", "word", REALM),))
+    w.do(w.agent.start(w.now))
+    register = w.request("REGISTER")
+    w.answer(register, 200, ("Contact", f"{register.contacts[0]};expires=300"))
+    w.sent()
+    _, outputs = w.agent.message("sip:other@pbx.example", "x", w.now)
+    w.do(outputs)
+    realm = "8e2b1c34-0000-4000-8000-b827eb010203.config"
+    other = ("WWW-Authenticate", f'Digest realm="{realm}", nonce="n1", qop="auth"')
+    w.answer(w.request("MESSAGE"), 401, other)
+    assert w.sent() == []
+    [result] = w.told(MessageResult)
+    assert (result.status, result.realms) == (401, (realm,))
+
+
 def test_both_are_proved_where_the_way_leads_by_the_account() -> None:
     w = wire(account=ACCOUNT, proves=(Credential("office", "word", REALM),))
     w.do(w.agent.start(w.now))

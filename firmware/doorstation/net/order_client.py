@@ -31,7 +31,7 @@ from doorstation.sip.uri import SipUri
 from doorstation.ua import events as ua
 from doorstation.ua.agent import UserAgent
 from doorstation.ua.config import Account, AgentConfig
-from doorstation.ua.inspect import ORDERS, RESULTS
+from doorstation.ua.inspect import DOOR_REALM, ORDERS, RESULTS
 
 ANSWERED_WITHIN: Final = 40.0
 """Seconds: longer than a request that nobody answers (32 s)."""
@@ -134,6 +134,11 @@ class OrderClient:
             answer = await self._sent(counter, op, fields)
             if answer.status < 300:
                 return counter
+            for realm in answer.realms:
+                named = DOOR_REALM.fullmatch(realm)
+                if named and named[1] != self._door:
+                    why = f"the door there says that it is {named[1]}, not {self._door}"
+                    raise OrderRefused(answer.status, why)
             wait = answer.retry_after
             if answer.status != 503 or wait is None or loop.time() + wait > until:
                 lines = answer.why.splitlines() if answer.status == 422 else [answer.why]

@@ -9,6 +9,7 @@ Asterisk and FRITZ!Box send a new nonce with every refusal.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,11 +140,18 @@ class _Chain(msgspec.Struct):
 class DigestClient:
     """Answers challenges for one account; `fault` says in words why it last gave up."""
 
-    def __init__(self, credentials: Credential | Sequence[Credential], ids: Ids) -> None:
+    def __init__(
+        self,
+        credentials: Credential | Sequence[Credential],
+        ids: Ids,
+        reserved: re.Pattern[str] | None = None,
+    ) -> None:
+        """`reserved`: realms that only a credential of theirs answers, never one for any."""
         self._credentials = (
             (credentials,) if isinstance(credentials, Credential) else tuple(credentials)
         )
         self._ids = ids
+        self._reserved = reserved
         self._spaces: OrderedDict[tuple[bool, str], _Space] = OrderedDict()
         self._chains: OrderedDict[tuple[str, str], _Chain] = OrderedDict()
         self.fault = ""
@@ -273,6 +281,8 @@ class DigestClient:
         for credential in self._credentials:
             if credential.realm == realm:
                 return credential
+        if self._reserved is not None and self._reserved.fullmatch(realm):
+            return None
         for credential in self._credentials:
             if credential.realm is None:
                 return credential
@@ -311,6 +321,11 @@ def _realm_of(line: str) -> str | None:
         return parse_credentials(line).param("realm")
     except MalformedMessage:
         return None
+
+
+def realms(response: Response) -> tuple[str, ...]:
+    """Whose password a 401 or 407 asks for, as far as it can be answered at all."""
+    return tuple(realm for _, realm in _strongest(response.headers))
 
 
 def _strongest(headers: Headers) -> dict[tuple[bool, str], Challenge]:

@@ -12,7 +12,7 @@ from typing import Final
 from doorstation.errors import ProtocolError
 from doorstation.ids import Ids
 from doorstation.sip.dialog import Dialog
-from doorstation.sip.digest import Credential, DigestServer
+from doorstation.sip.digest import Credential, DigestServer, realms
 from doorstation.sip.endpoint import (
     AckReceived,
     CancelReceived,
@@ -790,7 +790,10 @@ class _Message:
             why = response.reason
             if response.status >= 300 and response.content_type == "text/plain":
                 why = response.body[:MAX_TEXT].decode("utf-8", "replace").strip() or why
-            self._agent._tell(MessageResult(self._name, response.status, why, response.retry_after))
+            asks = realms(response) if response.status == 401 else ()
+            self._agent._tell(
+                MessageResult(self._name, response.status, why, response.retry_after, asks)
+            )
 
     def request_failed(self, method: str, status: int, why: str, now: float) -> None:
         self._agent._tell(MessageResult(self._name, status, why))

@@ -159,6 +159,8 @@ class MessageResult(msgspec.Struct, frozen=True):
     why: str
     retry_after: float | None = None
     """Seconds after which it is worth sending again, if that was said."""
+    realms: tuple[str, ...] = ()
+    """Of a 401: whose password is asked for, and was not shown or was refused."""
 
 
 class SyncAsked(msgspec.Struct, frozen=True):

@@ -1,6 +1,8 @@
 """What a user agent checks of every request before it acts on it (RFC 3261 §8.2)."""
 
+import re
 from collections.abc import Collection
+from typing import Final
 
 from doorstation.sip.message import Request, Response, make_response
 from doorstation.sip.uri import SipUri
@@ -9,6 +11,8 @@ ORDERS = "application/vnd.doorstation.config+jose"
 """A signed order to a door, in a MESSAGE."""
 RESULTS = "application/vnd.doorstation.result+jose"
 """What became of it."""
+DOOR_REALM: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.config")
+"""Where orders are proved: a door's UUID is in it. No account's password is anybody's there."""
 
 METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "PRACK", "UPDATE", "INFO", "MESSAGE")
 """What really works here, and nothing more: a listed method that fails is worse than none."""

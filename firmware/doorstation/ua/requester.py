@@ -12,6 +12,7 @@ from doorstation.sip.endpoint import Endpoint, Output
 from doorstation.sip.message import Request, Response
 from doorstation.sip.transport import Flow
 from doorstation.sip.uri import SipUri
+from doorstation.ua.inspect import DOOR_REALM
 
 Build = Callable[[Flow], Request]
 
@@ -82,7 +83,7 @@ class Requester:
         self._emit = emit
         self._pending: dict[int, _Pending] = {}
         # Nonces outlive one request: one client serves them all (RFC 7616 §3.3).
-        self._digest = DigestClient((*proves, credential), ids) if credential else None
+        self._digest = DigestClient((*proves, credential), ids, DOOR_REALM) if credential else None
         self._open = DigestClient(proves, ids) if proves else None
 
     def __len__(self) -> int:
