@@ -132,13 +132,16 @@ async def test_without_a_folder_nothing_is_recorded() -> None:
     recorder.close()
 
 
-async def test_a_recording_ends_before_it_is_larger_than_it_may_be(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, size=1_000_000)
+@pytest.mark.parametrize("size", [1_000_000, 973_000])  # in this one headers alone do not fit
+async def test_a_recording_ends_before_it_is_larger_than_it_may_be(
+    size: int, tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path, size=size)
     bench.recorder.ask("call-1")
     while bench.attached == [True]:
         bench.sound(25)
         await asyncio.sleep(0.001)
-    assert 900_000 < (await bench.file()).stat().st_size <= 1_000_000
+    assert 900_000 < (await bench.file()).stat().st_size <= size
     bench.recorder.close()
 
 

@@ -190,6 +190,23 @@ def test_tpm_that_cannot_be_asked_leaves_the_key_in_the_file(
     assert "the key is in the file" in caplog.text
 
 
+def test_tpm_that_hangs_is_not_waited_for(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(tpm.WAY, way)
+    IdentityFile(Folder(tmp_path / "door")).made(DOOR)
+    before = (tmp_path / "door" / NAME).read_bytes()
+    (tmp_path / "openssl").write_text("#!/bin/sh\nexec sleep 1000\n")
+    (tmp_path / "openssl").chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(tpm, "WITHIN", 0.2)
+    for name in ("door", "new door"):
+        files = IdentityFile(Folder(tmp_path / name))
+        assert is_shown(files.made(DOOR), files.identity(DOOR))
+    assert caplog.text.count("timed out") == 2
+    assert (tmp_path / "door" / NAME).read_bytes() == before
+
+
 NEXT_START = """
 import sys, pathlib
 from doorstation.store.files import Folder
@@ -208,6 +225,7 @@ def test_start_loads_no_library_for_the_key(tmp_path: Path) -> None:
 
 
 def test_file_in_memory_is_replaced_in_its_place_and_ends_with_its_owner() -> None:
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     file = tpm.MemoryFile(b"before")
     reader = file.path.open("rb")
