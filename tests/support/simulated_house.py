@@ -315,7 +315,7 @@ class SimulatedSession:
         self._silent = False
         self._timer: asyncio.TimerHandle | None = None
 
-    def configure(self, agreed: AudioSession, *, inband: bool = False) -> None:
+    def configure(self, agreed: AudioSession, *, inband: bool = False, source: str = "") -> None:
         loop = self.media.network.loop
         if self.agreed is None or not self.agreed.may_receive:
             self._heard = loop.time()
