@@ -6,7 +6,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from doorboard.profile import load_profile, profile_names
 from doorstation import cli
+from doorstation.settings.page import SMALLEST
 from doorstation.settings.reader import problems
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +29,22 @@ def test_there_is_one_for_each_kind_of_house() -> None:
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 def test_configuration_has_no_problems(configuration: str) -> None:
     assert problems(configuration) == []
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_sketch_and_configurations_have_the_pins_that_the_boards_profile_suggests(
+    name: str,
+) -> None:
+    drawn = dict(re.findall(r"GPIO (\d+) \(pin \d+\) -.* (button|LED|relay) ", README))
+    suggested = {use: each.pin for use, each in load_profile(name).pins.items()}
+    uses = {"button": "button", "LED": "led", "relay": "relay"}
+    assert {uses[part]: int(pin) for pin, part in drawn.items()} == {
+        use: suggested[use] for use in uses.values()
+    }
+    for configuration in (*CONFIGURATIONS, SMALLEST):
+        raw = tomllib.loads(configuration)
+        for section, use in (("buttons", "button"), ("leds", "led"), ("relays", "relay")):
+            assert {each["pin"] for each in raw.get(section, {}).values()} <= {suggested[use]}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

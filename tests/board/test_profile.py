@@ -21,6 +21,7 @@ def test_a_profile_says_what_an_installer_needs(name: str) -> None:
 @pytest.mark.parametrize("name", profile_names())
 def test_suggested_pins_are_not_those_of_codec_boards_and_serial_ports(name: str) -> None:
     taken = {2, 3, 14, 15, 18, 19, 20, 21}
+    taken |= {10, 11, 12, 13, 17, 23, 24, 27}  # their buttons, LEDs and sockets
     assert not taken & {suggestion.pin for suggestion in load_profile(name).pins.values()}
 
 

@@ -323,9 +323,9 @@ def test_pin_is_needed_on_a_pi_only() -> None:
 
 
 def test_pin_of_two_parts_is_a_problem_that_names_both() -> None:
-    text = f"{SMALLEST}\n[leds.status]\npin = 27"
+    text = f"{SMALLEST}\n[leds.status]\npin = 25"
     assert (
-        only(text) == "leds.status.pin: 27 is used by relays.door.pin already; a pin for each part"
+        only(text) == "leds.status.pin: 25 is used by relays.door.pin already; a pin for each part"
     )
 
 
@@ -333,7 +333,7 @@ def test_short_code_needs_short_codes_at_a_button_peer_or_account() -> None:
     short = SMALLEST.replace("4711", "5")
     assert only(short).startswith("relays.door.codes[0]: only 1 digits; at least 4, or short_codes")
     allow = "short_codes = true\n"
-    assert problems(short.replace("pin = 17\n", "pin = 17\n" + allow)) == []
+    assert problems(short.replace("pin = 26\n", "pin = 26\n" + allow)) == []
     assert problems(short + "[peers.a]\nuri = 'sip:10.0.0.1'\n" + allow) == []
     assert problems(short.replace("[account]\n", "[account]\n" + allow)) == []
 

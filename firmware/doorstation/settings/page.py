@@ -24,11 +24,11 @@ domain = "fritz.box"
 password = "..."
 
 [buttons.call]
-pin = 17
+pin = 26
 steps = [{ ring = ["**9"] }]
 
 [relays.door]
-pin = 27
+pin = 25
 codes = ["4711"]
 """
 """A whole file: a door that rings a group and opens with a code."""
