@@ -108,6 +108,20 @@ def test_volume_is_taken_live_and_kept() -> None:
     run(story())
 
 
+def test_change_that_is_told_as_staged_is_not_yet_what_the_door_runs_with() -> None:
+    async def story() -> None:
+        async with door() as one:
+            told: list[tuple[str, bool, bool]] = []
+            office = one.configurator
+            office.followers.append(
+                lambda kind, number, why: told.append((kind, office.waiting, office.well))
+            )
+            await stage(one, VOLUME, needs_word=True)
+            assert told == [("staged", True, False), ("applied", False, True)]
+
+    run(story())
+
+
 def test_another_registrar_needs_another_station_and_a_registration() -> None:
     async def story() -> None:
         async with door() as one:

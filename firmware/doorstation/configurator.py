@@ -245,7 +245,8 @@ class Configurator:
     @property
     def waiting(self) -> bool:
         """Whether the door still runs with what was before."""
-        return self._wanted is not None or self._running is None
+        staged = self.pending is not None and self._configuration.deadline is None
+        return staged or self._wanted is not None or self._running is None
 
     @property
     def well(self) -> bool:
