@@ -2,16 +2,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import msgspec
 import pytest
 from doorstation import provisioner
 from doorstation.configurator import Configurator
+from doorstation.dhcp.offered import Location, Offered
 from doorstation.errors import DoorstationError
-from doorstation.ids import SeededIds
-from doorstation.provision.fetch import Poll
+from doorstation.ids import Ids, SeededIds
+from doorstation.net import https
+from doorstation.provision.fetch import Failed, Poll
 from doorstation.provisioner import PART, File, FirstUse, Kept, Provisioner, first_use
 from doorstation.settings.tree import Settings
 
@@ -144,5 +146,42 @@ def test_claim_by_first_use_is_news_for_half_an_hour_and_not_after_a_restart_of_
                 kept = msgspec.to_builtins(Kept(boot=boot, first_use=claim))
                 await configurator.remember(PART, kept)
                 assert first_use(configurator) == (claim if news else None)
+
+    run(story())
+
+
+def test_place_that_asks_to_be_left_alone_is_and_keeps_no_other_from_being_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    async def fetch(url: str, *_: object) -> https.Answer:
+        asked.append(url)
+        return https.Answer(Failed("status 503", 86400.0 if "rogue" in url else None), private=True)
+
+    async def ask_dhcp(ids: Ids, heard: Callable[[Offered], None]) -> list[str]:
+        heard(Offered("192.0.2.66", locations=(Location("https://rogue.test/", "option 160"),)))
+        return []
+
+    monkeypatch.setattr(https, "fetch", fetch)
+
+    async def story() -> None:
+        owner = {"public": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "role": "owner"}
+        local = {
+            "provisioning": {"url": "https://office.test/", "discovery": "always"},
+            "keys": {"office": owner},
+        }
+        configurator = Configurator({"local": local}, Disk(), disk=Inline())
+        async with contextlib.aclosing(configurator):
+            door = Provisioner(configurator, SeededIds(), ask_dhcp=ask_dhcp)
+            running = asyncio.create_task(door.run())
+            await asyncio.sleep(3600)
+            assert asked.count("https://rogue.test/") == 1
+            assert asked.count("https://office.test/") > 5
+            door.check()
+            await asyncio.sleep(10)
+            assert asked.count("https://rogue.test/") == 2, "somebody who may says that it is time"
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     run(story())

@@ -150,8 +150,10 @@ class Provisioner:
         self._domains: list[str] = []
         self._card: Card | None = None
         """Of this round; only a door without an owner looks for one."""
-        self._after: float | None = None
-        self._places = 0
+        self._asked: list[str] = []
+        """Places of this round."""
+        self._not_before: dict[str, float] = {}
+        """Until when some of them asked to be left alone, loop seconds."""
         self._asked_by_multicast = False
         self._certificate_told = ""
         configurator.followers.append(self._heard)
@@ -176,7 +178,9 @@ class Provisioner:
         self.load()
         while True:
             await self._quiet()
-            self._look.clear()
+            if self._look.is_set():
+                self._look.clear()
+                self._not_before.clear()
             if not self._kept.boot:
                 await self._keep(boot=_boot(), began=_uptime())
             found = await self.round()
@@ -185,8 +189,8 @@ class Provisioner:
             self._tell_of_certificate()
             wait = (
                 poll.after_success(_seconds_of_day())
-                if found or not self._places
-                else poll.after_failure(self._after)
+                if found or not self._asked
+                else poll.after_failure(min(map(self._wait_for, self._asked)))
             )
             await asyncio.sleep(APART)
             with contextlib.suppress(TimeoutError):
@@ -213,7 +217,7 @@ class Provisioner:
         """Look once; whether there was a file that counts."""
         settings = self._configurator.settings.provisioning
         door = self._door()
-        self._after, self._places, self._domains = None, 0, []
+        self._asked, self._domains = [], []
         self._card = None
         claimed = self.claimed
         if not claimed:
@@ -233,12 +237,14 @@ class Provisioner:
                     case Line(text):
                         self._tell(text)
                     case Over(place):
+                        kept = self._not_before.keys() & self._asked
+                        self._not_before = {url: self._not_before[url] for url in kept}
                         return place is not None
                     case Ask(source):
                         places, said = await self._ask(source, door)
                         outputs = discovery.answered(source, places, said)
                     case Try(place):
-                        self._places += 1
+                        self._asked.append(place.url)
                         outputs = discovery.tried(place, await self._tried(place))
 
     def _find_card(self, folders: Iterable[str]) -> Card | None:
@@ -283,8 +289,14 @@ class Provisioner:
         places = [place for each in asked if isinstance(each, list) for place in each]
         return places, _said(places)
 
+    def _wait_for(self, url: str) -> float:
+        """Seconds until a place may be asked again."""
+        return max(0.0, self._not_before.get(url, 0.0) - asyncio.get_running_loop().time())
+
     async def _tried(self, place: Location) -> str | None:
         """Fetch, judge, apply; "", why not, or None if it is what the door has."""
+        if wait := self._wait_for(place.url):
+            return f"asked to be left alone for another {wait:.0f} s"
         on_card = self._card is not None and place == Location(self._card.signed_url, "card")
         etag = self._kept.etag if place.url == self._kept.url else ""
         answer = await (self._read(SIGNED) if on_card else self._fetch(place.url, etag))
@@ -292,7 +304,7 @@ class Provisioner:
             case Unchanged():
                 return None
             case Failed(why, after):
-                self._after = after if self._after is None else max(self._after, after or 0.0)
+                self._not_before[place.url] = asyncio.get_running_loop().time() + (after or 0.0)
                 return why
             case fetched:
                 pass
