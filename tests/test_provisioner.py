@@ -14,6 +14,7 @@ from doorstation.errors import DoorstationError
 from doorstation.ids import Ids, SeededIds
 from doorstation.net import https
 from doorstation.provision.fetch import Failed, Poll
+from doorstation.provision.layers import Change
 from doorstation.provisioner import PART, File, FirstUse, Kept, Provisioner, first_use
 from doorstation.settings.tree import Settings
 
@@ -98,6 +99,25 @@ def test_file_that_was_judged_before_another_one_came_is_judged_again() -> None:
             with pytest.raises(DoorstationError, match="another file came meanwhile"):
                 await door.try_ordered(older, by="", how="", confirm_within=None, kept={})
             assert configurator.remembered("files")["serial"] == 7
+
+    run(story())
+
+
+def test_place_that_the_settings_name_from_now_on_is_asked_at_once() -> None:
+    async def story() -> None:
+        async with rounds() as (door, configurator):
+            configurator.attach(Door(), configurator.settings)
+            await asyncio.sleep(60)
+            assert door.looked == 1
+            for key, value, looks in (
+                ("provisioning.url", "https://office.test/", 2),
+                ("audio.country", "at", 2),
+            ):
+                change = Change({key: value})
+                await configurator.stage(change, by="owner", how="test", needs_word=False)
+                await asyncio.sleep(60)
+                assert configurator.pending is None
+                assert door.looked == looks
 
     run(story())
 

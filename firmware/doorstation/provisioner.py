@@ -454,10 +454,15 @@ class Provisioner:
             self._look.set()
         if kind in ("staged", "confirmed"):
             self._remembered_again()
-        if kind == "rolled_back":
+        if kind in ("confirmed", "rolled_back"):
             past = self._configurator.history()[-1]
-            if past.how.startswith(BY_FILE):
+            by_file = past.how.startswith(BY_FILE)
+            if kind == "rolled_back" and by_file:
                 self._tell(f"passed over: {past.how}: {why}")
+            if kind == "confirmed" and not by_file:
+                changed = (difference.key for difference in past.differences)
+                if any(key.startswith("provisioning.") for key in changed):
+                    self._look.set()  # somebody says where a file lies, perhaps
 
     def _remembered_again(self) -> None:
         """A change may have brought what is remembered with it."""
