@@ -192,6 +192,22 @@ def test_undo_passes_over_a_change_that_changed_nothing() -> None:
     assert configuration.settings.audio.country == "de"
 
 
+def test_undo_leaves_what_a_later_change_wrote_that_changed_nothing() -> None:
+    file = {"audio": {"country": "at", "speaker_gain": 3.0}}
+    configuration = Configuration({"local": LOCAL}, State(provisioned=file))
+    for change in (
+        Change({"audio.microphone_gain": -6.0, "audio.speaker_gain": 3.0}),
+        Change({"audio.country": "at"}, unset=("audio.speaker_gain",)),
+    ):
+        configuration.stage(
+            change, by="office", how="message", at=NOON, seconds=60.0, needs_word=False
+        )
+        configuration.applied(0.0)
+        configuration.well_again()
+    configuration.undo(by="phone", how="text", at=NOON, seconds=60.0, needs_word=False)
+    assert configuration.state.remote == {"audio": {"country": "at"}}
+
+
 def test_undo_of_a_change_that_is_not_the_last_one_any_more_is_refused() -> None:
     configuration = door()
     for country in ("at", "ch"):

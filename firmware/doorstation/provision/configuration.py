@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from doorstation.errors import DoorstationError, SettingsError
-from doorstation.provision.layers import Change, Difference, Raw, Tree
+from doorstation.provision.layers import Change, Difference, Raw, Tree, with_steps
 from doorstation.provision.state import (
     HISTORY,
     KEPT_ORIGINS,
@@ -159,15 +159,20 @@ class Configuration:
     ) -> list[Output]:
         """Try what was before the last change that was kept; `of`: if it is still this one.
 
+        What a later one wrote that changed nothing stays: a value held against other layers.
         Raises Refused: there is none, or another.
         """
-        last = next((past for past in reversed(self.state.history) if past.undoable), None)
+        history = self.state.history
+        last = next((past for past in reversed(history) if past.undoable), None)
         if last is None:
             raise Refused("there is no change to undo")
         if of not in (None, last.number):
             raise Refused(f"change {last.number} came meanwhile")
+        now = self.state.layer(last.origin)
+        later = (past for past in history if past.number > last.number)
+        after = next((past.before for past in later if past.origin == last.origin), now)
         return self.replace(
-            last.before,
+            with_steps(last.before, after, now),
             by=by, how=how, at=at, seconds=seconds, needs_word=needs_word, origin=last.origin,
             kept=kept,
         )  # fmt: skip

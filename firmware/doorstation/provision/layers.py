@@ -176,6 +176,17 @@ def merged(layers: Iterable[Raw]) -> dict[str, Any]:
     return found
 
 
+def with_steps(raw: Raw, old: Raw, new: Raw) -> dict[str, Any]:
+    """A layer, with what was set and taken away from `old` to `new`. Raises SettingsError."""
+    found, before, after = _copied(raw), dict(leaves(old)), dict(leaves(new))
+    for key in before.keys() - after.keys():
+        _take(found, key)
+    for key, value in after.items():
+        if key not in before or value != before[key]:
+            _put(found, key, value)
+    return found
+
+
 def find(raw: Raw, key: str) -> Any:
     """The value or table at a key. Raises KeyError."""
     found: Any = raw
