@@ -160,6 +160,15 @@ def test_refusal_table(body: bytes, kind: str, expected: int, why: str) -> None:
     assert all(output.once for output in outputs if isinstance(output, Answer)), "nothing is kept"
 
 
+@pytest.mark.parametrize("role", ["viewer", "admin"])
+def test_audit_line_of_what_is_refused_says_which_key_signed_it(role: str) -> None:
+    outputs = Office(commander(counters={KEYS["admin"].public.kid: 7})).sends(signed(role, ctr=7))
+    (audit,) = (output for output in outputs if isinstance(output, Audit))
+    assert (audit.key, audit.kid, audit.ctr) == (role, KEYS[role].public.kid, 7)
+    assert (audit.user, audit.op, audit.keys) == ("office", "set", ("audio.country",))
+    assert audit.status == status(outputs)
+
+
 def test_wrong_password_is_refused() -> None:
     outputs = Office(commander(), password="wrong").sends(signed())
     assert (status(outputs), rule(outputs)) == (403, "wrong password")

@@ -108,13 +108,22 @@ class Audit(msgspec.Struct, frozen=True):
 
     source: str
     user: str
-    key: str
-    op: str
-    keys: tuple[str, ...]
-    status: int
-    rule: str
+    key: str = ""
+    """Its name; like `op`, `keys`, `kid` and `ctr` only of what a known key has signed."""
+    op: str = ""
+    keys: tuple[str, ...] = ()
+    status: int = 0
+    rule: str = ""
     kid: str = ""
     ctr: int = 0
+
+
+class _Refused(ProtocolError):
+    """An order that a known key has signed."""
+
+    def __init__(self, reason: str, status: int, audit: Audit) -> None:
+        super().__init__(reason, status=status)
+        self.audit = audit
 
 
 Output: TypeAlias = Answer | Execute | Typed | Count | Audit
@@ -204,17 +213,19 @@ class Commander:
         verdict = self._guard.verify(request, now, source=source)
         if not verdict.ok:
             if verdict.guessed:
-                return self._refuse(pace, source, now, verdict.user, 403, verdict.rule)
+                return self._refuse(pace, now, Audit(source, verdict.user), 403, verdict.rule)
             challenge = self._guard.challenge(
                 now, verdict.stale, source=source, algorithms=self._asks_for(request)
             )
             headers = tuple(("WWW-Authenticate", value) for value in challenge)
             return [Answer(401, "", headers, once=True)]
+        audit = Audit(source, verdict.user)
         try:
-            outputs = self._judge(request, verdict.user, source, wall, reliable=reliable)
+            outputs = self._judge(request, audit, wall, reliable=reliable)
+        except _Refused as fault:
+            outputs = self._refuse(pace, now, fault.audit, fault.status, fault.reason)
         except ProtocolError as fault:
-            user = verdict.user
-            outputs = self._refuse(pace, source, now, user, fault.status, fault.reason)
+            outputs = self._refuse(pace, now, audit, fault.status, fault.reason)
         else:
             pace.refused = 0
         self._remember(same, outputs)
@@ -270,26 +281,26 @@ class Commander:
         return None
 
     def _refuse(
-        self, pace: _Pace, source: str, now: float, user: str, status: int, rule: str
+        self, pace: _Pace, now: float, audit: Audit, status: int, rule: str
     ) -> list[Output]:
         """A refusal costs a pause that doubles."""
         pace.refused += 1
         if pace.refused > 3:
             pace.until = now + min(_LONGEST_PAUSE, 2.0 ** min(pace.refused - 3, 9))
         return [
-            Audit(source, user, "", "", (), status, rule),
+            msgspec.structs.replace(audit, status=status, rule=rule),
             msgspec.structs.replace(refusal(status, rule), once=True),
         ]
 
     # -- what it says
 
     def _judge(
-        self, request: Request, user: str, source: str, wall: float | None, *, reliable: bool
+        self, request: Request, audit: Audit, wall: float | None, *, reliable: bool
     ) -> list[Output]:
-        """Raises ProtocolError with the status to refuse it with."""
+        """Raises ProtocolError with the status to refuse it with, _Refused for what is signed."""
         kind = request.content_type
         if kind == TEXT:
-            return self._typed(request, user, source)
+            return self._typed(request, audit)
         if kind != CONTENT:
             raise ProtocolError(f"{CONTENT} and {TEXT} are understood", status=415)
         if len(request.body) > MAX_TOKEN or (not reliable and len(request.body) > MAX_BY_UDP):
@@ -301,20 +312,24 @@ class Commander:
             raise NotSigned("no key of this kid is known")
         order = parse_order(token.check(key.public))
         decision = may_order(order, key.role, opens=key.opens, scope=key.scope)
+        audit = Audit(
+            audit.source, audit.user, key.name, order.op,
+            (*order.change.set, *order.unset, *order.keys), 202, decision.rule,
+            token.kid, order.ctr,
+        )  # fmt: skip
         if not decision.allowed:
-            raise ProtocolError(decision.rule, status=403)
-        self._check_new(order, token.kid, wall)
+            raise _Refused(decision.rule, 403, audit)
+        try:
+            self._check_new(order, token.kid, wall)
+        except ProtocolError as why:
+            raise _Refused(why.reason, why.status, audit) from None
         self._counters[token.kid] = order.ctr
         self._issued[token.kid] = max(order.iat, self._issued.get(token.kid, 0))
         count = Count(token.kid, order.ctr, self._issued[token.kid])
-        audit = Audit(
-            source, user, key.name, order.op, (*order.change.set, *order.unset, *order.keys),
-            202, decision.rule, token.kid, order.ctr,
-        )  # fmt: skip
         if (fault := self._stands_against(order, key)) is not None:
             audit = msgspec.structs.replace(audit, status=fault.status, rule=fault.reason)
             return [count, audit, refusal(fault.status, fault.reason)]
-        return [count, audit, Answer(202), Execute(order, user, key.name, request.call_id)]
+        return [count, audit, Answer(202), Execute(order, audit.user, key.name, request.call_id)]
 
     def _check_new(self, order: Order, kid: str, wall: float | None) -> None:
         if order.sub not in (self._door, "*") and order.sub not in self._names():
@@ -331,17 +346,17 @@ class Commander:
             when = f"{apart} s ago" if apart > 0 else f"{-apart} s ahead"
             raise ProtocolError(f"signed {when} by our clock", status=403)
 
-    def _typed(self, request: Request, user: str, source: str) -> list[Output]:
-        if user not in self._typists:
+    def _typed(self, request: Request, audit: Audit) -> list[Output]:
+        if audit.user not in self._typists:
             raise ProtocolError("this user may not type lines", status=403)
         line = request.body.decode("utf-8", "replace").strip()
         if not line or len(line) > MAX_LINE or not line.isprintable():
             raise ProtocolError("one line of text", status=400)
         words = tuple(line.lower().split())
         return [
-            Audit(source, user, "", "text", words[:1], 202, "typist"),
+            Audit(audit.source, audit.user, "", "text", words[:1], 202, "typist"),
             Answer(202),
-            Typed(words, user, request.call_id),
+            Typed(words, audit.user, request.call_id),
         ]
 
     def answered(self, request: Request, answer: Answer) -> None:
