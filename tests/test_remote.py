@@ -12,7 +12,7 @@ from doorstation.provision.layers import Change
 from doorstation.provision.orders import Order
 from doorstation.provision.outbox import Outbox
 from doorstation.remote import Kept, Remote
-from doorstation.results import Asked
+from doorstation.results import MAX_FLOWS, Asked, Results
 from doorstation.settings.reader import parse
 
 from tests.support.disk import Disk, Inline
@@ -122,5 +122,15 @@ def test_order_that_is_staged_is_accepted_once_it_is_on_disk() -> None:
             )  # fmt: skip
             assert (refused, accepted, office._known.asked) == (None, [True], ASKED)
             office.close()
+
+    run(story())
+
+
+def test_ways_that_orders_came_are_bounded_and_the_latest_are_known() -> None:
+    async def story() -> None:
+        results = Results(cast(Any, None), cast(Any, None), SeededIds(), bool, Outbox())
+        for number in range(MAX_FLOWS * 3):
+            results.came_by(f"sip:office-{number}@192.0.2.9", cast(Any, number))
+        assert list(results._flows.values()) == [*range(MAX_FLOWS * 2, MAX_FLOWS * 3)]
 
     run(story())

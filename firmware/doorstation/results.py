@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 MAX_RESULT: Final = 5000
 """Bytes of a result: as a token it still passes a proxy's buffer."""
-_MAX_FLOWS: Final = 16
+MAX_FLOWS: Final = 16
+"""Ways that orders came: who writes another From each time fills no memory."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -86,7 +87,10 @@ class Results:
 
     def came_by(self, target: str, flow: Flow) -> None:
         """The way that an order came."""
+        self._flows.pop(target, None)
         self._flows[target] = flow
+        if len(self._flows) > MAX_FLOWS:
+            del self._flows[next(iter(self._flows))]
 
     def tell(self, asked: Asked, op: str, result: Mapping[str, Any]) -> None:
         """A result, signed by the door."""
@@ -132,11 +136,9 @@ class Results:
 
     def _send(self, result: Result) -> None:
         asked, body, kind = result.asked, result.body, result.kind
-        agent, flow = self._reach.agent, self._flows.pop(asked.target, None)
+        agent, flow = self._reach.agent, self._flows.get(asked.target)
         if flow is not None:
-            self._flows[asked.target] = flow
-            while len(self._flows) > _MAX_FLOWS:
-                del self._flows[next(iter(self._flows))]
+            self.came_by(asked.target, flow)
 
         def send(now: float) -> list[Out]:
             if asked.by_account or flow is not None:
