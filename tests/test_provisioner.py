@@ -21,6 +21,8 @@ from doorstation.settings.tree import Settings
 from tests.support.disk import Disk, Inline
 from tests.support.virtual_time import run
 
+OWNER = {"public": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "role": "owner"}
+
 
 class Rounds(Provisioner):
     """Looks and finds what there was before, each time it is asked."""
@@ -103,7 +105,7 @@ def test_file_that_was_judged_before_another_one_came_is_judged_again() -> None:
     run(story())
 
 
-def test_place_that_the_settings_name_from_now_on_is_asked_at_once() -> None:
+def test_place_or_owner_that_the_settings_name_from_now_on_is_followed_at_once() -> None:
     async def story() -> None:
         async with rounds() as (door, configurator):
             configurator.attach(Door(), configurator.settings)
@@ -112,6 +114,7 @@ def test_place_that_the_settings_name_from_now_on_is_asked_at_once() -> None:
             for key, value, looks in (
                 ("provisioning.url", "https://office.test/", 2),
                 ("audio.country", "at", 2),
+                ("keys.office", OWNER, 3),
             ):
                 change = Change({key: value})
                 await configurator.stage(change, by="owner", how="test", needs_word=False)
@@ -186,10 +189,9 @@ def test_place_that_asks_to_be_left_alone_is_and_keeps_no_other_from_being_asked
     monkeypatch.setattr(https, "fetch", fetch)
 
     async def story() -> None:
-        owner = {"public": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "role": "owner"}
         local = {
             "provisioning": {"url": "https://office.test/", "discovery": "always"},
-            "keys": {"office": owner},
+            "keys": {"office": OWNER},
         }
         configurator = Configurator({"local": local}, Disk(), disk=Inline())
         async with contextlib.aclosing(configurator):

@@ -461,8 +461,8 @@ class Provisioner:
                 self._tell(f"passed over: {past.how}: {why}")
             if kind == "confirmed" and not by_file:
                 changed = (difference.key for difference in past.differences)
-                if any(key.startswith("provisioning.") for key in changed):
-                    self._look.set()  # somebody says where a file lies, perhaps
+                if any(key.startswith(("provisioning.", "keys.")) for key in changed):
+                    self._look.set()  # somebody says where a file lies, perhaps, or whose counts
 
     def _remembered_again(self) -> None:
         """A change may have brought what is remembered with it."""
