@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from doorstation import claiming, provisioner
 from doorstation.claiming import Claiming
 from doorstation.configurator import Configurator
 from doorstation.ids import SystemIds
+from doorstation.net.visits import listening
 from doorstation.provisioner import PART, FirstUse, Kept
 from doorstation.store.files import Folder
 
@@ -43,10 +45,17 @@ async def test_page_whose_port_was_taken_comes_once_it_is_free(
 ) -> None:
     monkeypatch.setattr(claiming, "AGAIN", 0.05)
     caplog.set_level("INFO")
+    asked: list[int] = []
+
+    def counted(port: int, *way: Any) -> contextlib.AbstractAsyncContextManager[None]:
+        asked.append(port)
+        return listening(port, *way)
+
+    monkeypatch.setattr(claiming, "listening", counted)
     with socket.create_server(("", 0)) as other:
         port = other.getsockname()[1]
         async with door(tmp_path, port):
-            await until(lambda: "in use" in caplog.text)
+            await until(lambda: len(asked) > 2)
             other.close()
             await until(lambda: "until the door has an owner" in caplog.text)
     assert caplog.text.count("in use") == 1

@@ -53,6 +53,17 @@ async def test_strangers_that_say_nothing_keep_nobody_out(
             each.close()
 
 
+async def test_stranger_that_says_nothing_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visits, "HANDSHAKE", 0.1)
+    async with asyncio.timeout(20.0), page(tmp_path) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+
+
 async def test_connection_is_cut_after_its_time_whatever_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
