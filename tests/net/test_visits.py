@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
+from asyncio import sslproto
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -25,14 +27,16 @@ class Echo(asyncio.Protocol):
 
 
 @contextlib.asynccontextmanager
-async def page(folder: Path) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
+async def page(
+    folder: Path, protocol: type[asyncio.Protocol] = Echo
+) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
     """Its port, and who trusts it."""
     authority = Authority(folder)
     made = authority.issue("127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     context = server_context(TlsFiles(certificate=made.certificate, key=made.key))
-    async with listening(port, Echo, context):
+    async with listening(port, protocol, context):
         yield port, ssl.create_default_context(cafile=authority.ca)
 
 
@@ -76,6 +80,41 @@ async def test_connection_is_cut_after_its_time_whatever_it_does(
                 if not await reader.read(64):
                     break
         writer.close()
+
+
+class Closing(asyncio.Protocol):
+    """Closes what is closed already, as a web server's does."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def connection_lost(self, fault: Exception | None) -> None:
+        self._transport.close()
+
+
+async def test_visitors_who_leave_first_are_no_fault_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults: list[object] = []
+    abort = sslproto._SSLProtocolTransport.abort
+
+    def abort_as_python_3_11_2(transport: asyncio.Transport) -> None:
+        if transport.is_closing():
+            raise AttributeError("'NoneType' object has no attribute '_abort'")
+        abort(transport)
+
+    monkeypatch.setattr(sslproto._SSLProtocolTransport, "abort", abort_as_python_3_11_2)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: faults.append(context))
+    monkeypatch.setattr(visits, "LONGEST", 0.1)
+    async with asyncio.timeout(30.0), page(tmp_path, Closing) as (port, trust):
+        for _ in range(MOST * 2):
+            _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust)
+            writer.close()
+            await writer.wait_closed()
+        gc.collect()
+        await asyncio.sleep(0)
+    assert faults == []
 
 
 async def test_end_of_the_page_ends_its_connections_and_frees_its_port(tmp_path: Path) -> None:
