@@ -31,6 +31,8 @@ ALWAYS: Final = frozenset(
     ("release", "relay_fault", "lock_out", "configuration", "owner", "refused", "not_kept")
 )
 """What the file keeps all the same."""
+STRANGERS_TEXT: Final = 80
+"""Characters kept of a URI or method that came: few records with long ones would fill the file."""
 TOLD_AFTER: Final = 600.0
 """Seconds until the file says how many it did not keep."""
 
@@ -95,10 +97,10 @@ class Journal:
         self.record(
             "refused",
             {
-                "method": event.method,
+                "method": event.method[:STRANGERS_TEXT],
                 "source": event.source,
                 "status": event.status,
-                "rule": event.rule,
+                "rule": event.rule[:STRANGERS_TEXT],
                 "so_far": self._refusals,
             },
         )

@@ -30,7 +30,7 @@ from doorstation.errors import (
     TransportError,
 )
 from doorstation.ids import Ids, SystemIds
-from doorstation.journal import Journal
+from doorstation.journal import STRANGERS_TEXT, Journal
 from doorstation.media import dtls
 from doorstation.media.digits import Digit
 from doorstation.media.verdict import verdict
@@ -725,9 +725,8 @@ class Station:
                 # It would ring until its caller gives up, or talk to nobody.
                 self._shell.tell(lambda now: self._agent.reject(call, 480, now))
             case ua.CallArrived():
-                self._door_input(
-                    door.CallArrived(event.call, event.known_as, event.rule, event.peer)
-                )
+                uri = event.peer[:STRANGERS_TEXT]
+                self._door_input(door.CallArrived(event.call, event.known_as, event.rule, uri))
             case ua.GroupRinging(group, _, early_media):
                 self._door_input(door.StepRinging(group, early_media))
             case ua.GroupAnswered(group, call, peer):
@@ -754,7 +753,8 @@ class Station:
             case ua.CallHeld(call, held, by_peer):
                 self._journal.record("hold", {"call": call, "held": held, "by_peer": by_peer})
             case ua.MessageReceived(peer, text, rule):
-                self._journal.record("message", {"peer": peer, "length": len(text), "rule": rule})
+                who = peer[:STRANGERS_TEXT]
+                self._journal.record("message", {"peer": who, "length": len(text), "rule": rule})
                 self.commands.message_received(peer, text)
             case ua.ContentReceived() if self._remote is not None:
                 self._remote.received(event)

@@ -41,6 +41,7 @@ class Caller:
 
     def __init__(self, host: str, door: int) -> None:
         self.host = host
+        self.user = "friend"
         self.door = (HERE, door)
         self.sip = self._bound()
         self.rtp = self._bound()
@@ -70,7 +71,7 @@ class Caller:
             f"{method} sip:door@{HERE} SIP/2.0",
             f"Via: SIP/2.0/UDP {self.host}:{port};branch=z9hG4bK{self.calls}.{self.cseq}.{method}",
             "Max-Forwards: 70",
-            f"From: <sip:friend@{self.host}>;tag=theirs",
+            f"From: <sip:{self.user}@{self.host}>;tag=theirs",
             f"To: <sip:door@{HERE}>" + (f";tag={self.tag}" if self.tag else ""),
             f"Call-ID: {self.calls}@{self.host}",
             f"CSeq: {cseq or self.cseq} {method}",
@@ -236,6 +237,25 @@ def test_call_goes_on_and_memory_stays_flat_in_a_flood_of_strangers(
         assert len(door.events("refused")) <= 5
         friend.hang_up()
         door.wait_idle()
+
+
+def test_long_words_of_strangers_make_no_long_line_in_the_event_log(
+    network: Lab, tmp_path: Path
+) -> None:
+    with house(network, tmp_path) as (door, friend):
+        stranger = Caller(STRANGER, friend.door[1])
+        try:
+            stranger.send("A" * 2000)
+            door.wait_event("refused")
+        finally:
+            stranger.close()
+        friend.user = "f" * 1000
+        friend.send("MESSAGE", "hello", "text/plain")
+        door.wait_event("message")
+        friend.calls += 1
+        friend.send("INVITE", friend.sdp())
+        door.wait_event("call_in")
+        assert max(map(len, door.events_file.read_text().splitlines())) < 400
 
 
 def test_digits_injected_by_another_host_open_nothing(network: Lab, tmp_path: Path) -> None:
