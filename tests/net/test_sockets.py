@@ -5,7 +5,7 @@ import contextlib
 import errno
 import gc
 import socket
-from asyncio.sslproto import SSLProtocol
+from asyncio.sslproto import SSLProtocol, _SSLProtocolTransport
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -657,3 +657,25 @@ async def test_closing_ends_open_connections_and_silences_them() -> None:
         await their_notes.next("closed")
         assert our_notes.count("closed") == 0
         await ours.aclose()
+
+
+async def test_closing_does_not_close_again_what_is_closing_already(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = _SSLProtocolTransport.close
+
+    def once(transport: asyncio.Transport) -> None:
+        assert not transport.is_closing(), "Python 3.11.2 could not abort it any more"
+        close(transport)
+
+    async with (
+        tls_server(authority, "example.com") as (theirs, _),
+        side(tls=TlsFiles(ca=authority.ca)) as (ours, notes),
+    ):
+        port = port_of(theirs, TLS, "127.0.0.1")
+        ours.open(Target(TLS, "127.0.0.1", port, "example.com"))
+        flow = await notes.flow()
+        ours._streams[flow.id].transport.close()  # as its far end's word does
+        monkeypatch.setattr(_SSLProtocolTransport, "close", once)
+        await ours.aclose()
+        monkeypatch.undo()

@@ -185,7 +185,9 @@ class SipSockets:
         if self._client_context is not None:
             await asyncio.gather(self._client_context, return_exceptions=True)
         for stream in streams:
-            stream.transport.close()
+            # What is closed twice, Python 3.11.2 cannot abort any more.
+            if not stream.transport.is_closing():
+                stream.transport.close()
         endings = [stream.ended for stream in streams]
         if endings and (await asyncio.wait(endings, timeout=_LINGER))[1]:
             for stream in streams:
