@@ -31,6 +31,7 @@ def test_what_a_registrar_says_does_nothing_to_the_terminal_that_shows_it(
     status = {
         "registration": {"state": "retrying", "why": "503 \x1b]0;a door\x07"},
         "configuration": {"pending": None, "fault": ""},
+        "first_use": "",
         **dict.fromkeys(("calls", "faults", "recording", "relays", "leds", "versions"), none),
     }
     monkeypatch.setattr("doorstation.net.control_client.call", lambda *_: status)
